@@ -1,0 +1,85 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Which API servers there are, and where the state is kept."""
+
+    DOCUMENTATION = r"""
+options:
+  servers:
+    description:
+      - URLs of every API server, each its own address and never a load balancer.
+      - By default they are taken from the EndpointSlice V(default/kubernetes) and cross-checked with the identity Leases
+        in V(kube-system). What is odd there is reported and means that convergence can't be claimed.
+    type: list
+    elements: str
+  expected_servers:
+    description:
+      - How many API servers there must be. Fewer or more is not converged.
+      - Defaults to the number of O(servers) where those are given.
+    type: int
+  tls_server_name:
+    description:
+      - The name to verify certificates against, where they don't hold the address that is asked.
+      - V(kubernetes.default.svc) is in nearly every API server's certificate. Overrides V(tls-server-name) of the kubeconfig.
+    type: str
+  state_store:
+    description:
+      - Where the baseline and the progress of migrations are kept.
+    type: dict
+    suboptions:
+      kind:
+        description: V(configmap) keeps it in the cluster, V(file) in a file where the module runs.
+        type: str
+        choices: [configmap, file]
+        default: configmap
+      namespace:
+        description: Namespace of the ConfigMap. It must exist.
+        type: str
+        default: kube-system
+      name:
+        description: Name of the ConfigMap.
+        type: str
+        default: kube-storage-upgrade
+      path:
+        description: Path of the file, for V(file).
+        type: path
+requirements:
+  - python >= 3.10
+  - kubernetes >= 24.2.0
+  - aiohttp, or urllib3 where that is missing (slower)
+notes:
+  - Set these and the auth options once for all modules with C(module_defaults) and the group C(kube_storage.upgrade.k8s).
+"""
+
+    ETCD = r"""
+options:
+  etcd:
+    description:
+      - How to read etcd itself. Nothing is ever written to it.
+    type: dict
+    suboptions:
+      endpoints:
+        description:
+          - URLs of etcd members.
+          - Defaults to V(https://127.0.0.1:2379) on a kubeadm master.
+        type: list
+        elements: str
+      ca_cert:
+        description: Path of the CA certificate that etcd's certificate is verified with.
+        type: path
+      client_cert:
+        description: Path of the client certificate.
+        type: path
+      client_key:
+        description: Path of the client certificate's key.
+        type: path
+      prefix:
+        description: The API servers' C(--etcd-prefix).
+        type: str
+        default: /registry
+"""

@@ -1,0 +1,183 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From a module's auth options to what is needed to talk to any API server of the cluster.
+
+The options are read by kubernetes.core's own code, so that they, their environment variables and
+their precedence are exactly those that its users know. Only its credentials are taken; discovery
+through its client is cached and turns errors into empty lists, which a guard must not build on.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import BadInputError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import TransportSettings
+
+_CREDENTIALS_KEPT = 30.0
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One cluster as a user reaches it: the URL of the kubeconfig, the way there, and who they are.
+
+    ``authorize`` returns the headers of a request; it may run a credential plugin of the kubeconfig.
+    """
+
+    url: str
+    transport: TransportSettings
+    authorize: Callable[[], list[tuple[str, str]]] = field(repr=False)
+
+
+def normalize_url(url: str) -> str:
+    """``https://10.0.0.11:6443`` from what a user wrote; raises BadInputError if it is no server URL."""
+    text = url.strip().rstrip("/")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        shown = text if "@" not in text else "(hidden, as it holds credentials)"
+        raise BadInputError(
+            f"'{shown}' is not the URL of an API server; write it like https://10.0.0.11:6443."
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = 443 if parts.scheme == "https" else 80
+    netloc = host if port is None or port == default else f"{host}:{port}"
+    return f"{parts.scheme}://{netloc}{parts.path}"
+
+
+def open_connection(params: Mapping[str, Any], *, concurrency: int = 128) -> Connection:
+    """Reads kubernetes.core's auth options (and K8S_AUTH_* variables) out of a module's parameters.
+
+    Raises BadInputError with one sentence where a file is missing, can't be parsed or doesn't fit.
+    """
+    try:
+        from ansible_collections.kubernetes.core.plugins.module_utils.k8s import client as core
+    except ImportError as error:
+        raise BadInputError(
+            "The collection kubernetes.core is needed; install it with: ansible-galaxy collection install kubernetes.core"
+        ) from error
+    if not hasattr(core, "kubernetes"):
+        raise BadInputError(
+            "The Python library kubernetes is needed where this task runs; install it there with: pip install kubernetes"
+        )
+    options = {name: value for name, value in params.items() if value is not None}
+    try:
+        auth = core._create_auth_spec(None, **options)
+        configuration = core._create_configuration(auth)
+        impersonation = _impersonation_headers(core._create_headers(None, **options))
+    except Exception as error:  # kubernetes.config raises nearly anything on a malformed kubeconfig
+        raise BadInputError(_explain_config_error(error, options)) from error
+    if not configuration.host:
+        raise BadInputError("The kubeconfig names no server; check its cluster entry or give the option host.")
+    url = normalize_url(configuration.host)
+    return Connection(
+        url=url,
+        transport=TransportSettings(
+            ssl_context=_ssl_context(configuration) if url.startswith("https") else None,
+            server_name=params.get("tls_server_name") or getattr(configuration, "tls_server_name", None),
+            proxy=configuration.proxy or None,
+            no_proxy=getattr(configuration, "no_proxy", None),
+            proxy_headers=configuration.proxy_headers or None,
+            concurrency=concurrency,
+        ),
+        authorize=_Authorizer(configuration, impersonation),
+    )
+
+
+class _Authorizer:
+    """Makes the credential headers; asks the kubeconfig's own refresh hook again from time to time."""
+
+    def __init__(self, configuration: Any, impersonation: list[tuple[str, str]]) -> None:
+        self._configuration = configuration
+        self._impersonation = impersonation
+        self._headers: list[tuple[str, str]] = []
+        self._made_at: float | None = None
+
+    def __call__(self) -> list[tuple[str, str]]:
+        now = time.monotonic()
+        if self._made_at is None or now - self._made_at > _CREDENTIALS_KEPT:
+            self._headers = list(self._impersonation)
+            token = self._configuration.get_api_key_with_prefix("authorization")
+            if token is None and "BearerToken" in self._configuration.api_key:
+                token = self._configuration.get_api_key_with_prefix("BearerToken")
+            if token is None and self._configuration.username:
+                token = self._configuration.get_basic_auth_token()
+            if token is not None:
+                self._headers.append(("Authorization", token))
+            self._made_at = now
+        return self._headers
+
+
+def _impersonation_headers(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    headers: list[tuple[str, str]] = []
+    for name, value in found.items():
+        for one in value if isinstance(value, list) else [value]:
+            headers.append((name, str(one)))
+    return headers
+
+
+def _ssl_context(configuration: Any) -> ssl.SSLContext:
+    """The TLS settings of a kubernetes Configuration as an SSLContext."""
+    try:
+        context = ssl.create_default_context(
+            cafile=configuration.ssl_ca_cert or None, cadata=getattr(configuration, "ca_cert_data", None) or None
+        )
+    except (OSError, ValueError) as error:
+        raise BadInputError(
+            f"The CA certificate {configuration.ssl_ca_cert} can't be read; check ca_cert ({_plain(error)})."
+        ) from error
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif configuration.assert_hostname is False:
+        context.check_hostname = False
+    if configuration.cert_file:
+        try:
+            context.load_cert_chain(configuration.cert_file, configuration.key_file or None)
+        except (OSError, ValueError) as error:
+            raise BadInputError(
+                f"The client certificate {configuration.cert_file} or its key can't be used; "
+                f"check client_cert and client_key ({_plain(error)})."
+            ) from error
+    return context
+
+
+def _plain(error: BaseException) -> str:
+    """The reason of an OSError or SSLError without paths, addresses or library names."""
+    if isinstance(error, ssl.SSLError):
+        return str(error.reason or "not a valid PEM file").lower().replace("_", " ")
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "not a valid file"
+
+
+def _explain_config_error(error: Exception, options: Mapping[str, Any]) -> str:
+    """One sentence for what went wrong with the credentials; never the content of a kubeconfig."""
+    kubeconfig = options.get("kubeconfig")
+    where = f"The kubeconfig {kubeconfig}" if isinstance(kubeconfig, str) else "The kubeconfig"
+    if isinstance(error, PermissionError):
+        return f"{where} can't be read: permission denied; run the task as a user who may, or give another file."
+    if isinstance(error, FileNotFoundError):
+        return f"{where} or a file that it names does not exist: {error.filename}."
+    text = str(error)
+    if type(error).__name__ == "ConfigException":
+        if "Invalid kube-config file. No configuration found" in text:
+            return (
+                f"{where} does not exist or is empty; give the option kubeconfig, or host and credentials."
+                if kubeconfig
+                else "No credentials were found: neither in the options, nor K8S_AUTH_* variables, nor ~/.kube/config; "
+                "give the option kubeconfig."
+            )
+        if "context" in text.lower() and options.get("context"):
+            return f"{where} has no context named {options['context']}."
+    return f"{where} can't be used ({type(error).__name__}); check that it is a valid kubeconfig."

@@ -1,0 +1,158 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What one API server serves and stores, by raw GETs of legacy discovery (the only one with hashes)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import ApiError, StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
+    ServedResource,
+    ServerReport,
+    group_version,
+    resource_name,
+    split_group_version,
+)
+
+_PARALLEL = 8
+_APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
+
+
+async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -> ServerReport:
+    """Asks one server for its version, readiness and every stored resource; never raises for its faults.
+
+    ``groups`` limits the resources to those API groups. Aggregated API groups belong to their
+    extension servers and are left out. A group version listed but answered with 404 is not served
+    here (a mixed cluster lists those of other masters).
+    """
+    try:
+        version, emulated = await version_of(server)
+    except StorageUpgradeError as error:
+        return ServerReport(url=server.url, name=server.name, error=error.message, forbidden=_is_forbidden(error))
+    try:
+        ready = await is_ready(server)
+        resources = await _stored_resources(server, None if groups is None else set(groups))
+    except StorageUpgradeError as error:
+        return ServerReport(
+            url=server.url,
+            name=server.name,
+            version=version,
+            emulated_version=emulated,
+            error=error.message,
+            forbidden=_is_forbidden(error),
+        )
+    return ServerReport(
+        url=server.url,
+        name=server.name,
+        version=version,
+        emulated_version=emulated,
+        ready=ready,
+        resources=resources,
+    )
+
+
+def _is_forbidden(error: StorageUpgradeError) -> bool:
+    return isinstance(error, ApiError) and error.status in (401, 403)
+
+
+async def version_of(server: ApiServer) -> tuple[str, str | None]:
+    """(gitVersion, emulated version such as ``1.36`` where it differs from the binary's)."""
+    answer = await server.get("/version", timeout=10)
+    version = str(answer.get("gitVersion") or "")
+    minor = str(answer.get("emulationMinor") or "").rstrip("+")
+    emulated = f"{answer.get('emulationMajor')}.{minor}" if minor else None
+    if emulated and version.lstrip("v").split(".")[:2] == emulated.split("."):
+        emulated = None
+    return version, emulated
+
+
+async def is_ready(server: ApiServer) -> bool:
+    """Whether /readyz says ok; a server that refuses the question is judged by the discovery that follows."""
+    answer = await server.request("GET", "/readyz", accept="*/*", timeout=10)
+    return answer.status in (200, 401, 403)
+
+
+async def _stored_resources(server: ApiServer, groups: set[str] | None) -> dict[str, ServedResource]:
+    group_list, aggregated = await asyncio.gather(server.get("/apis"), _aggregated(server))
+    wanted = ["v1"] if groups is None or "" in groups else []
+    for group in group_list.get("groups") or []:
+        if groups is not None and group.get("name") not in groups:
+            continue
+        wanted.extend(
+            version["groupVersion"] for version in _preferred_first(group) if version["groupVersion"] not in aggregated
+        )
+    slots = asyncio.Semaphore(_PARALLEL)
+
+    async def ask(name: str) -> tuple[str, dict[str, Any] | None]:
+        async with slots:
+            return name, await _resource_list(server, name)
+
+    answers = await asyncio.gather(*(ask(name) for name in wanted))
+    return merge_resource_lists(answers)
+
+
+def _preferred_first(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """The versions of a group with the server's preferred one in front; requests will use that one."""
+    preferred = (group.get("preferredVersion") or {}).get("groupVersion")
+    return sorted(group.get("versions") or [], key=lambda version: version.get("groupVersion") != preferred)
+
+
+async def _resource_list(server: ApiServer, name: str) -> dict[str, Any] | None:
+    path = f"/apis/{name}" if "/" in name else f"/api/{name}"
+    try:
+        return await server.get(path)
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+async def _aggregated(server: ApiServer) -> set[str]:
+    """Group versions that an extension server answers for."""
+    answer = await server.get(_APISERVICES)
+    return aggregated_group_versions(answer)
+
+
+def aggregated_group_versions(api_services: dict[str, Any]) -> set[str]:
+    """The group versions of an APIServiceList whose spec names a service."""
+    found = set()
+    for item in api_services.get("items") or []:
+        spec = item.get("spec") or {}
+        if spec.get("service"):
+            found.add(group_version(spec.get("group") or "", spec.get("version") or ""))
+    return found
+
+
+def merge_resource_lists(answers: Iterable[tuple[str, dict[str, Any] | None]]) -> dict[str, ServedResource]:
+    """Stored resources by name out of (group version, APIResourceList or None for 404) in order of preference.
+
+    Names with a slash are subresources; those without a hash are not stored (reviews, bindings).
+    """
+    found: dict[str, ServedResource] = {}
+    for name, answer in answers:
+        if answer is None:
+            continue
+        group, version = split_group_version(name)
+        for item in answer.get("resources") or []:
+            plural, hashed = str(item.get("name") or ""), item.get("storageVersionHash")
+            if "/" in plural or not hashed:
+                continue
+            key = resource_name(plural, group)
+            known = found.get(key)
+            found[key] = ServedResource(
+                name=key,
+                group=group,
+                plural=plural,
+                kind=known.kind if known else str(item.get("kind") or ""),
+                namespaced=known.namespaced if known else bool(item.get("namespaced")),
+                verbs=known.verbs if known else frozenset(item.get("verbs") or ()),
+                versions=(*(known.versions if known else ()), version),
+                hashes=tuple(sorted({*(known.hashes if known else ()), str(hashed)})),
+            )
+    return found

@@ -1,0 +1,166 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What module storage_version_hashes does: look, compare with the baseline, wait or record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import Cluster, open_cluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence import (
+    Observation,
+    Patience,
+    wait_converged,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
+    ApiError,
+    NotConvergedError,
+    UnreachableError,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import (
+    require_known,
+    require_not_negative,
+    require_positive,
+    require_release,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import State
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store import open_store
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
+    changed_since,
+    decode_hash,
+    resource_result,
+    storage_version_of,
+)
+
+
+async def version_hashes(params: Mapping[str, Any], check_mode: bool, report: Report) -> dict[str, Any]:
+    """The module's result; raises the collection's errors."""
+    require_positive(params, ["wait_interval"])
+    require_not_negative(params, ["wait_timeout", "stable_for"])
+    require_release(params, "expected_version")
+    async with open_cluster(params) as cluster:
+        store = open_store(params.get("state_store"), cluster.entry)
+        first = await _first_look(cluster)
+        if params.get("resources"):
+            require_known(params["resources"], first.resources, "resources")
+            cluster = cluster.expecting(resources=tuple(params["resources"]))
+            first = replace(first, expectation=cluster.expectation)
+        state = await store.load()
+        if params["state"] == "converged" and not check_mode:
+            patience = Patience(params["wait_timeout"], params["wait_interval"], params["stable_for"])
+            try:
+                seen = await wait_converged(cluster.observe, patience, report)
+            except NotConvergedError as error:
+                last = error.result["observation"]
+                raise NotConvergedError(error.message, describe(last, state)) from error
+        else:
+            seen = first
+        result = describe(seen, state)
+        if params["state"] == "recorded":
+            recorded = _recorded(state, seen)
+            result.update(changed=recorded is not state, diff=_diff(state, recorded, seen))
+            if recorded is not state and not check_mode:
+                await store.save(recorded)
+        return result
+
+
+async def _first_look(cluster: Cluster) -> Observation:
+    """An observation; raises where no server can be asked at all, as waiting would not mend that."""
+    seen = await cluster.observe()
+    errors = [one for one in seen.reports if one.error is not None]
+    if seen.reports and len(errors) == len(seen.reports):
+        if all(one.forbidden for one in errors):
+            raise ApiError(errors[0].error or "", status=403)
+        if cluster.listed_by_user:
+            raise UnreachableError(
+                "No API server can be asked: " + " ".join(str(one.error) for one in errors), kind="refused"
+            )
+    return seen
+
+
+def _recorded(state: State, seen: Observation) -> State:
+    """The state with a baseline taken now, or the very same object if that adds nothing."""
+    versions = {name: storage_version_of(one, seen.other_groups) for name, one in seen.resources.items()}
+    reports = [
+        replace(report, resources={name: one for name, one in report.resources.items() if name in versions})
+        for report in seen.reports
+    ]
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    recorded = state.record(reports, versions, now)
+    if state.recorded_at and recorded.resources == state.resources and recorded.versions == state.versions:
+        return state
+    return recorded
+
+
+def describe(seen: Observation, state: State) -> dict[str, Any]:
+    """The module's return values for one observation."""
+    groups = seen.other_groups
+    resources = seen.resources
+    return {
+        "changed": False,
+        "servers": [
+            {
+                "url": report.url,
+                "name": report.name,
+                "version": report.version,
+                "emulated_version": report.emulated_version,
+                "ready": report.ready,
+                "error": report.error,
+            }
+            for report in seen.reports
+        ],
+        "converged": seen.converged,
+        "reasons": seen.reasons(),
+        "disagreements": [
+            {
+                "resource": one.resource,
+                "by_server": {
+                    url: {
+                        "hash": served.hash if served else None,
+                        "storage_version": storage_version_of(served, groups) if served else None,
+                    }
+                    for url, served in one.by_server.items()
+                },
+            }
+            for one in seen.disagreements
+        ],
+        "resources": {name: resource_result(one, groups) for name, one in sorted(resources.items())},
+        "changed_resources": [
+            {
+                "resource": change.resource,
+                "before": _versions_text(change.before, change.resource, seen),
+                "after": storage_version_of(resources[change.resource], groups) or change.after,
+            }
+            for change in changed_since(resources, state.persisted)
+        ],
+        "baseline_found": state.recorded_at is not None,
+    }
+
+
+def _versions_text(hashes: tuple[str, ...], name: str, seen: Observation) -> str | None:
+    """Storage versions for hashes on record, such as ``apps/v1beta1, apps/v1``; None if there is none."""
+    resource = seen.resources[name]
+    decoded = [
+        decode_hash(one, resource.group, resource.kind, resource.versions, seen.other_groups) or one for one in hashes
+    ]
+    return ", ".join(decoded) or None
+
+
+def _diff(before: State, after: State, seen: Observation) -> dict[str, str]:
+    """What recording changes, one line a resource, for diff mode."""
+
+    def lines(state: State) -> str:
+        rows = [
+            f"{name}: {_versions_text(state.of(name).persisted, name, seen) or 'unknown'}"
+            for name in sorted(seen.resources)
+            if name in state.resources and state.of(name) != (before if state is after else after).of(name)
+        ]
+        return "\n".join(rows) + ("\n" if rows else "")
+
+    return {"before_header": "on record", "after_header": "recorded now", "before": lines(before), "after": lines(after)}

@@ -1,0 +1,196 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: storage_version_hashes
+short_description: Tell in which version each API server stores each resource, and wait until all agree
+version_added: 0.1.0
+author:
+  - kube_storage.upgrade contributors (@kube-storage)
+description:
+  - Asks every Kubernetes API server, each at its own address, for the storage version hash of every resource it stores,
+    and turns the hashes back into versions.
+  - While old and new masters serve side by side, a write may land on an old one and be stored in the old version. So
+    before objects are migrated, all API servers must report the same hashes. With O(state=converged) this module waits for that.
+  - With O(state=recorded) it saves what it saw as the baseline that later runs and M(kube_storage.upgrade.storage_migrate) compare with.
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - kube_storage.upgrade.cluster
+  - kube_storage.upgrade.attributes
+options:
+  state:
+    description:
+      - V(queried) reads and never reports a change.
+      - V(recorded) also saves the present hashes as the baseline. Recording again adds what is new and never forgets that a
+        resource still waits for its migration, so it is safe in a cluster that is half upgraded.
+      - V(converged) waits until all API servers agree, and fails naming servers and resources if they don't in time.
+    type: str
+    choices: [queried, recorded, converged]
+    default: queried
+  expected_version:
+    description:
+      - The Kubernetes release that each API server must report, such as V(1.37) or V(v1.37.2).
+      - Where a server emulates another release, the emulated one counts.
+    type: str
+  resources:
+    description:
+      - Limit the comparison and the result to these resources, written as V(plural.group), core ones without a dot.
+      - By default all stored resources are compared. Those of aggregated APIs belong to their own servers and are left out.
+    type: list
+    elements: str
+  wait_timeout:
+    description: How long to wait for O(state=converged), in seconds.
+    type: float
+    default: 600
+  wait_interval:
+    description: Pause between two looks while waiting, in seconds.
+    type: float
+    default: 2
+  stable_for:
+    description: How long all API servers must have agreed before that counts, in seconds.
+    type: float
+    default: 10
+seealso:
+  - module: kube_storage.upgrade.storage_migrate
+  - module: kube_storage.upgrade.stored_versions_info
+"""
+
+EXAMPLES = r"""
+- name: Show in which version each resource is stored
+  kube_storage.upgrade.storage_version_hashes:
+  register: hashes
+
+- name: Save a baseline before an upgrade
+  kube_storage.upgrade.storage_version_hashes:
+    state: recorded
+
+- name: Wait until all three masters are at 1.37 and agree on every resource
+  kube_storage.upgrade.storage_version_hashes:
+    state: converged
+    expected_servers: 3
+    expected_version: "1.37"
+    wait_timeout: 900
+
+- name: Ask masters that the cluster itself does not list (it knows only a load balancer)
+  kube_storage.upgrade.storage_version_hashes:
+    servers:
+      - https://10.0.0.11:6443
+      - https://10.0.0.12:6443
+      - https://10.0.0.13:6443
+    tls_server_name: kubernetes.default.svc
+"""
+
+RETURN = r"""
+servers:
+  description: The API servers that were asked.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    url:
+      description: The server's own address.
+      type: str
+    name:
+      description: The name of its node where that is known, else its address.
+      type: str
+    version:
+      description: The release it runs, null if it did not answer.
+      type: str
+      sample: v1.37.2
+    emulated_version:
+      description: The release it emulates, null if none.
+      type: str
+      sample: "1.36"
+    ready:
+      description: Whether it says that it is ready.
+      type: bool
+    error:
+      description: Why it could not be asked, null if it could.
+      type: str
+converged:
+  description: Whether all expected servers answered, are ready, are at the expected version and report the same hashes.
+  returned: always
+  type: bool
+reasons:
+  description: Why it is not converged, one sentence each; empty if it is.
+  returned: always
+  type: list
+  elements: str
+disagreements:
+  description: Resources for which not all servers report the same hash.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    resource:
+      description: Name of the resource.
+      type: str
+    by_server:
+      description: By the server's URL, its V(hash) and V(storage_version); null where it does not serve the resource.
+      type: dict
+resources:
+  description: By resource, what the first usable server reports.
+  returned: always
+  type: dict
+  contains:
+    kind:
+      description: The resource's kind.
+      type: str
+    hash:
+      description: The storage version hash.
+      type: str
+    storage_version:
+      description: The version that the hash stands for, null if unknown.
+      type: str
+      sample: apps/v1
+    served_versions:
+      description: Group versions in which it is served.
+      type: list
+      elements: str
+changed_resources:
+  description:
+    - Resources of which etcd may still hold objects in another version than the present one.
+    - Every resource where there is no baseline.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    resource:
+      description: Name of the resource.
+      type: str
+    before:
+      description: The versions on record, null if there is no record.
+      type: str
+    after:
+      description: The present storage version.
+      type: str
+baseline_found:
+  description: Whether a baseline was on record.
+  returned: always
+  type: bool
+"""
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._version_hashes import version_hashes
+
+
+def main() -> None:
+    options = {
+        **CLUSTER_SPEC,
+        "state": {"type": "str", "choices": ["queried", "recorded", "converged"], "default": "queried"},
+        "expected_version": {"type": "str"},
+        "resources": {"type": "list", "elements": "str"},
+        "wait_timeout": {"type": "float", "default": 600},
+        "wait_interval": {"type": "float", "default": 2},
+        "stable_for": {"type": "float", "default": 10},
+    }
+    run_module(options, version_hashes)
+
+
+if __name__ == "__main__":
+    main()
