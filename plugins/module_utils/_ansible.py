@@ -24,9 +24,7 @@ Work = Callable[[Mapping[str, Any], bool, Report], Awaitable[dict[str, Any]]]
 
 def run_module(options: Mapping[str, Any], work: Work, **module_settings: Any) -> None:
     """Parses the arguments, awaits ``work(params, check_mode, report)`` and exits."""
-    module = AnsibleModule(
-        argument_spec={**AUTH_ARG_SPEC, **options}, supports_check_mode=True, **module_settings
-    )
+    module = AnsibleModule(argument_spec={**AUTH_ARG_SPEC, **options}, supports_check_mode=True, **module_settings)
     try:
         result = asyncio.run(_finish(work(module.params, module.check_mode, nobody_listens)))
     except StorageUpgradeError as error:

@@ -49,9 +49,7 @@ class ApiServer:
         headers = [("Accept", accept), ("User-Agent", "kube_storage.upgrade"), *self._connection.authorize()]
         if body is not None:
             headers.append(("Content-Type", content_type))
-        return await self._http.request(
-            method, self.url + path, headers=headers, body=body, timeout=timeout
-        )
+        return await self._http.request(method, self.url + path, headers=headers, body=body, timeout=timeout)
 
     async def json(
         self,
@@ -65,9 +63,7 @@ class ApiServer:
     ) -> dict[str, Any]:
         """The decoded answer; raises ApiError for any HTTP error, also where a proxy answers without JSON."""
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        answer = await self.request(
-            method, path, accept=accept, content_type=content_type, body=data, timeout=timeout
-        )
+        answer = await self.request(method, path, accept=accept, content_type=content_type, body=data, timeout=timeout)
         if answer.status >= 400:
             raise api_error(answer, self.url, method, path)
         try:
@@ -129,5 +125,7 @@ def api_error(answer: Response, url: str, method: str, path: str) -> ApiError:
     elif answer.status == 403:
         sentence = forbidden_sentence(message) or f"{url} refuses {method} {path} (403): {message or 'forbidden'}."
     else:
-        sentence = f"{url} answered {method} {path.split('?')[0]} with {answer.status}{': ' + message if message else ''}."
+        sentence = (
+            f"{url} answered {method} {path.split('?')[0]} with {answer.status}{': ' + message if message else ''}."
+        )
     return ApiError(sentence, status=answer.status, reason=reason)

@@ -26,9 +26,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._discovery im
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import ApiError, BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import HttpClient, open_client
 
-_ENDPOINT_SLICES = (
-    "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes"
-)
+_ENDPOINT_SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes"
 _IDENTITY_LEASES = (
     "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
     "?labelSelector=apiserver.kubernetes.io%2Fidentity%3Dkube-apiserver"
@@ -87,9 +85,7 @@ class Cluster:
             self.entry.get(_ENDPOINT_SLICES), self._node_names(), self._identity_leases()
         )
         scheme = urlsplit(self._connection.url).scheme
-        found = [
-            self._server(url, names.get(address, "")) for address, url in server_addresses(slices, scheme)
-        ]
+        found = [self._server(url, names.get(address, "")) for address, url in server_addresses(slices, scheme)]
         problems = []
         fresh = fresh_holders(alive, now)
         if self.expectation.servers is None and len(fresh) > len(found):
@@ -108,9 +104,7 @@ class Cluster:
 
     def expecting(self, **changes: Any) -> Cluster:
         """The same cluster over the same connections with another expectation."""
-        other = Cluster(
-            self._connection, self._http, urls=self._urls, expectation=replace(self.expectation, **changes)
-        )
+        other = Cluster(self._connection, self._http, urls=self._urls, expectation=replace(self.expectation, **changes))
         other._known = self._known
         return other
 

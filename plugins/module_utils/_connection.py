@@ -44,11 +44,15 @@ def normalize_url(url: str) -> str:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+    ):
         shown = text if "@" not in text else "(hidden, as it holds credentials)"
-        raise BadInputError(
-            f"'{shown}' is not the URL of an API server; write it like https://10.0.0.11:6443."
-        )
+        raise BadInputError(f"'{shown}' is not the URL of an API server; write it like https://10.0.0.11:6443.")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     default = 443 if parts.scheme == "https" else 80
     netloc = host if port is None or port == default else f"{host}:{port}"

@@ -143,14 +143,18 @@ async def wait_converged(
             good_hashes = hashes
             if now - good_since >= patience.stable_for:
                 return seen
-            text = f"All {len(seen.reports)} API servers agree; making sure that it holds for {patience.stable_for:g} s."
+            text = (
+                f"All {len(seen.reports)} API servers agree; making sure that it holds for {patience.stable_for:g} s."
+            )
         else:
             good_since = None
             text = f"Waiting for the API servers to agree: {seen.summary()}."
         if text != told:
             report(Event("waiting", text, {"converged": seen.converged, "seconds": round(now - start, 1)}))
             told = text
-        if now - start + patience.interval > patience.timeout and not (good_since is not None and _can_still_hold(good_since, start, patience)):
+        if now - start + patience.interval > patience.timeout and not (
+            good_since is not None and _can_still_hold(good_since, start, patience)
+        ):
             raise NotConvergedError(_timeout_sentence(seen, patience), {"observation": seen})
         await asyncio.sleep(min(patience.interval, max(0.0, start + patience.timeout - now)) or patience.interval)
 

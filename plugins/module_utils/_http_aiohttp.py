@@ -39,9 +39,7 @@ class AiohttpClient:
             self._session = aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"})
         return self._session
 
-    async def request(
-        self, method: str, url: str, *, headers: Headers, body: bytes | None, timeout: float
-    ) -> Response:
+    async def request(self, method: str, url: str, *, headers: Headers, body: bytes | None, timeout: float) -> Response:
         session = self._open()
         try:
             async with session.request(

@@ -55,9 +55,7 @@ class Urllib3Client:
             raise UnreachableError(sentence, kind=kind) from error
         return Response(status=answer.status, headers=answer.headers, body=answer.data)
 
-    async def request(
-        self, method: str, url: str, *, headers: Headers, body: bytes | None, timeout: float
-    ) -> Response:
+    async def request(self, method: str, url: str, *, headers: Headers, body: bytes | None, timeout: float) -> Response:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._send, method, url, headers, body, timeout)
 

@@ -76,5 +76,9 @@ def require_known(wanted: Iterable[str] | None, known: Iterable[str], option: st
         close = difflib.get_close_matches(name, names, n=3) or [
             one for one in names if one.split(".")[0] == name.split(".")[0].lower()
         ]
-        hint = f"; did you mean {' or '.join(close)}?" if close else "; write it as plural.group, such as deployments.apps."
+        hint = (
+            f"; did you mean {' or '.join(close)}?"
+            if close
+            else "; write it as plural.group, such as deployments.apps."
+        )
         raise BadInputError(f"{option}: no API server stores a resource named '{name}'{hint}")

@@ -74,9 +74,7 @@ class State:
                 )
         return replace(self, resources=resources)
 
-    def record(
-        self, reports: Iterable[ServerReport], storage_versions: Mapping[str, str | None], now: str
-    ) -> State:
+    def record(self, reports: Iterable[ServerReport], storage_versions: Mapping[str, str | None], now: str) -> State:
         """The state after taking a baseline.
 
         At the first one, objects are taken to be stored as the servers report now: that is the claim
@@ -150,9 +148,7 @@ def from_document(document: Any, where: str) -> State:
             last_run=document.get("lastRun"),
         )
     except (AttributeError, TypeError, ValueError) as error:
-        raise StateStoreError(
-            f"{where} is damaged; restore it, or delete it to start without a baseline."
-        ) from error
+        raise StateStoreError(f"{where} is damaged; restore it, or delete it to start without a baseline.") from error
 
 
 def parse(text: str, where: str) -> State:
@@ -160,7 +156,9 @@ def parse(text: str, where: str) -> State:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise StateStoreError(f"{where} is not valid JSON; restore it, or delete it to start without a baseline.") from error
+        raise StateStoreError(
+            f"{where} is not valid JSON; restore it, or delete it to start without a baseline."
+        ) from error
     return from_document(document, where)
 
 

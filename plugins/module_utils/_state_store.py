@@ -141,7 +141,9 @@ def write_whole(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise StateStoreError(f"The file {path} can't be written: {error.strerror}; check the path and its rights.") from error
+        raise StateStoreError(
+            f"The file {path} can't be written: {error.strerror}; check the path and its rights."
+        ) from error
 
 
 def open_store(option: Mapping[str, Any] | None, server: ApiServer) -> StateStore:

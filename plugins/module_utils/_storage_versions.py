@@ -49,7 +49,9 @@ def _usual_versions() -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def decode_hash(wanted: str, group: str, kind: str, versions: tuple[str, ...], other_groups: tuple[str, ...]) -> str | None:
+def decode_hash(
+    wanted: str, group: str, kind: str, versions: tuple[str, ...], other_groups: tuple[str, ...]
+) -> str | None:
     """The group version that a hash stands for, or None if no candidate fits.
 
     Tried in order: the versions given (those served, and for a CRD all that it names), the usual

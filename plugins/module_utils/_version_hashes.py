@@ -163,4 +163,9 @@ def _diff(before: State, after: State, seen: Observation) -> dict[str, str]:
         ]
         return "\n".join(rows) + ("\n" if rows else "")
 
-    return {"before_header": "on record", "after_header": "recorded now", "before": lines(before), "after": lines(after)}
+    return {
+        "before_header": "on record",
+        "after_header": "recorded now",
+        "before": lines(before),
+        "after": lines(after),
+    }

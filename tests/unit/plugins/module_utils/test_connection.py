@@ -1,0 +1,108 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import forbidden_sentence
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import (
+    fresh_holders,
+    parse_time,
+    server_addresses,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._connection import normalize_url
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import BadInputError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import describe_failure
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import require_known
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https://10.0.0.11:6443/", "https://10.0.0.11:6443"),
+        ("https://10.0.0.11:443", "https://10.0.0.11"),
+        ("https://[fd00::1]:6443", "https://[fd00::1]:6443"),
+        (" https://api.example.com ", "https://api.example.com"),
+        ("https://rancher.example.com/k8s/clusters/c-1", "https://rancher.example.com/k8s/clusters/c-1"),
+    ],
+)
+def test_urls(written: str, meant: str) -> None:
+    assert normalize_url(written) == meant
+
+
+@pytest.mark.parametrize("written", ["10.0.0.11:6443", "ftp://x", "https://", "https://x:port", "https://x?y=1", ""])
+def test_malformed_urls(written: str) -> None:
+    with pytest.raises(BadInputError, match="is not the URL of an API server"):
+        normalize_url(written)
+
+
+def test_credentials_in_a_url_are_refused_and_not_shown() -> None:
+    with pytest.raises(BadInputError) as caught:
+        normalize_url("https://user:hunter2@x:6443")
+    assert "hunter2" not in caught.value.message
+
+
+def test_forbidden_says_who_may_not_do_what() -> None:
+    message = (
+        'configmaps is forbidden: User "jane" cannot list resource "configmaps" in API group "" at the cluster scope'
+    )
+    assert "user jane may not list configmaps at the cluster scope" in str(forbidden_sentence(message))
+    assert forbidden_sentence("no") is None
+
+
+def test_tls_failures_say_what_to_change() -> None:
+    wrong_ca = ssl.SSLCertVerificationError(1, "self-signed certificate in certificate chain")
+    wrong_ca.verify_message = "self-signed certificate in certificate chain"
+    assert "check ca_cert" in describe_failure("https://a:1/x", wrong_ca)[1]
+    wrong_name = ssl.SSLCertVerificationError(1, "mismatch")
+    wrong_name.verify_message = "IP address mismatch, certificate is not valid for '10.0.0.1'"
+    assert "tls_server_name" in describe_failure("https://a:1/x", wrong_name)[1]
+
+
+def test_endpoint_slices() -> None:
+    slices = {
+        "items": [
+            {
+                "ports": [{"name": "https", "port": 6443}],
+                "endpoints": [{"addresses": ["10.0.0.12"]}, {"addresses": ["10.0.0.11"]}],
+            },
+            {"ports": [{"name": "https", "port": 6443}], "endpoints": [{"addresses": ["fd00::1"]}]},
+            {"ports": None, "endpoints": None},
+        ]
+    }
+    assert [url for _address, url in server_addresses(slices, "https")] == [
+        "https://10.0.0.11:6443",
+        "https://10.0.0.12:6443",
+        "https://[fd00::1]:6443",
+    ]
+
+
+def test_only_leases_renewed_of_late_count() -> None:
+    now = parse_time("2026-01-01T00:01:00Z")
+    assert now is not None
+    leases = {
+        "items": [
+            {
+                "metadata": {"labels": {"kubernetes.io/hostname": "m1"}},
+                "spec": {"renewTime": "2026-01-01T00:00:55.000000Z"},
+            },
+            {
+                "metadata": {"labels": {"kubernetes.io/hostname": "m2"}},
+                "spec": {"renewTime": "2025-12-31T23:30:00.000000Z"},
+            },
+            {"metadata": {"name": "m3"}, "spec": {}},
+        ]
+    }
+    assert fresh_holders(leases, now) == ["m1"]
+
+
+def test_unknown_resources_are_refused_with_a_hint() -> None:
+    known = ["deployments.apps", "secrets"]
+    require_known(["secrets"], known, "resources")
+    with pytest.raises(BadInputError, match="did you mean deployments.apps"):
+        require_known(["deployments"], known, "resources")
+    with pytest.raises(BadInputError, match="did you mean secrets"):
+        require_known(["secret"], known, "resources")
