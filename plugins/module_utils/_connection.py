@@ -167,8 +167,9 @@ def _plain(error: BaseException) -> str:
 
 def _explain_config_error(error: Exception, options: Mapping[str, Any]) -> str:
     """One sentence for what went wrong with the credentials; never the content of a kubeconfig."""
+    # Ansible hides the value of kubeconfig (it may hold the whole content), so the path can't be named.
     kubeconfig = options.get("kubeconfig")
-    where = f"The kubeconfig {kubeconfig}" if isinstance(kubeconfig, str) else "The kubeconfig"
+    where = "The file given as kubeconfig" if isinstance(kubeconfig, str) else "The kubeconfig"
     if isinstance(error, PermissionError):
         return f"{where} can't be read: permission denied; run the task as a user who may, or give another file."
     if isinstance(error, FileNotFoundError):
@@ -184,4 +185,6 @@ def _explain_config_error(error: Exception, options: Mapping[str, Any]) -> str:
             )
         if "context" in text.lower() and options.get("context"):
             return f"{where} has no context named {options['context']}."
-    return f"{where} can't be used ({type(error).__name__}); check that it is a valid kubeconfig."
+        if text.startswith("File does not exist: "):
+            return f"{where} names a file that does not exist: {text.split(': ', 1)[1]}."
+    return f"{where} is not a valid kubeconfig; compare it with the output of: kubectl config view --minify."

@@ -89,7 +89,7 @@ def describe_failure(url: str, error: BaseException) -> tuple[str, str]:
     names = [type(one).__name__ for one in chain]
     text = " ".join(str(one) for one in chain)
     if any(isinstance(one, ssl.SSLCertVerificationError) for one in chain) or "CERTIFICATE_VERIFY_FAILED" in text:
-        why = next((one.verify_message for one in chain if isinstance(one, ssl.SSLCertVerificationError)), "")
+        why = next((str(one.verify_message) for one in chain if hasattr(one, "verify_message")), "").rstrip(".")
         hint = (
             "set tls_server_name to a name that the certificate has, such as kubernetes.default.svc"
             if "match" in why.lower() or "doesn't match" in text or "not valid for" in text
