@@ -88,7 +88,9 @@ class Page:
         try:
             document = json.loads(self.body)
         except ValueError as error:
-            raise EtcdError("etcd's JSON gateway answered with something that is not JSON; check etcd.endpoints.") from error
+            raise EtcdError(
+                "etcd's JSON gateway answered with something that is not JSON; check etcd.endpoints."
+            ) from error
         if not isinstance(document, dict):
             raise EtcdError("etcd's JSON gateway answered with unexpected JSON; check etcd.endpoints.")
         return document
@@ -190,8 +192,14 @@ class Etcd:
 def _unreachable_sentence(endpoint: str, error: UnreachableError) -> str:
     if error.kind == "tls":
         if "can't be verified" in error.message:
-            return f"etcd's certificate at {endpoint} can't be verified; check etcd.ca_cert and that the address is in the certificate."
-        return f"etcd at {endpoint} refused the TLS connection; check that etcd.client_cert and client_key belong to etcd's own CA."
+            return (
+                f"etcd's certificate at {endpoint} can't be verified; check etcd.ca_cert, and that the address is in "
+                "the certificate."
+            )
+        return (
+            f"etcd at {endpoint} refused the TLS connection; check that etcd.client_cert and client_key belong to "
+            "etcd's own CA."
+        )
     if error.kind == "timeout":
         return f"etcd at {endpoint} did not answer in time; check etcd.endpoints and whether the member has quorum."
     if error.kind == "dns":
@@ -215,11 +223,13 @@ def _gateway_problem(endpoint: str, status: int, body: bytes) -> EtcdError:
         return CompactedError("The revision of the scan was compacted away; run the task again.")
     if status == 404:
         return EtcdError(
-            f"{endpoint} has no JSON gateway: it is no etcd client port, or etcd runs with --enable-grpc-gateway=false; "
-            "check etcd.endpoints."
+            f"{endpoint} has no JSON gateway: it is no etcd client port, or etcd runs with "
+            "--enable-grpc-gateway=false; check etcd.endpoints."
         )
     if "user name is empty" in message or status == 401:
-        return EtcdError(f"etcd at {endpoint} asks for a user and password, which is not supported; use a client certificate.")
+        return EtcdError(
+            f"etcd at {endpoint} asks for a user and password, which is not supported; use a client certificate."
+        )
     if "permission denied" in message or status == 403:
         return EtcdError(f"etcd at {endpoint} does not let this client certificate read the keys; use one that may.")
     if "bad certificate" in message or "authentication handshake failed" in message:
@@ -227,7 +237,9 @@ def _gateway_problem(endpoint: str, status: int, body: bytes) -> EtcdError:
             f"The JSON gateway of etcd at {endpoint} can't reach its own server: etcd's server certificate must also "
             "allow client authentication (as kubeadm's does)."
         )
-    return EtcdError(f"etcd at {endpoint} answered with {status}{': ' + message[:200] if message else ''}; check etcd.endpoints.")
+    return EtcdError(
+        f"etcd at {endpoint} answered with {status}{': ' + message[:200] if message else ''}; check etcd.endpoints."
+    )
 
 
 def open_etcd(options: Mapping[str, Any] | None) -> Etcd:
@@ -292,7 +304,9 @@ def _require_readable(name: str, path: str) -> None:
         with open(path, "rb"):
             pass
     except FileNotFoundError as error:
-        raise BadInputError(f"etcd.{name}: {path} does not exist; give the right path, on the host where the task runs.") from error
+        raise BadInputError(
+            f"etcd.{name}: {path} does not exist; give the right path, on the host where the task runs."
+        ) from error
     except OSError as error:
         raise BadInputError(
             f"etcd.{name}: {path} can't be read ({error.strerror}); run the task as a user who may (become: true)."

@@ -60,12 +60,16 @@ _PLAIN_PREFIXES = {
         "resourceclaimtemplates resourceclasses resourceclassparameters resourcepoolstatusrequests resourceslices"
     ),
     "scheduling.k8s.io": "compositepodgroups podgroups priorityclasses workloads",
-    "storage.k8s.io": "csidrivers csinodes csistoragecapacities storageclasses volumeattachments volumeattributesclasses",
+    "storage.k8s.io": (
+        "csidrivers csinodes csistoragecapacities storageclasses volumeattachments volumeattributesclasses"
+    ),
     "storagemigration.k8s.io": "storageversionmigrations",
 }
 
 BUILT_IN: Mapping[str, str] = {
-    **{plural: resource_name(plural, group) for group, plurals in _PLAIN_PREFIXES.items() for plural in plurals.split()},
+    **{
+        plural: resource_name(plural, group) for group, plurals in _PLAIN_PREFIXES.items() for plural in plurals.split()
+    },
     **_SPECIAL_PREFIXES,
 }
 
