@@ -108,6 +108,11 @@ class Cluster:
         other._known = self._known
         return other
 
+    @property
+    def known_servers(self) -> Mapping[str, ApiServer]:
+        """Every server seen so far, by URL."""
+        return self._known
+
     def _server(self, url: str, name: str = "") -> ApiServer:
         if url not in self._known:
             self._known[url] = ApiServer(url, self._connection, self._http, name=name)

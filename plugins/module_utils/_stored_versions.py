@@ -43,7 +43,7 @@ async def stored_versions(params: Mapping[str, Any], check_mode: bool, report: R
     rules, media_type = local_configuration(params.get("encryption_config"))
     async with open_etcd(params.get("etcd")) as etcd:
         seen = await _observe(params)
-        if params.get("resources") and seen is not None:
+        if params.get("resources") and seen is not None and seen.resources:
             require_known(params["resources"], seen.resources, "resources")
         judgement = await read_stored(
             etcd,

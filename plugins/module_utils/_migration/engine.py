@@ -1,0 +1,94 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The contract between an engine and what is around it.
+
+An engine rewrites the objects of some resources and writes down what became of each. It never
+decides whether it may run: that is the Control's to say, which the guard moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import Failure, Tally
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import ObjectKey, Target
+
+_SAMPLE = 5
+
+
+@dataclass
+class ResourceRun:
+    """The migration of one resource.
+
+    ``token`` is the continue token behind the last page of which every object is accounted for.
+    ``total`` is an estimate (the list's remainingItemCount). ``gone``: the resource was removed meanwhile.
+    """
+
+    target: Target
+    engine: str
+    tally: Tally = field(default_factory=Tally)
+    failures: list[Failure] = field(default_factory=list)
+    token: str | None = None
+    listed: bool = False
+    total: int | None = None
+    gone: bool = False
+    started: float | None = None
+    finished: float | None = None
+    sample: list[ObjectKey] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every object was visited without a failure."""
+        return self.finished is not None and self.listed and not self.failures and not self.gone
+
+    @property
+    def seconds(self) -> float:
+        if self.started is None:
+            return 0.0
+        return (self.finished or time.monotonic()) - self.started
+
+    def remember(self, key: ObjectKey) -> None:
+        """Keeps a few objects, to verify later that writes really are in the new version."""
+        if len(self.sample) < _SAMPLE:
+            self.sample.append(key)
+
+
+class Control:
+    """Lets writers write, holds them, or stops them for good."""
+
+    def __init__(self) -> None:
+        self.stopped: StorageUpgradeError | None = None
+        self.changed = asyncio.Event()
+        self._held = False
+
+    @property
+    def writable(self) -> bool:
+        return not self._held and self.stopped is None
+
+    def hold(self) -> None:
+        self._held = True
+
+    def release(self) -> None:
+        if self._held:
+            self._held = False
+            self.changed.set()
+
+    def stop(self, why: StorageUpgradeError) -> None:
+        """The first reason counts."""
+        if self.stopped is None:
+            self.stopped = why
+            self.changed.set()
+
+
+class Engine(Protocol):
+    """Works on the runs until each is finished or the control says stop."""
+
+    name: str
+
+    async def migrate(self, runs: list[ResourceRun], control: Control) -> None: ...

@@ -1,0 +1,155 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which resources are migrated, in which order, and why each is taken or left. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import require_known
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import State
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
+    ServedResource,
+    changed_since,
+    decode_hash,
+)
+
+EVENTS = ("events", "events.events.k8s.io")
+
+
+@dataclass(frozen=True)
+class ObjectKey:
+    """One object, and the resourceVersion at which it is to be rewritten (None: to be asked for)."""
+
+    namespace: str | None
+    name: str
+    resource_version: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """One resource to migrate. ``objects`` limits it to those; None means that everything is listed."""
+
+    resource: ServedResource
+    storage_version: str | None
+    reason: str
+    objects: tuple[ObjectKey, ...] | None = None
+    token: str | None = None
+    resumed: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.resource.name
+
+    @property
+    def hash(self) -> str:
+        return self.resource.hash or ""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    resource: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    targets: tuple[Target, ...]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for."""
+
+    select: str = "all"
+    resources: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        return {"select": self.select, "resources": sorted(self.resources), "exclude": sorted(self.exclude)}
+
+
+def make_plan(
+    resources: Mapping[str, ServedResource], state: State, selection: Selection, other_groups: tuple[str, ...]
+) -> Plan:
+    """Decides for every stored resource. Raises BadInputError for names that no server stores."""
+    require_known(selection.resources, resources, "resources")
+    require_known(selection.exclude, resources, "exclude")
+    changed = {change.resource for change in changed_since(resources, state.persisted)}
+    finished = _finished_by_interrupted_run(state, selection)
+    targets: list[Target] = []
+    skipped: list[Skipped] = []
+    storages: dict[str, str] = {}
+    for name in _in_order(resources, selection.resources):
+        resource = resources[name]
+        twin = storages.get(resource.hash or "")
+        why_not = _why_not(resource, selection, name in changed, twin, name in finished)
+        if why_not is not None:
+            skipped.append(Skipped(name, why_not))
+            continue
+        storages[resource.hash or ""] = name
+        targets.append(_target(resource, state, selection, other_groups))
+    return Plan(tuple(targets), tuple(skipped))
+
+
+def _in_order(resources: Mapping[str, ServedResource], named: Sequence[str]) -> Iterable[str]:
+    """CRDs first, since all custom resources depend on them; then by name. Of twins the core one comes first."""
+    first = "customresourcedefinitions.apiextensions.k8s.io"
+    wanted = sorted(named or resources, key=lambda name: (name != first, resources[name].group != "", name))
+    return wanted
+
+
+def _why_not(
+    resource: ServedResource, selection: Selection, changed: bool, twin: str | None, finished: bool
+) -> str | None:
+    """Why a resource is left out; None if it is taken."""
+    if resource.name in selection.exclude:
+        return "excluded by the option exclude"
+    if resource.name in EVENTS and resource.name not in selection.resources:
+        return (
+            "events expire by themselves and a rewrite would prolong their life; name them in resources to migrate them"
+        )
+    missing = [verb for verb in ("list", "patch") if verb not in resource.verbs]
+    if missing:
+        return f"the API server offers no {' or '.join(missing)} for it"
+    if resource.hash is None:
+        return "its storage version is changing at this moment; run again when it has settled"
+    if twin is not None:
+        return f"it is stored together with {twin}"
+    if selection.select == "changed" and not changed:
+        return "its storage version has not changed since the last complete migration or the baseline"
+    if finished:
+        return "the interrupted run before this one had finished it"
+    return None
+
+
+def _target(resource: ServedResource, state: State, selection: Selection, other_groups: tuple[str, ...]) -> Target:
+    known = state.of(resource.name)
+    version = decode_hash(resource.hash or "", resource.group, resource.kind, resource.versions, other_groups)
+    progress = known.progress
+    reason = "selected" if selection.select == "all" else "its storage version changed or no migration is on record"
+    if (
+        progress
+        and progress.get("hash") == resource.hash
+        and list(progress.get("persisted") or ()) == list(known.persisted)
+    ):
+        if progress.get("listed") and progress.get("failed") is not None and selection.select == "changed":
+            objects = tuple(ObjectKey(namespace, name) for namespace, name in progress["failed"])
+            return Target(resource, version, "objects that failed before", objects=objects, resumed=True)
+        if progress.get("token"):
+            return Target(
+                resource, version, "goes on where an earlier run stopped", token=progress["token"], resumed=True
+            )
+    return Target(resource, version, reason)
+
+
+def _finished_by_interrupted_run(state: State, selection: Selection) -> set[str]:
+    """What a run with the same selection had done before it was cut off, and is still proven to be done."""
+    last = state.last_run
+    if not last or last.get("finished") or last.get("selection") != selection.as_dict():
+        return set()
+    return {name for name in last.get("done") or () if len(state.of(name).persisted) == 1}

@@ -1,0 +1,89 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether the user may do what a run needs, asked before anything is written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import ApiError, StorageUpgradeError
+
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+_PARALLEL = 16
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Need:
+    """One verb on one resource (core group: empty), cluster-wide unless a namespace is given."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str = ""
+    subresource: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        what = (
+            self.resource
+            + (f".{self.group}" if self.group else "")
+            + (f"/{self.subresource}" if self.subresource else "")
+        )
+        return f"{self.verb} {what}{f' in namespace {self.namespace}' if self.namespace else ''}"
+
+
+async def require(server: ApiServer, needs: Iterable[Need]) -> None:
+    """Raises ApiError (403) that names the user and every missing verb; asks only one question of an admin."""
+    if await _allowed(server, Need("*", "*", "*")):
+        return
+    slots = asyncio.Semaphore(_PARALLEL)
+
+    async def ask(need: Need) -> Need | None:
+        async with slots:
+            return None if await _allowed(server, need) else need
+
+    missing = [need for need in await asyncio.gather(*(ask(need) for need in needs)) if need is not None]
+    if missing:
+        shown = ", ".join(str(need) for need in missing[:_NAMED])
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise ApiError(
+            f"Permission is missing: user {await _who(server)} may not {shown}{more}; nothing was written. "
+            "Grant it by a ClusterRole (the README lists what each module needs).",
+            status=403,
+            reason="Forbidden",
+        )
+
+
+async def _allowed(server: ApiServer, need: Need) -> bool:
+    attributes: dict[str, Any] = {"verb": need.verb, "group": need.group, "resource": need.resource}
+    if need.namespace:
+        attributes["namespace"] = need.namespace
+    if need.subresource:
+        attributes["subresource"] = need.subresource
+    if need.name:
+        attributes["name"] = need.name
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = await server.json("POST", _REVIEWS, body=body)
+    return bool((answer.get("status") or {}).get("allowed"))
+
+
+async def _who(server: ApiServer) -> str:
+    """The user's name as the server knows it (since 1.28)."""
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    try:
+        answer = await server.json("POST", _WHO, body=body)
+        return str(answer["status"]["userInfo"]["username"])
+    except (StorageUpgradeError, KeyError):
+        return "of these credentials"

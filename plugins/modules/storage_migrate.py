@@ -1,0 +1,304 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: storage_migrate
+short_description: Rewrite stored objects in the present storage version
+version_added: 0.1.0
+author:
+  - kube_storage.upgrade contributors (@kube-storage)
+description:
+  - Makes the API servers write every object again, so that etcd holds it in the storage version that they use now.
+  - Refuses to start while API servers disagree about a storage version, watches them during the run, and looks again at its end.
+  - Each object is touched by a patch that holds nothing but its resourceVersion. The server writes only if the stored
+    bytes are stale, so counts are exact and a second run changes nothing. No field, no managedFields, no generation and no
+    annotation changes, and the data of objects never leaves the API server.
+  - An interrupted run goes on where it was. Only one run at a time is active; a Lease sees to that.
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - kube_storage.upgrade.cluster
+  - kube_storage.upgrade.attributes
+options:
+  select:
+    description:
+      - V(all) takes every resource that can be listed and patched.
+      - V(changed) takes resources whose storage version differs from the baseline, or whose last migration did not finish.
+        Of a resource whose last migration left only some failed objects, just those are visited.
+    type: str
+    choices: [all, changed]
+    default: all
+  resources:
+    description:
+      - Take only these resources, written as V(plural.group), core ones without a dot.
+      - Events are left out unless they are named here, because a rewrite starts their life anew.
+    type: list
+    elements: str
+  exclude:
+    description: Resources to leave out.
+    type: list
+    elements: str
+  engine:
+    description:
+      - V(direct) rewrites the objects from here, through all API servers at once.
+    type: str
+    choices: [direct]
+    default: direct
+  require_convergence:
+    description:
+      - Refuse, before any write, to run while API servers disagree; stop if they begin to disagree during the run.
+      - With V(false) objects may be stored in the old version, and nothing is recorded as proven that a server contradicts.
+    type: bool
+    default: true
+  workers:
+    description:
+      - The most requests in flight at once, over all API servers. Within it, concurrency adapts to each server on its own.
+    type: int
+    default: 64
+  max_rate:
+    description: The most objects a second, V(0) for no limit.
+    type: float
+    default: 0
+  page_size:
+    description: Objects in one page of a list.
+    type: int
+    default: 500
+  retries:
+    description: Tries for one object before it counts as failed.
+    type: int
+    default: 10
+  on_error:
+    description:
+      - V(continue) migrates all that can be migrated and fails at the end, naming each object that could not be.
+      - V(stop) stops at the first such object.
+    type: str
+    choices: [continue, stop]
+    default: continue
+  trim_stored_versions:
+    description:
+      - After the complete migration of a custom resource, cut C(status.storedVersions) of its CRD down to the storage version.
+      - Left alone if the CRD was edited meanwhile, an object failed, or API servers disagree.
+    type: bool
+    default: true
+  prune_managed_fields:
+    description: Drop entries of C(metadata.managedFields) whose version is served no more.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds after which the run stops; the next one goes on from there. No limit by default.
+    type: float
+  failures_file:
+    description:
+      - Write every failure to this file, one JSON object a line. It is replaced, and empty if there was none.
+      - It holds names of objects and reasons, never their content, and is readable by its owner only.
+    type: path
+seealso:
+  - module: kube_storage.upgrade.storage_version_hashes
+  - module: kube_storage.upgrade.stored_versions_info
+"""
+
+EXAMPLES = r"""
+- name: Rewrite everything after an upgrade, once all API servers agree
+  kube_storage.upgrade.storage_migrate:
+
+- name: Rewrite only what the upgrade changed
+  kube_storage.upgrade.storage_migrate:
+    select: changed
+    expected_servers: 3
+
+- name: Rewrite Secrets gently, after the encryption key changed
+  kube_storage.upgrade.storage_migrate:
+    resources:
+      - secrets
+    max_rate: 50
+
+- name: Let an operator drop an old version of its CRD
+  kube_storage.upgrade.storage_migrate:
+    resources:
+      - widgets.example.com
+"""
+
+RETURN = r"""
+rewritten:
+  description: Objects that were stale and were written again.
+  returned: always
+  type: int
+unchanged:
+  description: Objects that were current already; nothing was written for them.
+  returned: always
+  type: int
+conflicts:
+  description: Objects that somebody else wrote since they were listed, and which are current therefore.
+  returned: always
+  type: int
+deleted:
+  description: Objects that were deleted since they were listed.
+  returned: always
+  type: int
+pruned:
+  description: Objects of which managedFields entries were dropped.
+  returned: always
+  type: int
+totals:
+  description:
+    - All counts together. V(failed) and V(skipped) are here only, since at the top of a result Ansible gives them another meaning.
+  returned: always
+  type: dict
+  contains:
+    rewritten:
+      description: Objects written again.
+      type: int
+    unchanged:
+      description: Objects that were current.
+      type: int
+    conflicts:
+      description: Objects that somebody else wrote meanwhile.
+      type: int
+    deleted:
+      description: Objects deleted meanwhile.
+      type: int
+    failed:
+      description: Objects or lists that failed.
+      type: int
+    skipped:
+      description: Resources left out.
+      type: int
+skipped_resources:
+  description: The resources left out, each with its V(resource) name and the V(reason).
+  returned: always
+  type: list
+  elements: dict
+resources:
+  description: By resource, the same counts.
+  returned: always
+  type: dict
+  contains:
+    rewritten:
+      description: Objects written again.
+      type: int
+    unchanged:
+      description: Objects that were current.
+      type: int
+    conflicts:
+      description: Objects that somebody else wrote meanwhile.
+      type: int
+    deleted:
+      description: Objects deleted meanwhile.
+      type: int
+    failed:
+      description: Objects or lists that failed.
+      type: int
+    pruned:
+      description: Objects of which managedFields entries were dropped.
+      type: int
+    seconds:
+      description: How long it took.
+      type: float
+    rate:
+      description: Objects a second.
+      type: float
+    storage_version:
+      description: The version that its objects are stored in now, null if unknown.
+      type: str
+    engine:
+      description: Which engine did it.
+      type: str
+    persisted:
+      description: Whether it is proven and recorded that all objects are stored in this version.
+      type: bool
+    reason:
+      description: Why it was taken.
+      type: str
+    would_visit:
+      description: In check mode only, how many objects would be visited; null where the list fails.
+      type: int
+would_visit:
+  description: How many objects would be visited.
+  returned: in check mode
+  type: int
+failures:
+  description: The first hundred failures.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    resource:
+      description: Name of the resource.
+      type: str
+    namespace:
+      description: Namespace of the object, null if it has none.
+      type: str
+    name:
+      description: Name of the object, null where the list itself failed.
+      type: str
+    status:
+      description: HTTP status, V(0) where no answer came.
+      type: int
+    reason:
+      description: The server's reason.
+      type: str
+    message:
+      description: The server's message, without values of the object.
+      type: str
+trimmed:
+  description: CRDs whose storedVersions were trimmed.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    crd:
+      description: Name of the CRD.
+      type: str
+    before:
+      description: storedVersions before.
+      type: list
+      elements: str
+    after:
+      description: storedVersions after.
+      type: list
+      elements: str
+resumed:
+  description: Whether it went on from an earlier run that did not finish.
+  returned: always
+  type: bool
+seconds:
+  description: How long the run took.
+  returned: always
+  type: float
+rate:
+  description: Objects visited a second.
+  returned: always
+  type: float
+"""
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.run import storage_migrate
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC
+
+
+def main() -> None:
+    options = {
+        **CLUSTER_SPEC,
+        "select": {"type": "str", "choices": ["all", "changed"], "default": "all"},
+        "resources": {"type": "list", "elements": "str"},
+        "exclude": {"type": "list", "elements": "str"},
+        "engine": {"type": "str", "choices": ["direct"], "default": "direct"},
+        "require_convergence": {"type": "bool", "default": True},
+        "workers": {"type": "int", "default": 64},
+        "max_rate": {"type": "float", "default": 0},
+        "page_size": {"type": "int", "default": 500},
+        "retries": {"type": "int", "default": 10},
+        "on_error": {"type": "str", "choices": ["continue", "stop"], "default": "continue"},
+        "trim_stored_versions": {"type": "bool", "default": True},
+        "prune_managed_fields": {"type": "bool", "default": False},
+        "timeout": {"type": "float"},
+        "failures_file": {"type": "path"},
+    }
+    run_module(options, storage_migrate)
+
+
+if __name__ == "__main__":
+    main()
