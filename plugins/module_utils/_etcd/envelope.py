@@ -58,12 +58,14 @@ _KNOWN_HEADS_AT_MOST = 10_000
 
 def classify_base64(text: str) -> tuple[Envelope, int]:
     """(envelope, size in bytes) of a value in base64; decodes no more of it than needed."""
+    if not text:
+        return EMPTY, 0
     size = len(text) // 4 * 3 - text[-2:].count("=")
     try:
         head = binascii.a2b_base64(text[:_HEAD])
     except (binascii.Error, ValueError):
-        return UNKNOWN, max(size, 0)
-    found = _from_head(head, whole=size <= len(head))
+        return UNKNOWN, size
+    found = _from_head(head, whole=size <= len(head)) if head else UNKNOWN
     if found is None:
         try:
             found = classify(base64.b64decode(text, validate=True))
