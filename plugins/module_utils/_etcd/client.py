@@ -45,7 +45,9 @@ _REQUEST_TIMEOUT = 30.0
 _HEADERS = (("Content-Type", "application/json"), ("User-Agent", "kube_storage.upgrade"))
 _LAST_KEY = re.compile(rb'"key"\s*:\s*"([^"]*)"')
 _MORE = re.compile(rb'"more"\s*:\s*true')
-_TRIES = 3
+# Lost connections and 5xx of every member at once: an election takes about a second.
+_ROUNDS = 5
+_ROUND_PAUSE = 0.2
 
 
 class CompactedError(EtcdError):
@@ -109,6 +111,7 @@ class Etcd:
         self._http = http
         self._next = 0
         self._failed: dict[str, EtcdError] = {}
+        self._passing: dict[str, bool] = {}
 
     async def __aenter__(self) -> Etcd:
         return self
@@ -153,15 +156,24 @@ class Etcd:
 
     async def _post(self, path: str, document: Mapping[str, Any]) -> bytes:
         data = json.dumps(document).encode()
-        behind = 0
+        behind = rounds = 0
         while True:
+            if len(self._failed) == len(self.endpoints):
+                rounds += 1
+                if rounds >= _ROUNDS or not all(self._passing[one] for one in self._failed):
+                    first = next(iter(self._failed.values()))
+                    self._failed.clear()
+                    raise first
+                self._failed.clear()
+                await asyncio.sleep(_ROUND_PAUSE * 2**rounds)
             endpoint = self._choose()
             try:
                 answer = await self._http.request(
                     "POST", endpoint + path, headers=_HEADERS, body=data, timeout=_REQUEST_TIMEOUT
                 )
             except UnreachableError as error:
-                self._leave_out(endpoint, EtcdError(_unreachable_sentence(endpoint, error)))
+                passing = error.kind == "reset"
+                self._leave_out(endpoint, EtcdError(_unreachable_sentence(endpoint, error)), passing)
                 continue
             if answer.status == 200 and not answer.body.startswith(b'{"error"'):
                 return answer.body
@@ -173,20 +185,17 @@ class Etcd:
                 behind += 1
                 await asyncio.sleep(0.02 * behind)
                 continue
-            self._leave_out(endpoint, problem)
+            self._leave_out(endpoint, problem, answer.status >= 500)
 
     def _choose(self) -> str:
         usable = [one for one in self.endpoints if one not in self._failed]
         self._next += 1
         return usable[self._next % len(usable)]
 
-    def _leave_out(self, endpoint: str, error: EtcdError) -> None:
-        """Notes a failing member; raises what went wrong first once none is left."""
+    def _leave_out(self, endpoint: str, error: EtcdError, passing: bool) -> None:
+        """Notes a failing member; ``passing``: it may well answer in a moment."""
         self._failed.setdefault(endpoint, error)
-        if len(self._failed) == len(self.endpoints):
-            first = next(iter(self._failed.values()))
-            self._failed.clear()
-            raise first
+        self._passing[endpoint] = passing
 
 
 def _unreachable_sentence(endpoint: str, error: UnreachableError) -> str:

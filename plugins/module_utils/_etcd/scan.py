@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -32,6 +33,12 @@ _LARGEST_PAGE = 1000
 _PAGE_BYTES = 2 << 20
 _SAMPLES = 5
 _RESTARTS = 1
+# changes_since() reads in stretches, as etcd holds a whole stretch in memory to filter it by revision.
+_STRETCH_OBJECTS = 5000
+_STRETCH_BYTES = 8 << 20
+
+
+Key = bytes
 
 
 class Variant(NamedTuple):
@@ -74,7 +81,8 @@ class Stored:
 
     ``consistent``: all of it was read at the one ``revision``. If etcd was compacted twice meanwhile,
     the rest was read at later ones, ``revision`` is the first of them, and what was read before may
-    have been rewritten since. ``unknown`` and ``internal`` are by storage prefix.
+    have been rewritten since. ``unknown`` and ``internal`` are by storage prefix. ``stretches`` are
+    the bounds of adjoining parts of what was read, each small enough to be read at once.
     """
 
     revision: int = 0
@@ -86,6 +94,7 @@ class Stored:
     objects: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    stretches: list[list[Key]] = field(default_factory=list, repr=False)
 
     def counts(self, resource: str) -> dict[tuple[str | None, str | None, str, str | None], int]:
         """Objects of a resource by (version, encoding, provider, key name)."""
@@ -117,6 +126,32 @@ class _Pace:
             ahead = self._done / self._rate - (time.monotonic() - self._started)
             if ahead > 0:
                 await asyncio.sleep(ahead)
+
+
+async def changes_since(etcd: Etcd, before: Stored, keys: KeyMap | None = None, *, keep: int = 0) -> Stored:
+    """What was written after an earlier scan, of the keys that it covered, at one newer revision.
+
+    Objects that aren't in the result are as they were, or deleted. etcd filters by revision itself, so
+    this takes a small part of the time of a scan. Raises EtcdError.
+    """
+    for attempt in range(_RESTARTS + 1):
+        one = _Scan(etcd, keys or KeyMap(), None, _Pace(0), keep, patient=attempt == _RESTARTS)
+        try:
+            return await one.run_since(before)
+        except CompactedError:
+            continue
+    raise EtcdError("etcd was compacted faster than it could be read.")  # not reached: the last attempt goes on
+
+
+async def still_there(etcd: Etcd, prefix: str, objects: Iterable[StoredObject]) -> list[StoredObject]:
+    """Those of some objects under a storage prefix that exist and were not written since."""
+    found = []
+    for one in objects:
+        place = f"{one.namespace}/{one.name}" if one.namespace else one.name
+        page = await etcd.range(f"{etcd.prefix}/{prefix}/{place}".encode(), None, keys_only=True)
+        if any(int(item["mod_revision"]) == one.mod_revision for item in page.items()):
+            found.append(one)
+    return found
 
 
 async def scan(
@@ -157,14 +192,17 @@ class _Scan:
         self._patient = patient
         self._root = etcd.prefix.encode() + b"/"
         self._stored = Stored()
+        self._stretch_objects = 0
+        self._stretch_bytes = 0
 
     async def run(self) -> Stored:
         started = time.monotonic()
         stored = self._stored
-        first = await self._etcd.range(self._root, _end_of(self._root), limit=1, keys_only=True)
-        stored.revision = stored.last_revision = first.revision
+        await self._fix_revision()
         if self._resources is None:
+            stored.stretches.append([self._root])
             await self._everything()
+            stored.stretches[-1].append(_end_of(self._root))
         else:
             for prefix in prefixes_of(self._resources):
                 await self._prefix(prefix)
@@ -172,6 +210,26 @@ class _Scan:
                 del stored.resources[name]
         stored.seconds = time.monotonic() - started
         return stored
+
+    async def run_since(self, before: Stored) -> Stored:
+        started = time.monotonic()
+        await self._fix_revision()
+        for bounds in before.stretches:
+            for start, end in itertools.pairwise(bounds):
+                page = await self._read(start, end, 0, min_mod_revision=before.revision + 1)
+                for prefix, items in itertools.groupby(page.items(), self._prefix_of):
+                    self._take(prefix, list(items))
+        self._stored.stretches = before.stretches
+        self._stored.seconds = time.monotonic() - started
+        return self._stored
+
+    async def _fix_revision(self) -> None:
+        newest = await self._etcd.range(self._root, _end_of(self._root), limit=1, keys_only=True)
+        self._stored.revision = self._stored.last_revision = newest.revision
+
+    def _prefix_of(self, item: dict[str, str]) -> str:
+        relative = base64.b64decode(item["key"])[len(self._root) :].decode(errors="backslashreplace")
+        return split_key(relative)[0]
 
     async def _everything(self) -> None:
         """Finds one storage prefix after the other, so that each starts with a small page."""
@@ -185,7 +243,7 @@ class _Scan:
             prefix, rest = split_key(relative)
             if not rest:
                 # A key that is no longer than a prefix: no object, but counted where it stands.
-                self._take(prefix, await self._read(key, key + b"\0", 1))
+                self._take(prefix, (await self._read(key, key + b"\0", 1)).items())
                 at = key + b"\0"
                 continue
             head = self._root + b"/".join(key[len(self._root) :].split(b"/")[: prefix.count("/") + 1]) + b"/"
@@ -194,7 +252,9 @@ class _Scan:
 
     async def _prefix(self, prefix: str) -> None:
         head = self._root + prefix.encode() + b"/"
+        self._stored.stretches.append([head])
         await self._range(prefix, head, _end_of(head))
+        self._stored.stretches[-1].append(_end_of(head))
 
     async def _range(self, prefix: str, start: bytes, end: bytes) -> None:
         limit = _FIRST_PAGE
@@ -209,18 +269,35 @@ class _Scan:
                 coming = asyncio.ensure_future(self._read(last + b"\0", end, limit))
                 await asyncio.sleep(0)
             try:
-                await self._pace.after(self._take(prefix, page))
+                taken = self._take(prefix, page.items())
+                self._mark(last, taken, len(page.body))
+                await self._pace.after(taken)
             except BaseException:
                 if coming is not None:
                     coming.cancel()
                 raise
 
-    async def _read(self, start: bytes, end: bytes, limit: int, *, keys_only: bool = False) -> Page:
+    def _mark(self, last: bytes | None, objects: int, size: int) -> None:
+        """Begins a new stretch behind a page where the present one has grown large."""
+        self._stretch_objects += objects
+        self._stretch_bytes += size
+        if last is not None and (self._stretch_objects >= _STRETCH_OBJECTS or self._stretch_bytes >= _STRETCH_BYTES):
+            self._stored.stretches[-1].append(last + b"\0")
+            self._stretch_objects = self._stretch_bytes = 0
+
+    async def _read(
+        self, start: bytes, end: bytes, limit: int, *, keys_only: bool = False, min_mod_revision: int = 0
+    ) -> Page:
         stored = self._stored
         while True:
             try:
                 return await self._etcd.range(
-                    start, end, limit=limit, revision=stored.last_revision, keys_only=keys_only
+                    start,
+                    end,
+                    limit=limit,
+                    revision=stored.last_revision,
+                    keys_only=keys_only,
+                    min_mod_revision=min_mod_revision,
                 )
             except CompactedError:
                 if not self._patient:
@@ -229,12 +306,11 @@ class _Scan:
                 stored.last_revision = newest.revision
                 stored.consistent = False
 
-    def _take(self, prefix: str, page: Page) -> int:
-        """Counts a page's objects; the one place where values are seen."""
+    def _take(self, prefix: str, items: list[dict[str, str]]) -> int:
+        """Counts objects of one prefix; the one place where values are seen."""
         stored, keep, skip = self._stored, self._keep, len(self._root)
         name = self._keys.resource_at(prefix)
         known = stored.resources.setdefault(name, {}) if name is not None else {}
-        items = page.items()
         for item in items:
             relative = base64.b64decode(item["key"])[skip:].decode(errors="backslashreplace")
             rest = relative[len(prefix) + 1 :]
