@@ -1,0 +1,647 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A real, highly available Kubernetes control plane on one machine: for tests, demo and benchmarks.
+
+Each master and each etcd member runs in a network namespace of its own. As a program it has the verbs
+that README.md lists; as a module it offers Cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.control_plane import build, cgroups, hosts, processes
+from tests.control_plane.certificates import Authority, Pair, service_account_key
+from tests.control_plane.hosts import Network
+from tests.control_plane.processes import Process, wait_for
+
+_MASTER_HOST, _ETCD_HOST = 11, 21
+_PORT = 6443
+_READY = 120.0
+_SERVICE_ADDRESS = "10.96.0.1"
+_DNS_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")
+
+
+class ClusterError(Exception):
+    """Something that the caller can mend; one sentence."""
+
+
+class Cluster:
+    """A cluster in a folder. Everything about it is in ``cluster.json`` there, so any process can go on with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        path = self.folder / "cluster.json"
+        if not path.exists():
+            raise ClusterError(f"There is no cluster in {folder}; start one with: cluster.py up --dir {folder}")
+        self.data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+
+    # Making and removing
+
+    @classmethod
+    def up(
+        cls,
+        folder: Path,
+        *,
+        masters: int = 3,
+        version: str = "1.37",
+        etcd_members: int = 1,
+        flags: Sequence[str] = (),
+        controllers: str = "",
+        cpu_quota: float = 0.0,
+        fsync: bool = False,
+        owner_pid: int = 0,
+    ) -> Cluster:
+        """Makes a cluster and returns when every master is ready and listed in the EndpointSlice.
+
+        ``flags`` are NAME=VALUE for kube-apiserver, ``master-2:NAME=VALUE`` for one of them.
+        ``controllers``: names for kube-controller-manager, which runs only if there are any.
+        ``cpu_quota``: cores for each kube-apiserver. ``owner_pid``: the cluster goes down when that process ends.
+        """
+        hosts.require_root()
+        folder = folder.resolve()
+        if (folder / "cluster.json").exists():
+            cls(folder).down()
+        bin_folder = build.binaries()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("logs", "certificates", "etcd", "encryption", "bin"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / name).mkdir()
+        for program in build.PROGRAMS:
+            (folder / "bin" / program).symlink_to(bin_folder / program)
+        network = hosts.take_network(folder)
+        data: dict[str, Any] = {
+            "network": network.number,
+            "members": {f"etcd-{i}": {"address": network.address(_ETCD_HOST + i - 1)} for i in range(1, etcd_members + 1)},
+            "masters": {
+                f"master-{i}": {"address": network.address(_MASTER_HOST + i - 1), "version": version, "flags": {}}
+                for i in range(1, masters + 1)
+            },
+            "processes": {},
+            "cpu_quota": cpu_quota,
+            "fsync": fsync,
+            "controllers": controllers,
+        }
+        (folder / "cluster.json").write_text(json.dumps(data), encoding="utf-8")
+        cluster = cls(folder)
+        try:
+            if owner_pid:
+                cluster._start_reaper(owner_pid)
+            cluster._set_flags(flags)
+            cluster._make_hosts()
+            cluster._make_certificates()
+            for name in cluster.data["members"]:
+                cluster._start_etcd(name)
+            cluster._await_etcd()
+            for name in cluster.data["masters"]:
+                cluster._start_master(name)
+            cluster._start_balancer()
+            cluster._await_masters()
+            if controllers:
+                cluster.start("controller-manager")
+        except BaseException:
+            cluster.down()
+            raise
+        return cluster
+
+    def down(self) -> None:
+        """Stops everything and removes the namespaces; logs and certificates stay in the folder."""
+        running = [one for one in map(processes.from_dict, self.data["processes"].values()) if one is not None]
+        for process in running:
+            process.send(signal.SIGCONT)
+            process.send(signal.SIGKILL)
+        for process in running:
+            process.kill()
+        hosts.release_network(self.data["network"])
+        for name in self.data["masters"]:
+            cgroups.remove(self._cgroup(name))
+        (self.folder / "cluster.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "etcd", ignore_errors=True)
+
+    # What it is
+
+    @property
+    def network(self) -> Network:
+        return Network(self.data["network"])
+
+    @property
+    def masters(self) -> list[str]:
+        return list(self.data["masters"])
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig; it points at the load balancer, as users have it."""
+        return self.folder / "kubeconfig"
+
+    def url(self, master: str) -> str:
+        """A master's own address."""
+        return f"https://{self.data['masters'][master]['address']}:{_PORT}"
+
+    @property
+    def urls(self) -> list[str]:
+        return [self.url(master) for master in self.masters]
+
+    @property
+    def balancer_url(self) -> str:
+        return f"https://{self.network.gateway}:{_PORT}"
+
+    def certificate(self, name: str) -> Pair:
+        folder = self.folder / "certificates"
+        return Pair(folder / f"{name}.crt", folder / f"{name}.key")
+
+    @property
+    def etcd(self) -> dict[str, Any]:
+        """The option ``etcd`` of the collection's modules."""
+        client = self.certificate("etcd-client")
+        return {
+            "endpoints": [f"https://{member['address']}:2379" for member in self.data["members"].values()],
+            "ca_cert": str(self.certificate("etcd-ca").cert),
+            "client_cert": str(client.cert),
+            "client_key": str(client.key),
+            "prefix": "/registry",
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """What ``up`` prints."""
+        admin = self.certificate("admin")
+        return {
+            "dir": str(self.folder),
+            "servers": [
+                {
+                    "name": name,
+                    "url": self.url(name),
+                    "address": master["address"],
+                    "hostname": name,
+                    "version": master["version"],
+                    "kubeconfig": str(self.folder / f"kubeconfig-{name}"),
+                }
+                for name, master in self.data["masters"].items()
+            ],
+            "balancer": self.balancer_url,
+            "kubeconfig": str(self.kubeconfig),
+            "ca_cert": str(self.certificate("ca").cert),
+            "client_cert": str(admin.cert),
+            "client_key": str(admin.key),
+            "etcd": self.etcd,
+            "kubectl": str(self.folder / "bin" / "kubectl"),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Which processes run, and which masters are ready."""
+        return {
+            name: {
+                "running": (process := processes.from_dict(data)) is not None and process.alive,
+                **({"version": self.data["masters"][name]["version"], "ready": self.is_ready(name)} if name in self.data["masters"] else {}),
+            }
+            for name, data in self.data["processes"].items()
+        }  # fmt: skip
+
+    # Steering
+
+    def start(self, name: str, *, version: str | None = None, flags: Sequence[str] = ()) -> dict[str, Any]:
+        """Starts a master (its readiness is awaited), an etcd member or the controller-manager."""
+        if self._running(name):
+            raise ClusterError(f"{name} is running already.")
+        if name in self.data["members"]:
+            self._start_etcd(name)
+            return {"name": name}
+        if name == "controller-manager":
+            self._start_controller_manager()
+            return {"name": name}
+        self._require_master(name)
+        if version:
+            self.data["masters"][name]["version"] = version
+        self._set_flags([flag if flag.startswith("master-") else f"{name}:{flag}" for flag in flags])
+        self._start_master(name)
+        self._await_ready(name)
+        return {"name": name, "version": self.data["masters"][name]["version"], "up_at": time.time()}
+
+    def stop(self, name: str) -> None:
+        """Stops in an orderly way."""
+        self._process(name).stop()
+        self._forget(name)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL: as if the machine lost its power."""
+        self._process(name).kill()
+        self._forget(name)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP: the host hangs."""
+        self._process(name).send(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        self._process(name).send(signal.SIGCONT)
+
+    def upgrade(self, name: str, version: str, *, flags: Sequence[str] = ()) -> dict[str, Any]:
+        """Replaces one master's process with another version's; returns when it is ready again."""
+        self._require_master(name)
+        before = self.data["masters"][name]["version"]
+        down_at = time.time()
+        if self._running(name):
+            self.stop(name)
+        result = self.start(name, version=version, flags=flags)
+        return {**result, "from": before, "down_at": down_at, "seconds": round(result["up_at"] - down_at, 3)}
+
+    def encrypt(self, name: str, config: Path) -> dict[str, Any]:
+        """Restarts a master with another encryption configuration."""
+        self._require_master(name)
+        own = self.folder / "encryption" / f"{name}.yaml"
+        shutil.copyfile(config, own)
+        own.chmod(0o600)
+        version = self.data["masters"][name]["version"]
+        return self.upgrade(name, version, flags=[f"encryption-provider-config={own}"])
+
+    def kubectl(self, *arguments: str, input: str | None = None, kubeconfig: Path | None = None) -> str:
+        """Runs kubectl and returns its output; raises ClusterError with what it says on failure."""
+        done = subprocess.run(
+            [str(self.folder / "bin" / "kubectl"), "--kubeconfig", str(kubeconfig or self.kubeconfig), *arguments],
+            input=input,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "HOME": str(self.folder)},
+        )
+        if done.returncode != 0:
+            raise ClusterError(f"kubectl {' '.join(arguments)} failed: {done.stderr.strip()}")
+        return done.stdout
+
+    def user_kubeconfig(self, name: str, groups: Sequence[str] = ()) -> Path:
+        """A kubeconfig for another user, who has no rights but those given to that name or groups."""
+        pair = Authority(self.folder / "certificates", "ca").issue(f"user-{name}", name, organizations=groups)
+        return self._write_kubeconfig(f"kubeconfig-user-{name}", self.balancer_url, pair)
+
+    def is_ready(self, master: str) -> bool:
+        """Whether a master says that it is ready, asked at its own address."""
+        return self._ask(self.data["masters"][master]["address"], _PORT, "/readyz", "ca", "admin") == b"ok"
+
+    # Inside
+
+    def _save(self) -> None:
+        temporary = self.folder / "cluster.json.new"
+        temporary.write_text(json.dumps(self.data, indent=1), encoding="utf-8")
+        os.replace(temporary, self.folder / "cluster.json")
+
+    def _require_master(self, name: str) -> None:
+        if name not in self.data["masters"]:
+            raise ClusterError(f"There is no {name}; this cluster has {', '.join(self.masters)}.")
+
+    def _process(self, name: str) -> Process:
+        process = processes.from_dict(self.data["processes"].get(name))
+        if process is None:
+            known = ", ".join(self.data["processes"])
+            raise ClusterError(f"{name} does not run; running are {known}.")
+        return process
+
+    def _running(self, name: str) -> bool:
+        process = processes.from_dict(self.data["processes"].get(name))
+        return process is not None and process.alive
+
+    def _forget(self, name: str) -> None:
+        self.data["processes"].pop(name, None)
+        self._save()
+
+    def _cgroup(self, name: str) -> str:
+        return f"ksu{self.data['network']}-{name}"
+
+    def _spawn(self, name: str, command: Sequence[str], *, host: str | None = None, quota: float = 0.0) -> None:
+        prefix = hosts.enter(self.network, _short(host), host) if host else []
+        group = cgroups.limited(self._cgroup(name), quota) if quota else None
+        process = processes.spawn([*prefix, *command], self.folder / "logs" / f"{name}.log", cgroup=group)
+        self.data["processes"][name] = process.as_dict()
+        self._save()
+
+    def _set_flags(self, flags: Sequence[str]) -> None:
+        for flag in flags:
+            found = re.fullmatch(r"(?:(master-\d+):)?(?:--)?([a-z0-9-]+)=(.*)", flag, re.DOTALL)
+            if found is None:
+                raise ClusterError(f"'{flag}' is no flag; write it as NAME=VALUE or master-2:NAME=VALUE.")
+            master, name, value = found.groups()
+            for one in [master] if master else self.masters:
+                self._require_master(one)
+                self.data["masters"][one]["flags"][name] = value
+        self._save()
+
+    def _make_hosts(self) -> None:
+        for name, member in self.data["members"].items():
+            hosts.add_host(self.network, _short(name), int(member["address"].rpartition(".")[2]))
+        for name, master in self.data["masters"].items():
+            hosts.add_host(self.network, _short(name), int(master["address"].rpartition(".")[2]))
+
+    def _make_certificates(self) -> None:
+        folder = self.folder / "certificates"
+        cluster, etcd, front = (Authority(folder, name) for name in ("ca", "etcd-ca", "front-proxy-ca"))
+        for name, member in self.data["members"].items():
+            etcd.issue(name, name, addresses=[member["address"], "127.0.0.1"], dns_names=[name, "localhost"])
+        etcd.issue("etcd-client", "kube-apiserver-etcd-client")
+        front.issue("front-proxy-client", "front-proxy-client")
+        for name, master in self.data["masters"].items():
+            addresses = [master["address"], self.network.gateway, _SERVICE_ADDRESS, "127.0.0.1"]
+            cluster.issue(name, "kube-apiserver", addresses=addresses, dns_names=[name, *_DNS_NAMES])
+        admin = cluster.issue("admin", "kubernetes-admin", organizations=["system:masters"])
+        manager = cluster.issue("controller-manager", "system:kube-controller-manager")
+        service_account_key(folder / "sa.key")
+        self._write_kubeconfig("kubeconfig", self.balancer_url, admin)
+        self._write_kubeconfig("kubeconfig-controller-manager", self.balancer_url, manager)
+        for name in self.masters:
+            self._write_kubeconfig(f"kubeconfig-{name}", self.url(name), admin)
+
+    def _write_kubeconfig(self, name: str, url: str, pair: Pair) -> Path:
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {"name": "test", "cluster": {"server": url, "certificate-authority": str(self.certificate("ca").cert)}}
+            ],
+            "users": [
+                {"name": "me", "user": {"client-certificate": str(pair.cert), "client-key": str(pair.key)}}
+            ],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "me"}}],
+            "current-context": "test",
+        }
+        path = self.folder / name
+        path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        path.chmod(0o600)
+        return path
+
+    def _start_etcd(self, name: str) -> None:
+        address = self.data["members"][name]["address"]
+        pair, ca = self.certificate(name), self.certificate("etcd-ca").cert
+        members = ",".join(f"{one}=https://{member['address']}:2380" for one, member in self.data["members"].items())
+        command = [
+            str(self.folder / "bin" / "etcd"),
+            f"--name={name}",
+            f"--data-dir={self.folder / 'etcd' / name}",
+            f"--listen-client-urls=https://{address}:2379",
+            f"--advertise-client-urls=https://{address}:2379",
+            f"--listen-peer-urls=https://{address}:2380",
+            f"--initial-advertise-peer-urls=https://{address}:2380",
+            f"--initial-cluster={members}",
+            f"--cert-file={pair.cert}",
+            f"--key-file={pair.key}",
+            f"--trusted-ca-file={ca}",
+            "--client-cert-auth=true",
+            f"--peer-cert-file={pair.cert}",
+            f"--peer-key-file={pair.key}",
+            f"--peer-trusted-ca-file={ca}",
+            "--peer-client-cert-auth=true",
+            "--log-level=warn",
+        ]
+        if not self.data["fsync"]:
+            command.append("--unsafe-no-fsync")
+        self._spawn(name, command, host=name)
+
+    def _await_etcd(self) -> None:
+        for name, member in self.data["members"].items():
+            address = member["address"]
+
+            def healthy(address: str = address) -> bool:
+                return b'"true"' in self._ask(address, 2379, "/health", "etcd-ca", "etcd-client")
+
+            if not wait_for(healthy, 60.0):
+                raise ClusterError(f"{name} did not become healthy; see {self.folder}/logs/{name}.log")
+
+    def _start_master(self, name: str) -> None:
+        master = self.data["masters"][name]
+        certificates, own = self.folder / "certificates", self.certificate(name)
+        etcd, front = self.certificate("etcd-client"), self.certificate("front-proxy-client")
+        flags: dict[str, str] = {
+            "advertise-address": master["address"],
+            "authorization-mode": "Node,RBAC",
+            "bind-address": "0.0.0.0",
+            "cert-dir": str(self.folder / "certificates" / f"{name}-self"),
+            "client-ca-file": str(self.certificate("ca").cert),
+            "emulated-version": master["version"],
+            "enable-aggregator-routing": "true",
+            "etcd-cafile": str(self.certificate("etcd-ca").cert),
+            "etcd-certfile": str(etcd.cert),
+            "etcd-keyfile": str(etcd.key),
+            "etcd-servers": ",".join(self.etcd["endpoints"]),
+            "proxy-client-cert-file": str(front.cert),
+            "proxy-client-key-file": str(front.key),
+            "requestheader-allowed-names": "front-proxy-client",
+            "requestheader-client-ca-file": str(self.certificate("front-proxy-ca").cert),
+            "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+            "requestheader-group-headers": "X-Remote-Group",
+            "requestheader-username-headers": "X-Remote-User",
+            "secure-port": str(_PORT),
+            "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
+            "service-account-key-file": str(certificates / "sa.key"),
+            "service-account-signing-key-file": str(certificates / "sa.key"),
+            "service-cluster-ip-range": "10.96.0.0/16",
+            "tls-cert-file": str(own.cert),
+            "tls-private-key-file": str(own.key),
+            **master["flags"],
+        }
+        command = [str(self.folder / "bin" / "kube-apiserver"), *(f"--{key}={value}" for key, value in flags.items())]
+        self._spawn(name, command, host=name, quota=float(self.data["cpu_quota"]))
+
+    def _start_balancer(self) -> None:
+        backends = ",".join(f"{master['address']}:{_PORT}" for master in self.data["masters"].values())
+        command = [str(self.folder / "bin" / "tcp-proxy"), "--listen", f"{self.network.gateway}:{_PORT}", "--backends", backends]
+        self._spawn("balancer", command)
+
+    def _start_controller_manager(self) -> None:
+        kubeconfig = str(self.folder / "kubeconfig-controller-manager")
+        flags: Mapping[str, str] = {
+            "authentication-kubeconfig": kubeconfig,
+            "authorization-kubeconfig": kubeconfig,
+            "bind-address": "127.0.0.1",
+            "controllers": self.data["controllers"] or "garbage-collector-controller,namespace-controller",
+            "kubeconfig": kubeconfig,
+            "leader-elect": "false",
+            "root-ca-file": str(self.certificate("ca").cert),
+            "secure-port": "0",
+            "service-account-private-key-file": str(self.folder / "certificates" / "sa.key"),
+            "use-service-account-credentials": "false",
+        }
+        program = str(self.folder / "bin" / "kube-controller-manager")
+        self._spawn("controller-manager", [program, *(f"--{key}={value}" for key, value in flags.items())])
+
+    def _start_reaper(self, owner_pid: int) -> None:
+        self._spawn(
+            "reaper", [sys.executable, str(Path(__file__).resolve()), "reap", str(self.folder), str(owner_pid)]
+        )
+
+    def _await_masters(self) -> None:
+        for name in self.masters:
+            self._await_ready(name)
+        addresses = {master["address"] for master in self.data["masters"].values()}
+
+        def listed() -> bool:
+            text = self.kubectl("get", "endpointslice", "kubernetes", "-o", "json")
+            endpoints = json.loads(text).get("endpoints") or []
+            return {address for one in endpoints for address in one["addresses"]} == addresses
+
+        if not wait_for(listed, 60.0, 0.2):
+            raise ClusterError("The EndpointSlice default/kubernetes does not list all masters.")
+
+    def _await_ready(self, name: str) -> None:
+        if not wait_for(lambda: self.is_ready(name) or not self._running(name), _READY, 0.1) or not self.is_ready(name):
+            log = self.folder / "logs" / f"{name}.log"
+            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+            raise ClusterError(f"{name} did not become ready; the end of {log}: {' | '.join(tail)}")
+
+    def _ask(self, address: str, port: int, path: str, ca: str, client: str) -> bytes:
+        """The body of a GET; empty where there is no good answer."""
+        pair = self.certificate(client)
+        context = ssl.create_default_context(cafile=str(self.certificate(ca).cert))
+        context.load_cert_chain(pair.cert, pair.key)
+        connection = http.client.HTTPSConnection(address, port, context=context, timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.read() if answer.status == 200 else b""
+        except (OSError, http.client.HTTPException):
+            return b""
+        finally:
+            connection.close()
+
+
+def _short(name: str) -> str:
+    """``m1`` for ``master-1``: interface names are short."""
+    kind, _dash, number = name.partition("-")
+    return f"{kind[0]}{number}"
+
+
+def reap(folder: Path, owner_pid: int) -> None:
+    """Waits for a process to end, then takes the cluster down."""
+    try:
+        descriptor = os.pidfd_open(owner_pid)
+    except ProcessLookupError:
+        pass
+    else:
+        select.select([descriptor], [], [])
+    try:
+        cluster = Cluster(folder)
+    except ClusterError:
+        return
+    cluster.data["processes"].pop("reaper", None)
+    cluster.down()
+
+
+def clean() -> list[str]:
+    """Takes down every registered cluster, whoever started it; returns their folders."""
+    found = []
+    for number, folder in hosts.registered().items():
+        found.append(folder)
+        try:
+            Cluster(Path(folder)).down()
+        except (ClusterError, ValueError, KeyError):
+            hosts.release_network(int(number))
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cluster.py", description="A real control plane for tests.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("build", help="build the binaries, if that was not done before")
+    up = verbs.add_parser("up", help="make a cluster; prints JSON")
+    up.add_argument("--dir", required=True, type=Path)
+    up.add_argument("--masters", type=int, default=3)
+    up.add_argument("--version", default="1.37", help="release to run as (1.34 to the pinned one)")
+    up.add_argument("--etcd-members", type=int, default=1)
+    up.add_argument("--controllers", default="", help="run kube-controller-manager with these controllers")
+    up.add_argument("--cpu-quota", type=float, default=0.0, help="cores for each kube-apiserver")
+    up.add_argument("--fsync", action="store_true", help="let etcd sync to disk, as in production")
+    up.add_argument("--owner-pid", type=int, default=0, help="take the cluster down when this process ends")
+    for name, text in (
+        ("upgrade", "replace a master's process with another version's"),
+        ("start", "start what was killed"),
+    ):
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("dir", type=Path)
+        verb.add_argument("name")
+        verb.add_argument("--version", required=name == "upgrade")
+        verb.add_argument("--flag", action="append", default=[], help="NAME=VALUE for its kube-apiserver")
+    up.add_argument("--flag", action="append", default=[], help="NAME=VALUE, or master-2:NAME=VALUE")
+    for name, text in (
+        ("stop", "SIGTERM, and wait"),
+        ("kill", "SIGKILL"),
+        ("pause", "SIGSTOP"),
+        ("resume", "SIGCONT"),
+    ):
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("dir", type=Path)
+        verb.add_argument("name", help="master-1, etcd-1, controller-manager")
+    encrypt = verbs.add_parser("encrypt", help="restart a master with this EncryptionConfiguration")
+    encrypt.add_argument("dir", type=Path)
+    encrypt.add_argument("name")
+    encrypt.add_argument("--config", required=True, type=Path)
+    for name, text in (("status", "what runs; prints JSON"), ("down", "stop and remove everything")):
+        verbs.add_parser(name, help=text).add_argument("dir", type=Path)
+    verbs.add_parser("clean", help="take down every cluster on this machine, also those of callers that crashed")
+    reaper = verbs.add_parser("reap")
+    reaper.add_argument("dir", type=Path)
+    reaper.add_argument("owner_pid", type=int)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> Any:
+    if options.verb == "build":
+        return {"binaries": str(build.binaries())}
+    if options.verb == "up":
+        return Cluster.up(
+            options.dir,
+            masters=options.masters,
+            version=options.version,
+            etcd_members=options.etcd_members,
+            flags=options.flag,
+            controllers=options.controllers,
+            cpu_quota=options.cpu_quota,
+            fsync=options.fsync,
+            owner_pid=options.owner_pid,
+        ).describe()
+    if options.verb == "clean":
+        return {"removed": clean()}
+    if options.verb == "reap":
+        return reap(options.dir, options.owner_pid)
+    cluster = Cluster(options.dir)
+    if options.verb in ("upgrade", "start"):
+        act = cluster.upgrade if options.verb == "upgrade" else cluster.start
+        return act(options.name, version=options.version, flags=options.flag)
+    if options.verb == "encrypt":
+        return cluster.encrypt(options.name, options.config)
+    if options.verb == "status":
+        return cluster.status()
+    if options.verb == "down":
+        cluster.down()
+        return None
+    getattr(cluster, options.verb)(options.name)
+    return None
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    try:
+        result = _run(options)
+    except (ClusterError, build.BuildError, hosts.HostError) as error:
+        print(f"cluster.py: {error}", file=sys.stderr)
+        return 2
+    if result is not None:
+        print(json.dumps(result, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
