@@ -128,7 +128,9 @@ def release_network(number: int) -> None:
         name = line.split()[0] if line.split() else ""
         if name.startswith(f"ksu{number}-"):
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
-    subprocess.run(["ip", "link", "delete", network.bridge], check=False, capture_output=True)
+    # The kernel removes a namespace's links some time after it; a new network may need their names at once.
+    for link in Path("/sys/class/net").glob(f"ksu{number}[a-z]*"):
+        subprocess.run(["ip", "link", "delete", link.name], check=False, capture_output=True)
     with _registry() as taken:
         taken.pop(str(number), None)
 
