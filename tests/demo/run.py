@@ -110,7 +110,7 @@ async def _fill(cluster: Cluster) -> None:
         jobs += [("/api/v1/namespaces/shop/secrets", secret(i)) for i in range(SECRETS)]
         jobs += [("/apis/shop.example.com/v1alpha1/namespaces/shop/widgets", widget(i)) for i in range(WIDGETS)]
         for i in range(POLICIES):
-            base = "/apis/admissionregistration.k8s.io/v1beta1/"
+            base = "/apis/admissionregistration.k8s.io/v1/"
             jobs += [(base + "mutatingadmissionpolicies", policy(i)), (base + "mutatingadmissionpolicybindings", binding(i))]
         waiting = iter(jobs)
 
@@ -140,7 +140,7 @@ def widget(number: int) -> dict[str, Any]:
 
 def policy(number: int) -> dict[str, Any]:
     return {
-        "apiVersion": "admissionregistration.k8s.io/v1beta1",
+        "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingAdmissionPolicy",
         "metadata": {"name": f"label-{number:03d}"},
         "spec": {
@@ -163,7 +163,7 @@ def policy(number: int) -> dict[str, Any]:
 
 def binding(number: int) -> dict[str, Any]:
     return {
-        "apiVersion": "admissionregistration.k8s.io/v1beta1",
+        "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingAdmissionPolicyBinding",
         "metadata": {"name": f"label-{number:03d}"},
         "spec": {"policyName": f"label-{number:03d}"},

@@ -1,0 +1,59 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Each target installs all that it needs; what takes long is kept, keyed by its inputs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# The newest ansible-core and a newer Python for the second round of sanity tests.
+NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
+
+.PHONY: setup demo test unit integration bench lint sanity docs clean
+
+setup: .venv/stamp .ansible/stamp
+
+.venv/stamp: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -r requirements-dev.txt
+	touch $@
+
+.ansible/stamp: .venv/stamp tests/tools/prepare.py
+	$(BIN)/python tests/tools/prepare.py
+	touch $@
+
+demo: setup
+	$(BIN)/python tests/demo/run.py
+
+test: setup lint sanity
+	$(BIN)/pytest
+
+unit: setup
+	$(BIN)/pytest tests/unit
+
+integration: setup
+	$(BIN)/pytest tests/integration
+
+bench: setup
+	$(BIN)/python tests/benchmark/run.py
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p ansible_collections.kube_storage.upgrade.plugins.module_utils
+	$(BIN)/mypy -p tests.control_plane
+	$(BIN)/yamllint --strict .
+	$(BIN)/codespell
+	$(BIN)/antsibull-changelog lint
+	$(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
+	$(BIN)/ansible-lint --strict
+
+sanity: setup
+	tests/tools/sanity.sh $(PYTHON) 3.11 ansible-core==2.19.14
+	$(if $(NEXT_PYTHON),tests/tools/sanity.sh $(NEXT_PYTHON) 3.13 ansible-core,@echo "No Python 3.13 here: sanity with the newest ansible-core is left out.")
+
+clean:
+	-$(BIN)/python tests/control_plane/cluster.py clean
+	rm -rf .venv .ansible build

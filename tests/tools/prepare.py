@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Makes the checkout importable as a collection, beside kubernetes.core.
+
+kubernetes.core is taken out of the PyPI package ``ansible``, which holds it; the wheel is kept outside
+the checkout.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTIONS = ROOT / ".ansible" / "collections" / "ansible_collections"
+ANSIBLE = "12.3.0"
+NEEDED = "ansible_collections/kubernetes/core/"
+
+
+def cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "kube-storage-upgrade"
+
+
+def kubernetes_core() -> Path:
+    """The unpacked collection, from the cache if it is there."""
+    folder = cache() / f"collections-{ANSIBLE}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", temporary, f"ansible=={ANSIBLE}"]
+            subprocess.run(command, check=True)
+            wheel = next(Path(temporary).glob("*.whl"))
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(Path(temporary) / "new", [n for n in archive.namelist() if n.startswith(NEEDED)])
+            os.replace(Path(temporary) / "new", folder)
+    return folder / NEEDED
+
+
+def main() -> None:
+    own, core = COLLECTIONS / "kube_storage" / "upgrade", COLLECTIONS / "kubernetes" / "core"
+    for link, target in ((own, ROOT), (core, kubernetes_core())):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink() or link.is_file():
+            link.unlink()
+        elif link.exists():
+            shutil.rmtree(link)
+        link.symlink_to(target)
+
+
+if __name__ == "__main__":
+    main()

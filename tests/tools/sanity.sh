@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# ansible-test sanity over a real copy of the collection (it takes no symbolic links), with one ansible-core.
+# Usage: sanity.sh PYTHON PYTHON_VERSION ANSIBLE_CORE
+set -euo pipefail
+python=$1 version=$2 core=$3
+root=$(cd "$(dirname "$0")/../.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/kube-storage-upgrade/sanity-$version
+venv=$cache/venv
+if [ "$(cat "$cache/core" 2>/dev/null)" != "$core" ]; then
+  rm -rf "$cache"
+  mkdir -p "$cache"
+  "$python" -m venv "$venv"
+  "$venv/bin/pip" install -q "$core" PyYAML
+  echo "$core" > "$cache/core"
+fi
+copy=$cache/collections/ansible_collections/kube_storage/upgrade
+rm -rf "$cache/collections"
+mkdir -p "$copy" "$cache/collections/ansible_collections/kubernetes"
+git -C "$root" ls-files -z --cached --others --exclude-standard | (cd "$root" && xargs -0 -I{} sh -c 'test -f "{}" && cp --parents "{}" "'"$copy"'"')
+cp -rL "$root/.ansible/collections/ansible_collections/kubernetes/core" "$cache/collections/ansible_collections/kubernetes/core"
+# ansible-test downloads this script to put pip into its own environments; Python brings pip along just as well.
+mkdir -p ~/.ansible/test/cache
+for name in get_pip_25_0_1.py get_pip_26_0.py get_pip_24_2.py get_pip_20_3_4.py get_pip_21_3_1.py get_pip_25_3.py; do
+  echo 'import ensurepip; ensurepip.bootstrap()' > ~/.ansible/test/cache/$name
+done
+cd "$copy"
+git init -q . && git add -A >/dev/null
+# pep8: ruff format has the last word on layout. pylint, import, validate-modules, yamllint, compile and the rest run.
+exec "$venv/bin/ansible-test" sanity --python "$version" --color no --skip-test pep8 --exclude tests/control_plane/ --exclude tests/demo/ --exclude tests/integration/ --exclude tests/unit/ --exclude tests/tools/
