@@ -64,13 +64,11 @@ class HttpClient(Protocol):
 
 def open_client(settings: TransportSettings) -> HttpClient:
     """The fastest adapter that this Python has."""
-    try:
-        from ansible_collections.kube_storage.upgrade.plugins.module_utils._http_aiohttp import AiohttpClient
-    except ImportError:
-        from ansible_collections.kube_storage.upgrade.plugins.module_utils._http_urllib3 import Urllib3Client
+    from ansible_collections.kube_storage.upgrade.plugins.module_utils import _http_aiohttp, _http_urllib3
 
-        return Urllib3Client(settings)
-    return AiohttpClient(settings)
+    if _http_aiohttp.AVAILABLE:
+        return _http_aiohttp.AiohttpClient(settings)
+    return _http_urllib3.Urllib3Client(settings)
 
 
 def describe_failure(url: str, error: BaseException) -> tuple[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 
-import aiohttp
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import UnreachableError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import (
     Headers,
@@ -17,6 +16,13 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import 
     TransportSettings,
     describe_failure,
 )
+
+try:
+    import aiohttp
+
+    AVAILABLE = True
+except ImportError:  # open_client() takes the other adapter
+    AVAILABLE = False
 
 
 class AiohttpClient:

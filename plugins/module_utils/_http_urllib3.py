@@ -11,7 +11,6 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import urllib3
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import UnreachableError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import (
     Headers,
@@ -19,6 +18,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import 
     TransportSettings,
     describe_failure,
 )
+
+try:
+    import urllib3
+except ImportError:  # kubernetes brings it along; open_connection() says that kubernetes is missing
+    pass
 
 
 class Urllib3Client:

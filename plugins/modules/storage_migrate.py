@@ -21,6 +21,7 @@ description:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
+  - kube_storage.upgrade.cluster.etcd
   - kube_storage.upgrade.attributes
 options:
   select:
@@ -28,8 +29,11 @@ options:
       - V(all) takes every resource that can be listed and patched.
       - V(changed) takes resources whose storage version differs from the baseline, or whose last migration did not finish.
         Of a resource whose last migration left only some failed objects, just those are visited.
+      - V(stale) reads etcd (O(etcd)) and takes just the objects that it holds in another version, encoding or encryption than
+        the API servers write now, each of which is asked by a patch of one object of each resource. What was written meanwhile
+        is read again at the end and redone where it is stale, and RV(proof) says what etcd holds then.
     type: str
-    choices: [all, changed]
+    choices: [all, changed, stale]
     default: all
   resources:
     description:
@@ -95,6 +99,12 @@ options:
       - Write every failure to this file, one JSON object a line. It is replaced, and empty if there was none.
       - It holds names of objects and reasons, never their content, and is readable by its owner only.
     type: path
+  encryption_config:
+    description:
+      - For O(select=stale) in check mode, the path of the API servers' EncryptionConfiguration on the host where the task runs.
+      - By default the one that the static pod manifest of this host's API server names. Outside of check mode the API servers show
+        by themselves how they write.
+    type: path
 seealso:
   - module: kube_storage.upgrade.storage_version_hashes
   - module: kube_storage.upgrade.stored_versions_info
@@ -114,6 +124,15 @@ EXAMPLES = r"""
     resources:
       - secrets
     max_rate: 50
+
+- name: Rewrite just what etcd holds in an old form, and prove it
+  kube_storage.upgrade.storage_migrate:
+    select: stale
+    etcd:
+      endpoints: [https://10.0.0.11:2379]
+      ca_cert: /etc/kubernetes/pki/etcd/ca.crt
+      client_cert: /etc/kubernetes/pki/etcd/healthcheck-client.crt
+      client_key: /etc/kubernetes/pki/etcd/healthcheck-client.key
 
 - name: Let an operator drop an old version of its CRD
   kube_storage.upgrade.storage_migrate:
@@ -260,6 +279,13 @@ trimmed:
       description: storedVersions after.
       type: list
       elements: str
+proof:
+  description:
+    - What etcd was seen to hold after the run, for O(select=stale), else null.
+    - V(revision) of etcd; V(stale) objects left, and V(resources) with their number and V(reasons); V(unprovable) objects
+      among those written since the start, whose version is hidden by encryption.
+  returned: always
+  type: dict
 resumed:
   description: Whether it went on from an earlier run that did not finish.
   returned: always
@@ -276,13 +302,13 @@ rate:
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.run import storage_migrate
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC, ETCD_SPEC
 
 
 def main() -> None:
     options = {
         **CLUSTER_SPEC,
-        "select": {"type": "str", "choices": ["all", "changed"], "default": "all"},
+        "select": {"type": "str", "choices": ["all", "changed", "stale"], "default": "all"},
         "resources": {"type": "list", "elements": "str"},
         "exclude": {"type": "list", "elements": "str"},
         "engine": {"type": "str", "choices": ["direct"], "default": "direct"},
@@ -296,6 +322,8 @@ def main() -> None:
         "prune_managed_fields": {"type": "bool", "default": False},
         "timeout": {"type": "float"},
         "failures_file": {"type": "path"},
+        "etcd": ETCD_SPEC,
+        "encryption_config": {"type": "path"},
     }
     run_module(options, storage_migrate)
 

@@ -92,7 +92,9 @@ class Cluster:
         network = hosts.take_network(folder)
         data: dict[str, Any] = {
             "network": network.number,
-            "members": {f"etcd-{i}": {"address": network.address(_ETCD_HOST + i - 1)} for i in range(1, etcd_members + 1)},
+            "members": {
+                f"etcd-{i}": {"address": network.address(_ETCD_HOST + i - 1)} for i in range(1, etcd_members + 1)
+            },
             "masters": {
                 f"master-{i}": {"address": network.address(_MASTER_HOST + i - 1), "version": version, "flags": {}}
                 for i in range(1, masters + 1)
@@ -373,9 +375,7 @@ class Cluster:
             "clusters": [
                 {"name": "test", "cluster": {"server": url, "certificate-authority": str(self.certificate("ca").cert)}}
             ],
-            "users": [
-                {"name": "me", "user": {"client-certificate": str(pair.cert), "client-key": str(pair.key)}}
-            ],
+            "users": [{"name": "me", "user": {"client-certificate": str(pair.cert), "client-key": str(pair.key)}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "me"}}],
             "current-context": "test",
         }
@@ -458,7 +458,13 @@ class Cluster:
 
     def _start_balancer(self) -> None:
         backends = ",".join(f"{master['address']}:{_PORT}" for master in self.data["masters"].values())
-        command = [str(self.folder / "bin" / "tcp-proxy"), "--listen", f"{self.network.gateway}:{_PORT}", "--backends", backends]
+        command = [
+            str(self.folder / "bin" / "tcp-proxy"),
+            "--listen",
+            f"{self.network.gateway}:{_PORT}",
+            "--backends",
+            backends,
+        ]
         self._spawn("balancer", command)
 
     def _start_controller_manager(self) -> None:
@@ -479,9 +485,7 @@ class Cluster:
         self._spawn("controller-manager", [program, *(f"--{key}={value}" for key, value in flags.items())])
 
     def _start_reaper(self, owner_pid: int) -> None:
-        self._spawn(
-            "reaper", [sys.executable, str(Path(__file__).resolve()), "reap", str(self.folder), str(owner_pid)]
-        )
+        self._spawn("reaper", [sys.executable, str(Path(__file__).resolve()), "reap", str(self.folder), str(owner_pid)])
 
     def _await_masters(self) -> None:
         for name in self.masters:

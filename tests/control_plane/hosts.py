@@ -122,7 +122,6 @@ def enter(network: Network, name: str, hostname: str) -> list[str]:
 
 def release_network(number: int) -> None:
     """Removes a network with all its hosts; what is not there any more is no error."""
-    network = Network(number)
     listed = subprocess.run(["ip", "netns", "list"], check=False, capture_output=True, text=True).stdout
     for line in listed.splitlines():
         name = line.split()[0] if line.split() else ""

@@ -111,7 +111,10 @@ async def _fill(cluster: Cluster) -> None:
         jobs += [("/apis/shop.example.com/v1alpha1/namespaces/shop/widgets", widget(i)) for i in range(WIDGETS)]
         for i in range(POLICIES):
             base = "/apis/admissionregistration.k8s.io/v1/"
-            jobs += [(base + "mutatingadmissionpolicies", policy(i)), (base + "mutatingadmissionpolicybindings", binding(i))]
+            jobs += [
+                (base + "mutatingadmissionpolicies", policy(i)),
+                (base + "mutatingadmissionpolicybindings", binding(i)),
+            ]
         waiting = iter(jobs)
 
         async def worker() -> None:
@@ -174,9 +177,7 @@ def session(cluster: Cluster) -> aiohttp.ClientSession:
     pair = cluster.certificate("admin")
     context = ssl.create_default_context(cafile=str(cluster.certificate("ca").cert))
     context.load_cert_chain(pair.cert, pair.key)
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context), timeout=aiohttp.ClientTimeout(total=10)
-    )
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), timeout=aiohttp.ClientTimeout(total=10))
 
 
 class Writers:
@@ -330,9 +331,18 @@ def summarize(
         ("The playbook ended without an error", status == 0),
         (f"All three masters went from {OLD} to {NEW}, one at a time", len(steps) == 3 and not overlap(steps)),
         ("While masters were mixed, that was seen, and nothing was migrated", mixed == 2),
-        ("Objects were stale before, so that there was something to do", any(old_objects(n, c) for n, c in before.items())),
-        ("etcd holds nothing in an old version any more (read here, not by the collection)", not any(old_left.values())),
-        ("The collection's own scan of all of etcd found nothing stale", (report.get("stored") or {}).get("stale") == 0),
+        (
+            "Objects were stale before, so that there was something to do",
+            any(old_objects(n, c) for n, c in before.items()),
+        ),
+        (
+            "etcd holds nothing in an old version any more (read here, not by the collection)",
+            not any(old_left.values()),
+        ),
+        (
+            "The collection's own scan of all of etcd found nothing stale",
+            (report.get("stored") or {}).get("stale") == 0,
+        ),
         (f"The CRD's storedVersions were trimmed: {trimmed}", trimmed == ["v1"]),
         (f"Of {acknowledged} updates by other clients in the meantime none was lost", acknowledged > 0 and not lost),
     ]
@@ -340,7 +350,9 @@ def summarize(
     print("What happened\n")
     for step in steps:
         down = seconds_between(step["started"], step["finished"])
-        print(f"  {step['master']}  {step['from']} -> {step['to']}  in {down:4.1f} s   masters mixed afterwards: {'yes' if step['mixed'] else 'no'}")
+        print(
+            f"  {step['master']}  {step['from']} -> {step['to']}  in {down:4.1f} s   masters mixed afterwards: {'yes' if step['mixed'] else 'no'}"
+        )
     if migration:
         print(
             f"\n  {migration['rewritten']} objects were stale and written again, {migration['unchanged']} were current, "

@@ -36,7 +36,17 @@ def kubernetes_core() -> Path:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", temporary, f"ansible=={ANSIBLE}"]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--no-deps",
+                "-d",
+                temporary,
+                f"ansible=={ANSIBLE}",
+            ]
             subprocess.run(command, check=True)
             wheel = next(Path(temporary).glob("*.whl"))
             with zipfile.ZipFile(wheel) as archive:

@@ -62,7 +62,7 @@ class StoredObject(NamedTuple):
 
 @dataclass
 class Tally:
-    """What was counted of one variant; ``newest`` is the revision of the latest write among them.
+    """What was counted of one variant; ``newest`` is the revision of the latest write among them, ``latest`` that object.
 
     ``kept`` holds every object's place until there are more than a scan was told to keep; then None.
     """
@@ -71,6 +71,7 @@ class Tally:
     objects: int = 0
     bytes: int = 0
     newest: int = 0
+    latest: tuple[str | None, str] | None = None
     samples: list[str] = field(default_factory=list)
     kept: list[StoredObject] | None = field(default_factory=list, repr=False)
 
@@ -333,7 +334,7 @@ class _Scan:
             tally.objects += 1
             tally.bytes += size
             if revision > tally.newest:
-                tally.newest = revision
+                tally.newest, tally.latest = revision, object_of(rest)
             if len(tally.samples) < _SAMPLES:
                 tally.samples.append(f"{self._etcd.prefix}/{relative}")
             stored.bytes += size

@@ -80,6 +80,12 @@ class Ledger:
                 proven.append(name)
         return proven
 
+    def distrust(self, name: str) -> None:
+        """Takes back a proof that etcd contradicts: the resource counts as never migrated."""
+        self.state = self.state.with_resource(name, replace(self.state.of(name), persisted=()))
+        if name in self._done:
+            self._done.remove(name)
+
     @property
     def done(self) -> list[str]:
         return list(self._done)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import require_known
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import State
@@ -74,13 +74,20 @@ class Selection:
 
 
 def make_plan(
-    resources: Mapping[str, ServedResource], state: State, selection: Selection, other_groups: tuple[str, ...]
+    resources: Mapping[str, ServedResource],
+    state: State,
+    selection: Selection,
+    other_groups: tuple[str, ...],
+    stale: Mapping[str, tuple[ObjectKey, ...] | None] | None = None,
 ) -> Plan:
-    """Decides for every stored resource. Raises BadInputError for names that no server stores."""
+    """Decides for every stored resource. Raises BadInputError for names that no server stores.
+
+    ``stale``: for ``select: stale``, the objects that etcd holds in an old form (None: all of a resource).
+    """
     require_known(selection.resources, resources, "resources")
     require_known(selection.exclude, resources, "exclude")
     changed = {change.resource for change in changed_since(resources, state.persisted)}
-    finished = _finished_by_interrupted_run(state, selection)
+    finished = _finished_by_interrupted_run(state, selection) if stale is None else set()
     targets: list[Target] = []
     skipped: list[Skipped] = []
     storages: dict[str, str] = {}
@@ -91,8 +98,14 @@ def make_plan(
         if why_not is not None:
             skipped.append(Skipped(name, why_not))
             continue
+        if stale is not None and name not in stale:
+            skipped.append(Skipped(name, "etcd holds nothing stale of it"))
+            continue
         storages[resource.hash or ""] = name
-        targets.append(_target(resource, state, selection, other_groups))
+        target = _target(resource, state, selection, other_groups)
+        if stale is not None:
+            target = replace(target, objects=stale[name], token=None, resumed=False, reason="stale in etcd")
+        targets.append(target)
     return Plan(tuple(targets), tuple(skipped))
 
 

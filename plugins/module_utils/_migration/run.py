@@ -35,6 +35,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
     AlreadyRunningError,
     ApiError,
     BadInputError,
+    EtcdError,
     MigrationIncompleteError,
     NotConvergedError,
     StateStoreError,
@@ -48,6 +49,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.di
     describe_failure,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import Control, ResourceRun
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import (
+    EtcdTruth,
+    Left,
+    open_truth,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.guard import Guard
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.lanes import Lanes
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ledger import Ledger
@@ -68,6 +74,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._options impo
     require_positive,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._permissions import Need, require
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import State
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store import (
     DEFAULT,
     ConfigMapStore,
@@ -76,6 +83,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store 
     write_whole,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
+    changed_since,
     group_version,
     split_group_version,
 )
@@ -96,6 +104,7 @@ class Outcome:
     earlier: dict[str, Tally] = field(default_factory=dict)
     trimmed: list[_crds.Trimmed] = field(default_factory=list)
     proven: list[str] = field(default_factory=list)
+    left: Left | None = None
     seconds: float = 0.0
 
     @property
@@ -115,7 +124,7 @@ class Outcome:
 async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors, with the result so far where something was done."""
     _refuse_nonsense(params)
-    async with open_cluster(params) as cluster:
+    async with open_cluster(params) as cluster, open_truth(params) as truth:
         store = open_store(params.get("state_store"), cluster.entry)
         state, seen = await asyncio.gather(store.load(), cluster.observe())
         selection = Selection(
@@ -124,21 +133,28 @@ async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: R
         if selection.resources:
             cluster = cluster.expecting(resources=selection.resources)
         _require_servers(seen)
-        plan = make_plan(_settled_first(seen), state, selection, seen.other_groups)
+        resources = _settled_first(seen)
+        everything = make_plan(resources, state, replace(selection, select="all"), seen.other_groups)
         if params["require_convergence"]:
             _require_convergence(replace(seen, expectation=cluster.expectation))
+        if truth is not None:
+            await truth.read(seen, selection.resources)
+        plan = _plan(resources, state, selection, seen, truth)
         if check_mode:
             return await _preview(cluster, plan)
-        if not plan.targets:
+        if not plan.targets and truth is None:
             return result_of(Outcome(plan), params)
-        await require(cluster.entry, _needs(plan, store, params))
+        await require(cluster.entry, _needs(plan if truth is None else everything, store, params))
         outcome = Outcome(plan)
         started = time.monotonic()
         async with _one_at_a_time(cluster, store, params) as lease:
             state = await store.load()
-            outcome.plan = plan = make_plan(_settled_first(seen), state, selection, seen.other_groups)
+            if truth is not None:
+                usable = [cluster.known_servers[one.url] for one in seen.reports if one.usable]
+                await truth.probe(usable, [target.name for target in everything.targets])
+            outcome.plan = plan = _plan(resources, state, selection, seen, truth)
             ledger = Ledger(store, state, selection)
-            job = _Job(cluster, params, ledger, lease, report, outcome)
+            job = _Job(cluster, params, ledger, lease, report, outcome, truth)
             try:
                 await job.run(seen, plan)
             finally:
@@ -166,8 +182,10 @@ class _Job:
         lease: Lease,
         report: Report,
         outcome: Outcome,
+        truth: EtcdTruth | None,
     ) -> None:
         self.control = Control()
+        self._truth = truth
         self._cluster = cluster
         self._params = params
         self._ledger = ledger
@@ -223,6 +241,9 @@ class _Job:
         """Migrates, and again what a change of the storage version in the meantime made necessary."""
         for last in [False] * (_PASSES - 1) + [True]:
             runs = [ResourceRun(target, engine.name) for target in targets]
+            if self._truth is not None:
+                for run in runs:
+                    run.tally.rewritten += self._truth.rewritten.pop(run.target.name, 0)
             self._add(runs)
             self._ledger.begin(runs)
             await engine.migrate(runs, self.control)
@@ -238,6 +259,10 @@ class _Job:
                 )
                 return
             targets = await self._to_redo(seen, lanes, generations)
+            if not targets and self._truth is not None:
+                targets = await self._left_in_etcd(self._truth, seen, last)
+                if self.control.stopped is not None:
+                    return
             if not targets:
                 self._finished = True
                 return
@@ -263,6 +288,39 @@ class _Job:
                 redo.append(self._anew(run, seen))
             elif run.complete and run.target.name in generations and not await self._verified(run, lanes):
                 redo.append(self._anew(run, seen))
+        return redo
+
+    async def _left_in_etcd(self, truth: EtcdTruth, seen: Observation, last: bool) -> list[Target]:
+        """What etcd still holds in an old form, but for objects that failed: those are told as failures."""
+        try:
+            left = self._outcome.left = await truth.left()
+        except EtcdError as error:
+            self.control.stop(
+                EtcdError(f"Everything was visited, but etcd could not be read for the proof: {error.message}")
+            )
+            return []
+        redo = []
+        for name, run in self._outcome.runs.items():
+            if not left.count.get(name) or name not in seen.resources:
+                continue
+            failed = {(one.namespace, one.name) for one in run.failures}
+            objects = left.objects[name]
+            if objects is not None:
+                objects = tuple(one for one in objects if (one.namespace, one.name) not in failed)
+                if not objects:
+                    continue
+            redo.append(replace(run.target, objects=objects, token=None, reason="left stale by another writer"))
+        if last and redo:
+            names = "; ".join(f"{left.count[one.name]} of {one.name}" for one in redo[:5])
+            for target in redo:
+                self._ledger.distrust(target.name)
+            self.control.stop(
+                MigrationIncompleteError(
+                    f"After {_PASSES} passes etcd still holds stale objects: {names}. Some writer keeps storing them in "
+                    "an old form; check that every API server was restarted with the present configuration, and run again."
+                )
+            )
+            return []
         return redo
 
     def _anew(self, run: ResourceRun, seen: Observation) -> Target:
@@ -423,6 +481,15 @@ def progress_event(runs: Sequence[ResourceRun], seconds: float) -> Event:
     )
 
 
+def _plan(
+    resources: Mapping[str, Any], state: State, selection: Selection, seen: Observation, truth: EtcdTruth | None
+) -> Plan:
+    """The plan; where etcd was read, of what it holds."""
+    changed = {change.resource for change in changed_since(resources, state.persisted)}
+    stale = None if truth is None else truth.select(changed)
+    return make_plan(resources, state, selection, seen.other_groups, stale)
+
+
 def _refuse_nonsense(params: Mapping[str, Any]) -> None:
     require_positive(params, ["workers", "page_size", "retries", "timeout"])
     require_not_negative(params, ["max_rate"])
@@ -576,10 +643,26 @@ def result_of(outcome: Outcome, params: Mapping[str, Any]) -> dict[str, Any]:
         },
         "failures": [failure.as_dict() for failure in failures[:_FAILURES_RETURNED]],
         "trimmed": [{"crd": one.crd, "before": list(one.before), "after": list(one.after)} for one in outcome.trimmed],
+        "proof": _proof(outcome),
         "resumed": any(target.resumed for target in outcome.plan.targets)
         or any("interrupted run" in one.reason for one in outcome.plan.skipped),
         "seconds": seconds,
         "rate": round(total.visited / seconds, 1) if seconds else 0.0,
+    }
+
+
+def _proof(outcome: Outcome) -> dict[str, Any] | None:
+    """What etcd was seen to hold after the run; None where it was not read."""
+    left = outcome.left
+    if left is None:
+        return None
+    return {
+        "revision": left.revision,
+        "stale": sum(left.count.values()),
+        "unprovable": sum(left.unprovable.values()),
+        "resources": {
+            name: {"stale": count, "reasons": left.reasons.get(name, [])} for name, count in sorted(left.count.items())
+        },
     }
 
 
