@@ -361,7 +361,10 @@ class Cluster:
             addresses = [master["address"], self.network.gateway, _SERVICE_ADDRESS, "127.0.0.1"]
             cluster.issue(name, "kube-apiserver", addresses=addresses, dns_names=[name, *_DNS_NAMES])
         admin = cluster.issue("admin", "kubernetes-admin", organizations=["system:masters"])
-        manager = cluster.issue("controller-manager", "system:kube-controller-manager")
+        # All controllers share one identity here, which therefore needs the rights of all of them.
+        manager = cluster.issue(
+            "controller-manager", "system:kube-controller-manager", organizations=["system:masters"]
+        )
         service_account_key(folder / "sa.key")
         self._write_kubeconfig("kubeconfig", self.balancer_url, admin)
         self._write_kubeconfig("kubeconfig-controller-manager", self.balancer_url, manager)

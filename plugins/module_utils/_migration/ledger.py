@@ -125,22 +125,19 @@ class Ledger:
 
 
 def _progress(run: ResourceRun, persisted: tuple[str, ...]) -> dict[str, Any] | None:
-    """What the next run needs to go on from here; None if it has to start at the beginning anyway."""
-    failed: list[list[str | None]] | None = [[one.namespace, one.name] for one in run.failures if one.name is not None]
-    if run.failures and (len(run.failures) > _FAILED_KEPT or any(one.name is None for one in run.failures)):
-        failed = None
+    """What the next run needs to go on from here; None if nothing was left undone."""
     listed = run.listed and run.finished is not None
-    if listed and not failed:
+    if listed and not run.failures:
         return None
-    token = None if failed is None or failed else run.token
-    if not listed and token is None:
-        return None
+    names = [[one.namespace, one.name] for one in run.failures if one.name is not None]
+    few = len(names) == len(run.failures) and len(names) <= _FAILED_KEPT
     return {
         "hash": run.target.hash,
         "persisted": list(persisted),
-        "token": token,
-        "listed": listed,
-        "failed": failed if listed else [],
+        # A page with a failure counts as done, so its token would step over what failed.
+        "token": None if run.failures else run.token,
+        "listed": listed and few,
+        "failed": names if few else [],
     }
 
 

@@ -87,6 +87,7 @@ def make_plan(
     require_known(selection.resources, resources, "resources")
     require_known(selection.exclude, resources, "exclude")
     changed = {change.resource for change in changed_since(resources, state.persisted)}
+    changed |= {name for name, one in state.resources.items() if one.progress is not None}
     finished = _finished_by_interrupted_run(state, selection) if stale is None else set()
     targets: list[Target] = []
     skipped: list[Skipped] = []
