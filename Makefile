@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The newest ansible-core and a newer Python for the second round of sanity tests.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo test unit integration bench lint sanity docs clean
+.PHONY: setup demo test unit integration lint sanity clean
 
 setup: .venv/stamp .ansible/stamp
 
@@ -35,9 +35,6 @@ unit: setup
 
 integration: setup
 	$(BIN)/pytest tests/integration
-
-bench: setup
-	$(BIN)/python tests/benchmark/run.py
 
 lint: setup
 	$(BIN)/ruff check .

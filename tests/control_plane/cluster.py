@@ -128,7 +128,10 @@ class Cluster:
 
     def down(self) -> None:
         """Stops everything and removes the namespaces; logs and certificates stay in the folder."""
-        running = [one for one in map(processes.from_dict, self.data["processes"].values()) if one is not None]
+        # Other processes (a playbook that upgrades masters) may have restarted some since this object was made.
+        self.data = Cluster(self.folder).data
+        known = [one for one in map(processes.from_dict, self.data["processes"].values()) if one is not None]
+        running = [one for one in known if one.pid != os.getpid()]  # the reaper itself may be what calls
         for process in running:
             process.send(signal.SIGCONT)
             process.send(signal.SIGKILL)
@@ -543,7 +546,6 @@ def reap(folder: Path, owner_pid: int) -> None:
         cluster = Cluster(folder)
     except ClusterError:
         return
-    cluster.data["processes"].pop("reaper", None)
     cluster.down()
 
 

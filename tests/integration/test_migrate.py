@@ -236,3 +236,11 @@ def now() -> str:
     from datetime import datetime, timezone
 
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def test_a_large_resource_does_not_hold_up_a_small_one(stale: Cluster, module: Callable[..., Result]) -> None:
+    apply(stale, config_maps(1200, "many"))
+    stale.kubectl("create", "serviceaccount", "few")
+    done = module(stale, NAME, max_rate=300, resources=["configmaps", "serviceaccounts"])
+    assert done["resources"]["configmaps"]["seconds"] > 3
+    assert done["resources"]["serviceaccounts"]["seconds"] < 1

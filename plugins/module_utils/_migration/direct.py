@@ -117,6 +117,7 @@ class DirectEngine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._control: Control = Control()
+        self._moved = asyncio.Event()
 
     async def migrate(self, runs: list[ResourceRun], control: Control) -> None:
         self._control = control
@@ -151,6 +152,7 @@ class DirectEngine:
         while self._control.stopped is None:
             await self._control.changed.wait()
             self._control.changed.clear()
+            self._moved.set()
             self._pump()
 
     # One resource
@@ -213,9 +215,10 @@ class DirectEngine:
         """One page, or the error that is left after all tries; None if no answer came at all (noted as failure)."""
         tries = 0
         while True:
-            lane = self._lanes.pick() if self._control.writable else None
+            lane = self._lanes.least_loaded() if self._control.writable else None
             if lane is None:
-                await asyncio.sleep(0.05)
+                self._moved.clear()
+                await self._moved.wait()
                 continue
             self._lanes.start(lane)
             tries += 1

@@ -67,6 +67,15 @@ class Lanes:
                     best, least = lane, load
         return best
 
+    def least_loaded(self) -> Lane | None:
+        """A server for a list, busy or not; None if all are out.
+
+        Lists are few and don't wait for a free slot: else the objects of a large resource, which take
+        every slot as it gets free, would hold up the first page of a small one.
+        """
+        usable = [lane for lane in self._lanes.values() if not lane.out]
+        return min(usable, key=lambda lane: lane.in_flight / lane.limit.slots, default=None)
+
     def start(self, lane: Lane) -> None:
         lane.in_flight += 1
         self.in_flight += 1
