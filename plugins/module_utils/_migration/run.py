@@ -124,6 +124,7 @@ class Outcome:
 async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors, with the result so far where something was done."""
     _refuse_nonsense(params)
+    started = time.monotonic()
     async with open_cluster(params) as cluster, open_truth(params) as truth:
         store = open_store(params.get("state_store"), cluster.entry)
         state, seen = await asyncio.gather(store.load(), cluster.observe())
@@ -146,7 +147,6 @@ async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: R
             return result_of(Outcome(plan), params)
         await require(cluster.entry, _needs(plan if truth is None else everything, store, params))
         outcome = Outcome(plan)
-        started = time.monotonic()
         async with _one_at_a_time(cluster, store, params) as lease:
             state = await store.load()
             if truth is not None:
@@ -316,8 +316,9 @@ class _Job:
                 self._ledger.distrust(target.name)
             self.control.stop(
                 MigrationIncompleteError(
-                    f"After {_PASSES} passes etcd still holds stale objects: {names}. Some writer keeps storing them in "
-                    "an old form; check that every API server was restarted with the present configuration, and run again."
+                    f"After {_PASSES} passes etcd still holds stale objects: {names}. Some writer keeps storing them "
+                    "in an old form; check that every API server was restarted with the present configuration, and "
+                    "run again."
                 )
             )
             return []
