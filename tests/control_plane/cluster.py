@@ -499,7 +499,8 @@ class Cluster:
         addresses = {master["address"] for master in self.data["masters"].values()}
 
         def listed() -> bool:
-            text = self.kubectl("get", "endpointslice", "kubernetes", "-o", "json")
+            # Where no server has written it yet, there is none, which is no error here.
+            text = self.kubectl("get", "endpointslice", "kubernetes", "--ignore-not-found", "-o", "json") or "{}"
             endpoints = json.loads(text).get("endpoints") or []
             return {address for one in endpoints for address in one["addresses"]} == addresses
 

@@ -157,7 +157,7 @@ def test_a_crd_may_come_and_go_during_the_wait(three: Cluster, module: Callable[
     def churn() -> None:
         while not ending.is_set():
             apply(three, widgets_crd("v1"))
-            three.kubectl("delete", "crd", "widgets.shop.example.com", "--wait=false")
+            three.kubectl("delete", "crd", "widgets.shop.example.com", "--wait=false", "--ignore-not-found")
 
     thread = threading.Thread(target=churn)
     thread.start()
