@@ -39,6 +39,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ou
     Outcome,
     Verdict,
     backoff,
+    describe_failure,
     error_outcome,
     outcome_of,
     transport_outcome,
@@ -414,13 +415,6 @@ def _item(key: ObjectKey) -> _Item:
 
 def _waiting(work: _Work) -> int:
     return sum(page.open for page in work.pages)
-
-
-def describe_failure(failure: Failure) -> str:
-    """``secrets default/a: denied by webhook``."""
-    where = "/".join(part for part in (failure.namespace, failure.name) if part)
-    what = f"{failure.resource} {where}" if where else f"the list of {failure.resource}"
-    return f"{what}: {failure.message.rstrip('.')}"
 
 
 def _fresh_token(answer: Response) -> str | None:

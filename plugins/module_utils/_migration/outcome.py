@@ -62,6 +62,13 @@ class Failure:
         return asdict(self)
 
 
+def describe_failure(failure: Failure) -> str:
+    """``secrets default/a: denied by webhook``."""
+    where = "/".join(part for part in (failure.namespace, failure.name) if part)
+    what = f"{failure.resource} {where}" if where else f"the list of {failure.resource}"
+    return f"{what}: {failure.message.rstrip('.')}"
+
+
 _REWRITTEN = Outcome(Verdict.REWRITTEN)
 _UNCHANGED = Outcome(Verdict.UNCHANGED)
 

@@ -1,0 +1,156 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Everything that a run did, and how it is told: the module's return values and its closing sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._crds import Trimmed
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import ResourceRun
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import Left
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import (
+    Failure,
+    Tally,
+    describe_failure,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Plan
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store import write_whole
+
+_FAILURES_RETURNED = 100
+_FAILURES_IN_MESSAGE = 3
+
+
+@dataclass
+class Account:
+    """Everything that a run did."""
+
+    plan: Plan
+    runs: dict[str, ResourceRun] = field(default_factory=dict)
+    earlier: dict[str, Tally] = field(default_factory=dict)
+    trimmed: list[Trimmed] = field(default_factory=list)
+    proven: list[str] = field(default_factory=list)
+    left: Left | None = None
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> Tally:
+        tally = Tally()
+        for name, run in self.runs.items():
+            tally.add(run.tally)
+            if name in self.earlier:
+                tally.add(self.earlier[name])
+        return tally
+
+    @property
+    def failures(self) -> list[Failure]:
+        return [failure for run in self.runs.values() for failure in run.failures]
+
+
+def write_failures(path: str | None, failures: Sequence[Failure]) -> None:
+    """All failures as JSON lines; an empty file where there are none."""
+    if path:
+        lines = "".join(json.dumps(failure.as_dict()) + "\n" for failure in failures)
+        write_whole(Path(path).expanduser(), lines.encode())
+
+
+def with_result(error: StorageUpgradeError, result: dict[str, Any]) -> StorageUpgradeError:
+    """What stopped a run, with all that the run did until then."""
+    error.result = {**result, **_plain(error.result)}
+    return error
+
+
+def _plain(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if isinstance(value, (str, int, float, list, dict))}
+
+
+def failed_sentence(account: Account) -> str:
+    total = account.total
+    failures = account.failures
+    shown = "; ".join(describe_failure(one) for one in failures[:_FAILURES_IN_MESSAGE])
+    more = len(failures) - _FAILURES_IN_MESSAGE
+    done = total.visited - total.failed
+    return (
+        f"{len(failures)} {'object' if len(failures) == 1 else 'objects or lists'} could not be rewritten, {done} are done: "
+        f"{shown}{f'; and {more} more (see failures)' if more > 0 else ''}. "
+        "Mend the causes and run again with select: changed, which visits only what is left."
+    )
+
+
+def result_of(account: Account) -> dict[str, Any]:
+    """The module's return values."""
+    total = account.total
+    failures = account.failures
+    seconds = round(account.seconds, 3)
+    return {
+        "changed": bool(total.rewritten or total.pruned or account.trimmed),
+        "rewritten": total.rewritten,
+        "unchanged": total.unchanged,
+        "conflicts": total.conflicts,
+        "deleted": total.deleted,
+        "pruned": total.pruned,
+        # Ansible gives a meaning of its own to "failed" and "skipped" at the top of a result.
+        "totals": {
+            "rewritten": total.rewritten,
+            "unchanged": total.unchanged,
+            "conflicts": total.conflicts,
+            "deleted": total.deleted,
+            "failed": len(failures),
+            "skipped": len(account.plan.skipped),
+        },
+        "skipped_resources": [{"resource": one.resource, "reason": one.reason} for one in account.plan.skipped],
+        "resources": {
+            name: _resource_result(run, account.earlier.get(name), name in account.proven)
+            for name, run in sorted(account.runs.items())
+        },
+        "failures": [failure.as_dict() for failure in failures[:_FAILURES_RETURNED]],
+        "trimmed": [{"crd": one.crd, "before": list(one.before), "after": list(one.after)} for one in account.trimmed],
+        "proof": _proof(account),
+        "resumed": any(target.resumed for target in account.plan.targets)
+        or any("interrupted run" in one.reason for one in account.plan.skipped),
+        "seconds": seconds,
+        "rate": round(total.visited / seconds, 1) if seconds else 0.0,
+    }
+
+
+def _proof(account: Account) -> dict[str, Any] | None:
+    """What etcd was seen to hold after the run; None where it was not read."""
+    left = account.left
+    if left is None:
+        return None
+    return {
+        "revision": left.revision,
+        "stale": sum(left.count.values()),
+        "unprovable": sum(left.unprovable.values()),
+        "resources": {
+            name: {"stale": count, "reasons": left.reasons.get(name, [])} for name, count in sorted(left.count.items())
+        },
+    }
+
+
+def _resource_result(run: ResourceRun, earlier: Tally | None, persisted: bool) -> dict[str, Any]:
+    tally = Tally()
+    tally.add(run.tally)
+    if earlier is not None:
+        tally.add(earlier)
+    return {
+        "rewritten": tally.rewritten,
+        "unchanged": tally.unchanged,
+        "conflicts": tally.conflicts,
+        "deleted": tally.deleted,
+        "failed": len(run.failures),
+        "pruned": tally.pruned,
+        "seconds": round(run.seconds, 3),
+        "rate": round(tally.visited / run.seconds, 1) if run.seconds else 0.0,
+        "storage_version": run.target.storage_version,
+        "engine": run.engine,
+        "persisted": persisted,
+        "reason": run.target.reason,
+    }

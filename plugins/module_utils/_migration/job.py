@@ -1,0 +1,214 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One run: the passes, and the tasks beside them (guard, saving, progress, time limit, signals)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils import _crds
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import Cluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence import Observation
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
+    AlreadyRunningError,
+    ApiError,
+    MigrationIncompleteError,
+    StateStoreError,
+    StorageUpgradeError,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._lease import Lease
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import Account
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.direct import DirectEngine, Settings
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import Control
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.guard import Guard
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.lanes import Lanes
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ledger import Ledger
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.passes import Passes
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Plan
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.progress import progress_event
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
+    group_version,
+    split_group_version,
+)
+
+_SAVE_EVERY = 5.0
+_TELL_EVERY = 1.0
+
+
+class Job:
+    """Use ``run`` once, then ``close``; what stopped it is in ``control``."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        params: Mapping[str, Any],
+        ledger: Ledger,
+        lease: Lease,
+        report: Report,
+        account: Account,
+        truth: EtcdTruth | None,
+    ) -> None:
+        self.control = Control()
+        self._truth = truth
+        self._cluster = cluster
+        self._params = params
+        self._ledger = ledger
+        self._lease = lease
+        self._report = report
+        self._account = account
+        self._finished = False
+
+    async def run(self, seen: Observation, plan: Plan) -> None:
+        params = self._params
+        lanes = Lanes([self._cluster.known_servers[one.url] for one in seen.reports if one.usable], params["workers"])
+        guard = Guard(
+            self._cluster,
+            lanes,
+            self.control,
+            self._ledger,
+            required=params["require_convergence"],
+            report=self._report,
+        )
+        guard.start(seen)
+        engine = DirectEngine(lanes, self._settings(seen))
+        generations = await self._crd_generations(plan)
+        passes = Passes(
+            engine=engine,
+            guard=guard,
+            lanes=lanes,
+            control=self.control,
+            ledger=self._ledger,
+            account=self._account,
+            truth=self._truth,
+            generations=generations,
+            report=self._report,
+        )
+        beside = [
+            asyncio.create_task(guard.watch()),
+            asyncio.create_task(self._ledger.keep_saving(_SAVE_EVERY, self._saving_failed)),
+            asyncio.create_task(self._tell()),
+            asyncio.create_task(self._watch_lease()),
+        ]
+        try:
+            with _signals(self.control), self._time_limit():
+                self._finished = await passes.run(list(plan.targets))
+                if self.control.stopped is None and params["trim_stored_versions"]:
+                    await self._trim(generations)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Saves what is known, however the run ended."""
+        total = self._account.total
+        summary: dict[str, Any] = {}
+        if total.rewritten and self._account.seconds:
+            summary["rate"] = round(total.visited / self._account.seconds, 1)
+        try:
+            await self._ledger.save(finished=self._finished, summary=summary)
+        except StorageUpgradeError as error:
+            self.control.stop(error)
+
+    async def _crd_generations(self, plan: Plan) -> dict[str, int]:
+        """Generations of the CRDs among the targets, as they were before the first write."""
+        if not any("." in target.resource.group for target in plan.targets):
+            return {}
+        names = {target.name for target in plan.targets}
+        found = await _crds.generations(self._cluster.entry)
+        return {name: generation for name, generation in found.items() if name in names}
+
+    async def _trim(self, generations: Mapping[str, int]) -> None:
+        for name in self._ledger.done:
+            run = self._account.runs.get(name)
+            if run is None or name not in generations or run.target.storage_version is None:
+                continue
+            _group, version = split_group_version(run.target.storage_version)
+            trimmed = await _crds.trim(self._cluster.entry, name, generations[name], version)
+            if trimmed is not None:
+                self._account.trimmed.append(trimmed)
+
+    def _settings(self, seen: Observation) -> Settings:
+        params = self._params
+        served = {
+            group_version(resource.group, version)
+            for one in seen.reports
+            for resource in one.resources.values()
+            for version in resource.versions
+        }
+        return Settings(
+            page_size=params["page_size"],
+            retries=params["retries"],
+            max_rate=params["max_rate"],
+            stop_on_error=params["on_error"] == "stop",
+            conflicts_are_done=params["require_convergence"],
+            served_versions=served if params["prune_managed_fields"] else None,
+        )
+
+    async def _tell(self) -> None:
+        """Progress, once a second."""
+        started = time.monotonic()
+        while True:
+            await asyncio.sleep(_TELL_EVERY)
+            self._report(progress_event(list(self._account.runs.values()), time.monotonic() - started))
+
+    async def _watch_lease(self) -> None:
+        while not self._lease.lost:
+            await asyncio.sleep(1.0)
+        self.control.stop(
+            AlreadyRunningError("Stopped: another run took over the Lease. Wait until it ends; it goes on from here.")
+        )
+
+    def _saving_failed(self, error: Exception) -> None:
+        if isinstance(error, (StateStoreError, ApiError)) and not _is_passing(error):
+            self.control.stop(error)
+
+    @contextmanager
+    def _time_limit(self) -> Iterator[None]:
+        timeout = self._params.get("timeout")
+        if not timeout:
+            yield
+            return
+        sentence = f"Stopped after the {timeout:g} s that the option timeout allows; run again: it goes on from here."
+        handle = asyncio.get_running_loop().call_later(
+            timeout, lambda: self.control.stop(MigrationIncompleteError(sentence))
+        )
+        try:
+            yield
+        finally:
+            handle.cancel()
+
+
+def _is_passing(error: StorageUpgradeError) -> bool:
+    return isinstance(error, ApiError) and (error.status >= 500 or error.status == 429)
+
+
+@contextmanager
+def _signals(control: Control) -> Iterator[None]:
+    """SIGINT and SIGTERM stop the run in an orderly way."""
+    loop = asyncio.get_running_loop()
+    set_for = []
+
+    def stopper(name: str) -> Callable[[], None]:
+        return lambda: control.stop(
+            MigrationIncompleteError(f"Interrupted by {name}; run again: it goes on from here.")
+        )
+
+    for one in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
+            loop.add_signal_handler(one, stopper(one.name))
+            set_for.append(one)
+    try:
+        yield
+    finally:
+        for one in set_for:
+            loop.remove_signal_handler(one)

@@ -1,0 +1,44 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check mode: what a run would visit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import METADATA_LIST
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import Cluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import Account, result_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Plan, Target
+
+
+async def preview(cluster: Cluster, plan: Plan) -> dict[str, Any]:
+    """Check mode: how many objects would be visited; nothing is written."""
+
+    async def count(target: Target) -> tuple[str, int | None]:
+        if target.objects is not None:
+            return target.name, len(target.objects)
+        path = f"{target.resource.path}/{target.resource.plural}?limit=1"
+        try:
+            page = await cluster.entry.get(path, accept=METADATA_LIST)
+        except StorageUpgradeError:
+            return target.name, None
+        left = (page.get("metadata") or {}).get("remainingItemCount") or 0
+        return target.name, len(page.get("items") or ()) + int(left)
+
+    counted = dict(await asyncio.gather(*(count(target) for target in plan.targets)))
+    result = result_of(Account(plan))
+    result["would_visit"] = sum(number or 0 for number in counted.values())
+    result["resources"] = {
+        target.name: {
+            "would_visit": counted[target.name],
+            "storage_version": target.storage_version,
+            "reason": target.reason,
+        }
+        for target in plan.targets
+    }
+    return result
