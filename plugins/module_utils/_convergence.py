@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
     ApiError,
@@ -28,6 +28,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
 )
 
 _NAMED_AT_MOST = 10
+_CHANGES_KEPT = 100
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,46 @@ async def wait_converged(
         ):
             raise NotConvergedError(_timeout_sentence(seen, patience), {"observation": seen})
         await asyncio.sleep(min(patience.interval, max(0.0, start + patience.timeout - now)) or patience.interval)
+
+
+class Watch:
+    """Observes, and keeps each observation that differs from the one before it, with the time it was made at.
+
+    Of many changes the first and the last are kept.
+    """
+
+    def __init__(self, observe: Callable[[], Awaitable[Observation]], now: Callable[[], str]) -> None:
+        self._observe = observe
+        self._now = now
+        self._changes: list[tuple[str, Observation]] = []
+
+    async def observe(self) -> Observation:
+        seen = await self._observe()
+        if not self._changes or not _same(self._changes[-1][1], seen):
+            if len(self._changes) >= _CHANGES_KEPT:
+                del self._changes[_CHANGES_KEPT // 2]
+            self._changes.append((self._now(), seen))
+        return seen
+
+    @property
+    def changes(self) -> list[tuple[str, Observation]]:
+        return list(self._changes)
+
+
+def _same(one: Observation, other: Observation) -> bool:
+    """Whether two observations tell the same; CRDs that come and go are no difference as long as all agree on them."""
+    if one.problems != other.problems or len(one.reports) != len(other.reports):
+        return False
+    for before, after in zip(one.reports, other.reports):
+        if replace(before, resources={}) != replace(after, resources={}):
+            return False
+        if any(
+            before.resources[name].hashes != resource.hashes
+            for name, resource in after.resources.items()
+            if name in before.resources
+        ):
+            return False
+    return [item.resource for item in one.disagreements] == [item.resource for item in other.disagreements]
 
 
 async def _look(observe: Callable[[], Awaitable[Observation]]) -> Observation:

@@ -15,6 +15,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster impo
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence import (
     Observation,
     Patience,
+    Watch,
     wait_converged,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
@@ -52,16 +53,20 @@ async def version_hashes(params: Mapping[str, Any], check_mode: bool, report: Re
             cluster = cluster.expecting(resources=tuple(params["resources"]))
             first = replace(first, expectation=cluster.expectation)
         state = await store.load()
+        watch = None
         if params["state"] == "converged" and not check_mode:
             patience = Patience(params["wait_timeout"], params["wait_interval"], params["stable_for"])
+            watch = Watch(cluster.observe, now)
             try:
-                seen = await wait_converged(cluster.observe, patience, report)
+                seen = await wait_converged(watch.observe, patience, report)
             except NotConvergedError as error:
-                last = error.result["observation"]
-                raise NotConvergedError(error.message, describe(last, state)) from error
+                last = describe(error.result["observation"], state)
+                raise NotConvergedError(error.message, {**last, "history": _history(watch)}) from error
         else:
             seen = first
         result = describe(seen, state)
+        if watch is not None:
+            result["history"] = _history(watch)
         if params["state"] == "recorded":
             recorded = _recorded(state, seen)
             result.update(changed=recorded is not state, diff=_diff(state, recorded, seen))
@@ -91,8 +96,7 @@ def _recorded(state: State, seen: Observation) -> State:
         replace(report, resources={name: one for name, one in report.resources.items() if name in versions})
         for report in seen.reports
     ]
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    recorded = state.record(reports, versions, now)
+    recorded = state.record(reports, versions, datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"))
     if state.recorded_at and recorded.resources == state.resources and recorded.versions == state.versions:
         return state
     return recorded
@@ -104,6 +108,24 @@ def describe(seen: Observation, state: State) -> dict[str, Any]:
     resources = seen.resources
     return {
         "changed": False,
+        "observed_at": now(),
+        **_moment(seen),
+        "resources": {name: resource_result(one, groups) for name, one in sorted(resources.items())},
+        "changed_resources": [
+            {
+                "resource": change.resource,
+                "before": _versions_text(change.before, change.resource, seen),
+                "after": storage_version_of(resources[change.resource], groups) or change.after,
+            }
+            for change in changed_since(resources, state.persisted)
+        ],
+        "baseline_found": state.recorded_at is not None,
+    }
+
+
+def _moment(seen: Observation) -> dict[str, Any]:
+    """What the servers said of themselves, and where they disagree."""
+    return {
         "servers": [
             {
                 "url": report.url,
@@ -123,24 +145,23 @@ def describe(seen: Observation, state: State) -> dict[str, Any]:
                 "by_server": {
                     url: {
                         "hash": served.hash if served else None,
-                        "storage_version": storage_version_of(served, groups) if served else None,
+                        "storage_version": storage_version_of(served, seen.other_groups) if served else None,
                     }
                     for url, served in one.by_server.items()
                 },
             }
             for one in seen.disagreements
         ],
-        "resources": {name: resource_result(one, groups) for name, one in sorted(resources.items())},
-        "changed_resources": [
-            {
-                "resource": change.resource,
-                "before": _versions_text(change.before, change.resource, seen),
-                "after": storage_version_of(resources[change.resource], groups) or change.after,
-            }
-            for change in changed_since(resources, state.persisted)
-        ],
-        "baseline_found": state.recorded_at is not None,
     }
+
+
+def _history(watch: Watch) -> list[dict[str, Any]]:
+    return [{"observed_at": at, **_moment(seen)} for at, seen in watch.changes]
+
+
+def now() -> str:
+    """The time in UTC, to the millisecond."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _versions_text(hashes: tuple[str, ...], name: str, seen: Observation) -> str | None:

@@ -286,6 +286,21 @@ proof:
       among those written since the start, whose version is hidden by encryption.
   returned: always
   type: dict
+history:
+  description: How the run went, in at most 200 samples.
+  returned: always
+  type: dict
+  contains:
+    started:
+      description: When it started, in UTC.
+      type: str
+      sample: "2026-11-24T12:00:00.000Z"
+    samples:
+      description:
+        - One entry for each moment, with the V(seconds) since the start and V(resources) that moved since the entry before it,
+          each with the objects V(visited) and V(rewritten) since the start.
+      type: list
+      elements: dict
 resumed:
   description: Whether it went on from an earlier run that did not finish.
   returned: always

@@ -168,6 +168,18 @@ changed_resources:
     after:
       description: The present storage version.
       type: str
+observed_at:
+  description: When the servers were asked, in UTC.
+  returned: always
+  type: str
+  sample: "2026-11-24T12:00:00.000Z"
+history:
+  description:
+    - What was seen while waiting, an entry for each change. Of more than a hundred the first and the last are kept.
+    - An entry has RV(observed_at), RV(servers), RV(converged), RV(reasons) and RV(disagreements) of that moment.
+  returned: for O(state=converged), but not in check mode
+  type: list
+  elements: dict
 baseline_found:
   description: Whether a baseline was on record.
   returned: always

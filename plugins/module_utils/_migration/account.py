@@ -16,6 +16,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._crds import 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import Left
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.history import Count, History
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import (
     Failure,
     Tally,
@@ -26,6 +27,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store 
 
 _FAILURES_RETURNED = 100
 _FAILURES_IN_MESSAGE = 3
+_NOTHING = Tally()
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Account:
     proven: list[str] = field(default_factory=list)
     left: Left | None = None
     seconds: float = 0.0
+    history: History = field(default_factory=History)
 
     @property
     def total(self) -> Tally:
@@ -52,6 +55,14 @@ class Account:
     @property
     def failures(self) -> list[Failure]:
         return [failure for run in self.runs.values() for failure in run.failures]
+
+    def sample(self, seconds: float) -> None:
+        """Takes down how far each resource is."""
+        counts = {}
+        for name, run in self.runs.items():
+            before = self.earlier.get(name, _NOTHING)
+            counts[name] = Count(before.visited + run.tally.visited, before.rewritten + run.tally.rewritten)
+        self.history.add(seconds, counts)
 
 
 def write_failures(path: str | None, failures: Sequence[Failure]) -> None:
@@ -113,6 +124,7 @@ def result_of(account: Account) -> dict[str, Any]:
         "failures": [failure.as_dict() for failure in failures[:_FAILURES_RETURNED]],
         "trimmed": [{"crd": one.crd, "before": list(one.before), "after": list(one.after)} for one in account.trimmed],
         "proof": _proof(account),
+        "history": account.history.as_dict(),
         "resumed": any(target.resumed for target in account.plan.targets)
         or any("interrupted run" in one.reason for one in account.plan.skipped),
         "seconds": seconds,

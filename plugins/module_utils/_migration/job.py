@@ -96,6 +96,7 @@ class Job:
             asyncio.create_task(guard.watch()),
             asyncio.create_task(self._ledger.keep_saving(_SAVE_EVERY, self._saving_failed)),
             asyncio.create_task(self._tell()),
+            asyncio.create_task(self._sample()),
             asyncio.create_task(self._watch_lease()),
         ]
         try:
@@ -160,6 +161,16 @@ class Job:
         while True:
             await asyncio.sleep(_TELL_EVERY)
             self._report(progress_event(list(self._account.runs.values()), time.monotonic() - started))
+
+    async def _sample(self) -> None:
+        """Keeps the history, at the pace that its size allows."""
+        started = time.monotonic()
+        try:
+            while True:
+                await asyncio.sleep(self._account.history.every)
+                self._account.sample(time.monotonic() - started)
+        finally:
+            self._account.sample(time.monotonic() - started)
 
     async def _watch_lease(self) -> None:
         while not self._lease.lost:

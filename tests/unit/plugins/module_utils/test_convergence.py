@@ -12,6 +12,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence 
     Expectation,
     Observation,
     Patience,
+    Watch,
     wait_converged,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import NotConvergedError, UnreachableError
@@ -113,3 +114,31 @@ def test_timeout_zero_looks_once() -> None:
     with pytest.raises(NotConvergedError):
         wait(observe, 0)
     assert len(asked) == 1
+
+
+def test_a_watch_keeps_changes_only() -> None:
+    down = Observation((report("https://a"), report("https://b", ready=False)))
+    observe, _asked = looks(GOOD, GOOD, down, down, MIXED, GOOD)
+    times = iter(range(100))
+    watch = Watch(observe, lambda: str(next(times)))
+
+    async def look() -> None:
+        for _turn in range(6):
+            await watch.observe()
+
+    asyncio.run(look())
+    assert watch.changes == [("0", GOOD), ("1", down), ("2", MIXED), ("3", GOOD)]
+
+
+def test_of_many_changes_the_first_and_the_last_are_kept() -> None:
+    observe, _asked = looks(*[GOOD, MIXED] * 200, OTHER)
+    times = iter(range(1000))
+    watch = Watch(observe, lambda: str(next(times)))
+
+    async def look() -> None:
+        for _turn in range(401):
+            await watch.observe()
+
+    asyncio.run(look())
+    assert len(watch.changes) == 100
+    assert watch.changes[0] == ("0", GOOD) and watch.changes[-1] == ("400", OTHER)
