@@ -8,10 +8,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# The newest ansible-core and a newer Python for the second round of sanity tests.
+# A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo test unit integration lint sanity clean
+.PHONY: setup demo test unit integration lint format sanity clean
 
 setup: .venv/stamp .ansible/stamp
 
@@ -43,13 +43,21 @@ lint: setup
 	$(BIN)/mypy -p tests.control_plane
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell
+	$(BIN)/reuse lint --quiet || { $(BIN)/reuse lint; exit 1; }
+	$(BIN)/pre-commit validate-config .pre-commit-config.yaml
 	$(BIN)/antsibull-changelog lint
 	$(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	$(BIN)/ansible-lint --strict
+	$(BIN)/python tests/tools/galaxy_importer.py
 
+format: setup
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# ansible-test's sanity and unit tests.
 sanity: setup
-	tests/tools/sanity.sh $(PYTHON) 3.11 ansible-core==2.19.14
-	$(if $(NEXT_PYTHON),tests/tools/sanity.sh $(NEXT_PYTHON) 3.13 ansible-core,@echo "No Python 3.13 here: sanity with the newest ansible-core is left out.")
+	$(BIN)/python tests/tools/ansible_test.py $(PYTHON) ansible-core==2.19.14
+	$(if $(NEXT_PYTHON),$(BIN)/python tests/tools/ansible_test.py $(NEXT_PYTHON) ansible-core,@echo "No Python 3.13 here: ansible-test with the newest ansible-core is left out.")
 
 clean:
 	-$(BIN)/python tests/control_plane/cluster.py clean

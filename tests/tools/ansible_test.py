@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs ansible-test's sanity and unit tests over a real copy of the collection, with one ansible-core and Python.
+
+Usage: ansible_test.py PYTHON ANSIBLE_CORE [ARGUMENT of ansible-test sanity, such as --test validate-modules ...]
+
+The environment with that ansible-core is kept outside the checkout. A copy, because ansible-test takes no symbolic links.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from package import copy
+from prepare import cache, kubernetes_core
+
+UNIT_REQUIREMENTS = ["pytest", "pytest-mock", "pytest-xdist"]
+# Tests and tools are never shipped, and the sanity tests hold some of what they do for an error: programs with a shebang, several
+# YAML documents in a file, names such as _. Their gates are ruff and, for the control plane, mypy. Nothing else is left out.
+NOT_SHIPPED = ["tests/benchmark/", "tests/control_plane/", "tests/demo/", "tests/integration/", "tests/tools/"]
+
+
+def environment(python: str, core: str) -> Path:
+    version = subprocess.run(
+        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    folder = cache() / f"ansible-test-{version}"
+    stamp, wanted = folder / "requirements", " ".join([core, *UNIT_REQUIREMENTS])
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([python, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(folder / "bin" / "pip"), "install", "-q", core, "PyYAML", *UNIT_REQUIREMENTS], check=True)
+        stamp.write_text(wanted, encoding="utf-8")
+    return folder
+
+
+def lay_out(folder: Path) -> Path:
+    """The copy, where ansible-test wants a collection to be."""
+    collections = folder / "ansible_collections"
+    shutil.rmtree(collections, ignore_errors=True)
+    collection = collections / "kube_storage" / "upgrade"
+    copy(collection)
+    shutil.copytree(kubernetes_core(), collections / "kubernetes" / "core")
+    subprocess.run(["git", "init", "-q", "."], cwd=collection, check=True)
+    subprocess.run(["git", "add", "-A"], cwd=collection, check=True)
+    return collection
+
+
+def spare_a_download(folder: Path) -> None:
+    """ansible-test fetches this script to put pip into its own environments; Python brings pip along just as well."""
+    source = next(folder.glob("lib/python*/site-packages/ansible_test/_internal/python_requirements.py"))
+    scripts = Path.home() / ".ansible" / "test" / "cache"
+    scripts.mkdir(parents=True, exist_ok=True)
+    for version in re.findall(r"'(2\d\.[\d.]+)'", source.read_text(encoding="utf-8")):
+        script = scripts / f"get_pip_{version.replace('.', '_')}.py"
+        script.write_text("import ensurepip; ensurepip.bootstrap()\n", encoding="utf-8")
+
+
+def main() -> int:
+    python, core, *more = sys.argv[1:]
+    folder = environment(python, core)
+    collection = lay_out(folder)
+    spare_a_download(folder)
+    program = [str(folder / "bin" / "ansible-test")]
+    version = folder.name.rpartition("-")[2]
+    common = ["--python", version, "--color", "no"]
+    excluded = [word for path in NOT_SHIPPED if (collection / path).exists() for word in ("--exclude", path)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    for command in (["sanity", *common, *excluded, *more], ["units", *common]):
+        if command[0] == "units" and more:
+            continue
+        done = subprocess.run([*program, *command], cwd=collection, env=clean, check=False)
+        if done.returncode:
+            return done.returncode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
