@@ -37,16 +37,19 @@ def test_agreement_of_all() -> None:
     assert Observation((report("https://a"), report("https://b"))).converged
 
 
+EXPECTS_1_37 = Expectation(version="1.37")
+
+
 @pytest.mark.parametrize(
     ("seen", "says"),
     [
         (Observation(()), "No API server was found"),
         (Observation((report("https://a"),), expectation=Expectation(servers=3)), "3 API servers are expected, 1 is known"),
-        (Observation((report("https://a"), report("https://b"), report("https://c")), expectation=Expectation(servers=2)), "2 API servers are expected, 3 are known"),
+        (Observation((report("https://a"), report("https://b"), report("https://c")), expectation=Expectation(2)), "2 API servers are expected, 3 are known"),
         (Observation((report("https://a"),), problems=("One more is alive.",)), "One more is alive"),
         (Observation((report("https://a"), report("https://b", ready=False))), "https://b is not ready"),
         (Observation((report("https://a"), report("https://b", error="https://b refuses connections."))), "https://b refuses"),
-        (Observation((report("https://a", emulated_version="1.36"),), expectation=Expectation(version="1.37")), r"https://a is at v1.37.2 \(emulating 1.36\), not at 1.37"),
+        (Observation((report("https://a", emulated_version="1.36"),), expectation=EXPECTS_1_37), r"https://a is at v1.37.2 \(emulating 1.36\), not at 1.37"),
         (Observation((report("https://a"), report("https://b", "v1beta1"))), "v1 on https://a, v1beta1 on https://b"),
     ],
 )  # fmt: skip
