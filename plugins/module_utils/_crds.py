@@ -70,13 +70,56 @@ async def trim(server: ApiServer, name: str, generation: int, stored: str) -> Tr
         crd = await server.get(f"{_CRDS}/{name}")
         if not may_trim(crd, generation, stored):
             return None
-        body = {
-            "metadata": {"resourceVersion": crd["metadata"]["resourceVersion"]},
-            "status": {"storedVersions": [stored]},
-        }
-        await server.json("PATCH", f"{_CRDS}/{name}/status", content_type=MERGE_PATCH, body=body)
+        await _patch_status(server, crd, {"storedVersions": [stored]})
     except ApiError as error:
         if error.status in (404, 409):
             return None
         raise
     return Trimmed(name, tuple(crd["status"]["storedVersions"]), (stored,))
+
+
+async def stored_versions(server: ApiServer, name: str) -> tuple[str, ...] | None:
+    """status.storedVersions of a CRD; None if it is none, or can't be read."""
+    try:
+        crd = await server.get(f"{_CRDS}/{name}")
+    except ApiError as error:
+        if error.status in (403, 404):
+            return None
+        raise
+    return tuple((crd.get("status") or {}).get("storedVersions") or ())
+
+
+async def put_back(server: ApiServer, name: str, before: tuple[str, ...]) -> bool:
+    """Makes status.storedVersions hold again what it held; whether anything had to be done.
+
+    Objects may still be stored in those versions, and an operator who drops one would lose them.
+    """
+    crd = await server.get(f"{_CRDS}/{name}")
+    now = list((crd.get("status") or {}).get("storedVersions") or ())
+    defined = {one["name"] for one in crd["spec"]["versions"]}
+    wanted = [one for one in before if one in defined]
+    wanted += [one for one in now if one not in wanted]
+    if sorted(wanted) == sorted(now):
+        return False
+    await _patch_status(server, crd, {"storedVersions": wanted})
+    return True
+
+
+async def end_migrating(server: ApiServer, name: str) -> None:
+    """Takes back the condition StorageMigrating, which a withdrawn migration would leave for good."""
+    crd = await server.get(f"{_CRDS}/{name}")
+    conditions = (crd.get("status") or {}).get("conditions") or []
+    held = [one for one in conditions if one.get("type") == "StorageMigrating" and one.get("status") == "True"]
+    if held:
+        for one in held:
+            one.update(
+                status="False", reason="MigrationWithdrawn", message="The migration was withdrawn before its end"
+            )
+        await _patch_status(server, crd, {"conditions": conditions})
+
+
+async def _patch_status(server: ApiServer, crd: Mapping[str, Any], status: dict[str, Any]) -> None:
+    """On condition that the CRD is still as it was read."""
+    body = {"metadata": {"resourceVersion": crd["metadata"]["resourceVersion"]}, "status": status}
+    path = f"{_CRDS}/{crd['metadata']['name']}/status"
+    await server.json("PATCH", path, content_type=MERGE_PATCH, body=body)

@@ -41,25 +41,35 @@ class Need:
 
 
 async def require(server: ApiServer, needs: Iterable[Need]) -> None:
-    """Raises ApiError (403) that names the user and every missing verb; asks only one question of an admin."""
-    if await _allowed(server, Need("*", "*", "*")):
-        return
-    slots = asyncio.Semaphore(_PARALLEL)
-
-    async def ask(need: Need) -> Need | None:
-        async with slots:
-            return None if await _allowed(server, need) else need
-
-    missing = [need for need in await asyncio.gather(*(ask(need) for need in needs)) if need is not None]
-    if missing:
-        shown = ", ".join(str(need) for need in missing[:_NAMED])
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    """Raises ApiError (403) that names the user and every missing verb."""
+    lacking = await missing(server, needs)
+    if lacking:
+        shown = ", ".join(str(need) for need in lacking[:_NAMED])
+        more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
         raise ApiError(
             f"Permission is missing: user {await _who(server)} may not {shown}{more}; nothing was written. "
             "Grant it by a ClusterRole (the README lists what each module needs).",
             status=403,
             reason="Forbidden",
         )
+
+
+async def are_allowed(server: ApiServer, needs: Iterable[Need]) -> bool:
+    """Whether the user may do all of this."""
+    return not await missing(server, needs)
+
+
+async def missing(server: ApiServer, needs: Iterable[Need]) -> list[Need]:
+    """What of this the user may not do; asks only one question of an admin."""
+    if await _allowed(server, Need("*", "*", "*")):
+        return []
+    slots = asyncio.Semaphore(_PARALLEL)
+
+    async def ask(need: Need) -> Need | None:
+        async with slots:
+            return None if await _allowed(server, need) else need
+
+    return [need for need in await asyncio.gather(*(ask(need) for need in needs)) if need is not None]
 
 
 async def _allowed(server: ApiServer, need: Need) -> bool:

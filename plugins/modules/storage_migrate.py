@@ -48,9 +48,33 @@ options:
   engine:
     description:
       - V(direct) rewrites the objects from here, through all API servers at once.
+      - V(storage_version_migration) has kube-controller-manager do it, through StorageVersionMigration objects of
+        C(storagemigration.k8s.io) in the newest version that is served (on by default since Kubernetes 1.37).
+      - V(kube_storage_version_migrator) has kube-storage-version-migrator do it (OpenShift has it), through
+        C(migration.k8s.io/v1alpha1), and keeps its StorageState objects true.
+      - V(auto) takes V(direct) if the user may list and patch all that is to be migrated, or asks for O(max_rate) or
+        O(prune_managed_fields), which only V(direct) can do. Else it takes V(storage_version_migration) where v1 or v1beta1
+        of its API is served and the user may use it, else V(kube_storage_version_migrator) where that is so, else V(direct),
+        which says what permission is missing. RV(engine_reason) tells why.
+      - A controller rewrites whole resources. What it can't do or fails at is finished by V(direct) with O(on_error=continue),
+        if the user may list and patch that resource; RV(resources) tells which engine did what.
+      - Objects that a controller rewrote are counted by comparing their metadata before and after, for which the user must be
+        allowed to list the resource. Counts are null where that is not so.
     type: str
-    choices: [direct]
+    choices: [direct, storage_version_migration, kube_storage_version_migrator, auto]
     default: direct
+  keep_migrations:
+    description:
+      - Leave the migration objects of a controller in the cluster when they have ended. Those of an ended run are deleted when
+        their resource is migrated anew.
+    type: bool
+    default: false
+  controller_timeout:
+    description:
+      - For the engines with a controller, how many seconds it may take without any progress. If it never began, nothing is left
+        behind and the task fails; else what is unfinished counts as failed.
+    type: float
+    default: 300
   require_convergence:
     description:
       - Refuse, before any write, to run while API servers disagree; stop if they begin to disagree during the run.
@@ -85,6 +109,8 @@ options:
     description:
       - After the complete migration of a custom resource, cut C(status.storedVersions) of its CRD down to the storage version.
       - Left alone if the CRD was edited meanwhile, an object failed, or API servers disagree.
+      - The controller of O(engine=storage_version_migration) trims by itself, whatever is said here. What it trims though the
+        migration failed is put back.
     type: bool
     default: true
   prune_managed_fields:
@@ -134,6 +160,10 @@ EXAMPLES = r"""
       client_cert: /etc/kubernetes/pki/etcd/healthcheck-client.crt
       client_key: /etc/kubernetes/pki/etcd/healthcheck-client.key
 
+- name: Have the cluster's own controller rewrite everything
+  kube_storage.upgrade.storage_migrate:
+    engine: storage_version_migration
+
 - name: Let an operator drop an old version of its CRD
   kube_storage.upgrade.storage_migrate:
     resources:
@@ -142,7 +172,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rewritten:
-  description: Objects that were stale and were written again.
+  description:
+    - Objects that were stale and were written again.
+    - This and the other counts are null where a controller did the work and the user may not list the objects to count them.
   returned: always
   type: int
 unchanged:
@@ -225,6 +257,9 @@ resources:
     engine:
       description: Which engine did it.
       type: str
+    engine_reason:
+      description: Why another engine than RV(engine) did it, else null.
+      type: str
     persisted:
       description: Whether it is proven and recorded that all objects are stored in this version.
       type: bool
@@ -301,6 +336,14 @@ history:
           each with the objects V(visited) and V(rewritten) since the start.
       type: list
       elements: dict
+engine:
+  description: The engine that was asked for, or that V(auto) chose.
+  returned: always
+  type: str
+engine_reason:
+  description: Why that engine.
+  returned: always
+  type: str
 resumed:
   description: Whether it went on from an earlier run that did not finish.
   returned: always
@@ -326,7 +369,13 @@ def main() -> None:
         "select": {"type": "str", "choices": ["all", "changed", "stale"], "default": "all"},
         "resources": {"type": "list", "elements": "str"},
         "exclude": {"type": "list", "elements": "str"},
-        "engine": {"type": "str", "choices": ["direct"], "default": "direct"},
+        "engine": {
+            "type": "str",
+            "choices": ["direct", "storage_version_migration", "kube_storage_version_migrator", "auto"],
+            "default": "direct",
+        },
+        "keep_migrations": {"type": "bool", "default": False},
+        "controller_timeout": {"type": "float", "default": 300},
         "require_convergence": {"type": "bool", "default": True},
         "workers": {"type": "int", "default": 64},
         "max_rate": {"type": "float", "default": 0},

@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._crds import Trimmed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.choice import DIRECT, Choice
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import Left
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.history import Count, History
@@ -40,6 +41,7 @@ class Account:
     trimmed: list[Trimmed] = field(default_factory=list)
     proven: list[str] = field(default_factory=list)
     left: Left | None = None
+    engine: Choice = field(default_factory=lambda: Choice(DIRECT, "asked for"))
     seconds: float = 0.0
     history: History = field(default_factory=History)
 
@@ -101,18 +103,13 @@ def result_of(account: Account) -> dict[str, Any]:
     failures = account.failures
     seconds = round(account.seconds, 3)
     return {
-        "changed": bool(total.rewritten or total.pruned or account.trimmed),
-        "rewritten": total.rewritten,
-        "unchanged": total.unchanged,
-        "conflicts": total.conflicts,
-        "deleted": total.deleted,
+        # Where nobody could count, something may have been rewritten.
+        "changed": bool(total.rewritten or total.pruned or total.unknown or account.trimmed),
+        **_counts(total),
         "pruned": total.pruned,
         # Ansible gives a meaning of its own to "failed" and "skipped" at the top of a result.
         "totals": {
-            "rewritten": total.rewritten,
-            "unchanged": total.unchanged,
-            "conflicts": total.conflicts,
-            "deleted": total.deleted,
+            **_counts(total),
             "failed": len(failures),
             "skipped": len(account.plan.skipped),
         },
@@ -125,11 +122,19 @@ def result_of(account: Account) -> dict[str, Any]:
         "trimmed": [{"crd": one.crd, "before": list(one.before), "after": list(one.after)} for one in account.trimmed],
         "proof": _proof(account),
         "history": account.history.as_dict(),
+        "engine": account.engine.engine,
+        "engine_reason": account.engine.reason,
         "resumed": any(target.resumed for target in account.plan.targets)
         or any("interrupted run" in one.reason for one in account.plan.skipped),
         "seconds": seconds,
-        "rate": round(total.visited / seconds, 1) if seconds else 0.0,
+        "rate": None if total.unknown else round(total.visited / seconds, 1) if seconds else 0.0,
     }
+
+
+def _counts(tally: Tally) -> dict[str, int | None]:
+    """What became of the objects; null where a controller did the work and nobody could count."""
+    names = ("rewritten", "unchanged", "conflicts", "deleted")
+    return {name: None if tally.unknown else getattr(tally, name) for name in names}
 
 
 def _proof(account: Account) -> dict[str, Any] | None:
@@ -153,16 +158,14 @@ def _resource_result(run: ResourceRun, earlier: Tally | None, persisted: bool) -
     if earlier is not None:
         tally.add(earlier)
     return {
-        "rewritten": tally.rewritten,
-        "unchanged": tally.unchanged,
-        "conflicts": tally.conflicts,
-        "deleted": tally.deleted,
+        **_counts(tally),
         "failed": len(run.failures),
         "pruned": tally.pruned,
         "seconds": round(run.seconds, 3),
-        "rate": round(tally.visited / run.seconds, 1) if run.seconds else 0.0,
+        "rate": None if tally.unknown else round(tally.visited / run.seconds, 1) if run.seconds else 0.0,
         "storage_version": run.target.storage_version,
         "engine": run.engine,
+        "engine_reason": run.why_engine,
         "persisted": persisted,
         "reason": run.target.reason,
     }

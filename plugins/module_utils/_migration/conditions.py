@@ -21,6 +21,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
     NotConvergedError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._lease import Lease
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.choice import IN_TREE, MIGRATOR
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import Chosen
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.kube_storage_version_migrator import (
+    storage_state_needs,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Plan
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import (
     require_not_negative,
@@ -35,7 +40,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store 
 
 
 def refuse_nonsense(params: Mapping[str, Any]) -> None:
-    require_positive(params, ["workers", "page_size", "retries", "timeout"])
+    require_positive(params, ["workers", "page_size", "retries", "timeout", "controller_timeout"])
     require_not_negative(params, ["max_rate"])
     if params["page_size"] > 10000:
         raise BadInputError("page_size must be at most 10000; larger pages strain the API servers.")
@@ -62,18 +67,18 @@ def require_convergence(seen: Observation) -> None:
         )
 
 
-def needs(plan: Plan, store: StateStore, params: Mapping[str, Any]) -> list[Need]:
+def needs(plan: Plan, chosen: Chosen, store: StateStore, params: Mapping[str, Any]) -> list[Need]:
     """Everything that the run will do, as verbs on resources."""
-    needs = [
-        Need(verb, target.resource.group, target.resource.plural)
-        for target in plan.targets
-        for verb in ("list", "patch")
-    ]
+    needs = chosen.needs(plan.targets)
     namespace, name = _lease_place(store, params)
     needs += [Need(verb, "coordination.k8s.io", "leases", namespace) for verb in ("get", "create", "update")]
     if isinstance(store, ConfigMapStore):
         needs += [Need(verb, "", "configmaps", namespace) for verb in ("get", "create", "patch")]
-    if params["trim_stored_versions"] and any("." in target.resource.group for target in plan.targets):
+    if chosen.name == MIGRATOR:
+        needs += storage_state_needs()
+    # The in-tree controller trims by itself.
+    trims = params["trim_stored_versions"] and chosen.name != IN_TREE
+    if trims and any("." in target.resource.group for target in plan.targets):
         crds = "customresourcedefinitions"
         needs += [Need(verb, "apiextensions.k8s.io", crds) for verb in ("get", "list")]
         needs += [Need("patch", "apiextensions.k8s.io", crds, subresource="status")]

@@ -17,7 +17,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -60,6 +60,7 @@ class Settings:
     """``retries``: tries for one object. ``conflicts_are_done``: all servers had converged before the list.
 
     ``served_versions``: group versions that managedFields may name, where stale entries are to be pruned.
+    ``rehearsal``: patches are dry runs, which go through admission but write nothing.
     """
 
     page_size: int = 500
@@ -68,6 +69,7 @@ class Settings:
     stop_on_error: bool = False
     conflicts_are_done: bool = True
     served_versions: Collection[str] | None = None
+    rehearsal: bool = False
 
 
 @dataclass
@@ -119,6 +121,10 @@ class DirectEngine:
         self._timer: asyncio.TimerHandle | None = None
         self._control: Control = Control()
         self._moved = asyncio.Event()
+
+    def rehearsal(self) -> DirectEngine:
+        """One that writes nothing and stops at the first object that is refused."""
+        return DirectEngine(self._lanes, replace(self._settings, rehearsal=True, stop_on_error=True))
 
     async def migrate(self, runs: list[ResourceRun], control: Control) -> None:
         self._control = control
@@ -339,8 +345,9 @@ class DirectEngine:
             body, content_type = b'{"metadata":{"resourceVersion":"%s"}}' % version.encode(), MERGE_PATCH
         else:
             body, content_type = _prune_patch(version, item.managed_fields), JSON_PATCH
+        path = work.path(item.key) + ("?dryRun=All" if self._settings.rehearsal else "")
         answer = await lane.server.request(
-            "PATCH", work.path(item.key), accept=METADATA, content_type=content_type, body=body, timeout=_PATCH_TIMEOUT
+            "PATCH", path, accept=METADATA, content_type=content_type, body=body, timeout=_PATCH_TIMEOUT
         )
         return outcome_of(answer, version)
 

@@ -28,6 +28,8 @@ class ResourceRun:
 
     ``token`` is the continue token behind the last page of which every object is accounted for.
     ``total`` is an estimate (the list's remainingItemCount). ``gone``: the resource was removed meanwhile.
+    ``reported``: objects that a controller says it has done; ``why_engine``: why another engine than the one
+    asked for did it.
     """
 
     target: Target
@@ -41,11 +43,18 @@ class ResourceRun:
     started: float | None = None
     finished: float | None = None
     sample: list[ObjectKey] = field(default_factory=list)
+    reported: int | None = None
+    why_engine: str | None = None
 
     @property
     def complete(self) -> bool:
         """Whether every object was visited without a failure."""
         return self.finished is not None and self.listed and not self.failures and not self.gone
+
+    @property
+    def done(self) -> int:
+        """Objects done so far, counted or told by a controller."""
+        return max(self.tally.visited, self.reported or 0)
 
     @property
     def seconds(self) -> float:
@@ -89,6 +98,7 @@ class Control:
 class Engine(Protocol):
     """Works on the runs until each is finished or the control says stop."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     async def migrate(self, runs: list[ResourceRun], control: Control) -> None: ...

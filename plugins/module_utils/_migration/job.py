@@ -26,10 +26,16 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._lease import Lease
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import Account
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.choice import IN_TREE, MIGRATOR
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.controllers import ControllerEngine
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.direct import DirectEngine, Settings
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import Control
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import Chosen, make_engine
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.guard import Guard
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.kube_storage_version_migrator import (
+    StorageStates,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.lanes import Lanes
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ledger import Ledger
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.passes import Passes
@@ -51,6 +57,7 @@ class Job:
         self,
         cluster: Cluster,
         params: Mapping[str, Any],
+        chosen: Chosen,
         ledger: Ledger,
         lease: Lease,
         report: Report,
@@ -61,6 +68,7 @@ class Job:
         self._truth = truth
         self._cluster = cluster
         self._params = params
+        self._chosen = chosen
         self._ledger = ledger
         self._lease = lease
         self._report = report
@@ -79,7 +87,11 @@ class Job:
             report=self._report,
         )
         guard.start(seen)
-        engine = DirectEngine(lanes, self._settings(seen))
+        direct = DirectEngine(lanes, self._settings(seen))
+        engine = make_engine(
+            self._chosen, direct, server=self._cluster.entry, lanes=lanes, params=params, report=self._report
+        )
+        states = StorageStates(self._cluster.entry) if self._chosen.name == MIGRATOR else None
         generations = await self._crd_generations(plan)
         passes = Passes(
             engine=engine,
@@ -101,7 +113,14 @@ class Job:
         ]
         try:
             with _signals(self.control), self._time_limit():
+                if states is not None:
+                    await states.begun(plan.targets)
                 self._finished = await passes.run(list(plan.targets))
+                if states is not None:
+                    runs = self._account.runs
+                    await states.proven(runs[name].target for name in self._ledger.done if name in runs)
+                if isinstance(engine, ControllerEngine):
+                    self._account.trimmed += engine.trimmed
                 if self.control.stopped is None and params["trim_stored_versions"]:
                     await self._trim(generations)
         finally:
@@ -125,7 +144,12 @@ class Job:
         if not any("." in target.resource.group for target in plan.targets):
             return {}
         names = {target.name for target in plan.targets}
-        found = await _crds.generations(self._cluster.entry)
+        try:
+            found = await _crds.generations(self._cluster.entry)
+        except ApiError as error:
+            if error.status == 403 and self._chosen.name == IN_TREE:
+                return {}  # Its controller looks after CRDs by itself, so the user need not be allowed to.
+            raise
         return {name: generation for name, generation in found.items() if name in names}
 
     async def _trim(self, generations: Mapping[str, int]) -> None:
@@ -134,7 +158,12 @@ class Job:
             if run is None or name not in generations or run.target.storage_version is None:
                 continue
             _group, version = split_group_version(run.target.storage_version)
-            trimmed = await _crds.trim(self._cluster.entry, name, generations[name], version)
+            try:
+                trimmed = await _crds.trim(self._cluster.entry, name, generations[name], version)
+            except ApiError as error:
+                if error.status == 403 and self._chosen.name == IN_TREE:
+                    continue
+                raise
             if trimmed is not None:
                 self._account.trimmed.append(trimmed)
 

@@ -18,6 +18,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import 
 
 _MESSAGE_LIMIT = 300
 _LONGEST_WAIT = 30.0
+# The reason of a failure that a controller tells of a whole resource.
+MIGRATION_FAILED = "MigrationFailed"
 
 
 class Verdict(Enum):
@@ -65,7 +67,8 @@ class Failure:
 def describe_failure(failure: Failure) -> str:
     """``secrets default/a: denied by webhook``."""
     where = "/".join(part for part in (failure.namespace, failure.name) if part)
-    what = f"{failure.resource} {where}" if where else f"the list of {failure.resource}"
+    whole = "the migration of" if failure.reason == MIGRATION_FAILED else "the list of"
+    what = f"{failure.resource} {where}" if where else f"{whole} {failure.resource}"
     return f"{what}: {failure.message.rstrip('.')}"
 
 
@@ -147,7 +150,10 @@ def redact(message: str) -> str:
 
 @dataclass
 class Tally:
-    """Counts of objects by what became of them."""
+    """Counts of objects by what became of them.
+
+    ``unknown``: in so many resources a controller did the work, and nobody could count; then the sums are unknown too.
+    """
 
     rewritten: int = 0
     unchanged: int = 0
@@ -155,6 +161,7 @@ class Tally:
     deleted: int = 0
     failed: int = 0
     pruned: int = 0
+    unknown: int = 0
 
     def count(self, verdict: Verdict) -> None:
         setattr(self, verdict.value, getattr(self, verdict.value) + 1)

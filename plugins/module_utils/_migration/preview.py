@@ -13,10 +13,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server i
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import Cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import Account, result_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import Chosen
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Plan, Target
 
 
-async def preview(cluster: Cluster, plan: Plan) -> dict[str, Any]:
+async def preview(cluster: Cluster, plan: Plan, chosen: Chosen) -> dict[str, Any]:
     """Check mode: how many objects would be visited; nothing is written."""
 
     async def count(target: Target) -> tuple[str, int | None]:
@@ -31,7 +32,7 @@ async def preview(cluster: Cluster, plan: Plan) -> dict[str, Any]:
         return target.name, len(page.get("items") or ()) + int(left)
 
     counted = dict(await asyncio.gather(*(count(target) for target in plan.targets)))
-    result = result_of(Account(plan))
+    result = result_of(Account(plan, engine=chosen.choice))
     result["would_visit"] = sum(number or 0 for number in counted.values())
     result["resources"] = {
         target.name: {

@@ -14,8 +14,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.en
 
 def progress_event(runs: Sequence[ResourceRun], seconds: float) -> Event:
     """Where a run stands: resources at work, objects done of the total known, rate, time left, failures."""
-    done = sum(run.tally.visited for run in runs)
-    total = sum(max(run.total or 0, run.tally.visited) for run in runs)
+    done = sum(run.done for run in runs)
+    total = sum(max(run.total or 0, run.done) for run in runs)
     failed = sum(len(run.failures) for run in runs)
     rate = done / seconds if seconds else 0.0
     left = (total - done) / rate if rate else None

@@ -34,6 +34,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.co
     require_convergence,
     require_servers,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import choose_engine, direct_needs
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth, open_truth
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.job import Job
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ledger import Ledger
@@ -65,20 +66,25 @@ async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: R
         if truth is not None:
             await truth.read(seen, selection.resources)
         plan = _plan(resources, state, selection, seen, truth)
+        chosen = await choose_engine(cluster.entry, params, plan.targets)
         if check_mode:
-            return await preview(cluster, plan)
+            return await preview(cluster, plan, chosen)
+        account = Account(plan, engine=chosen.choice)
         if not plan.targets and truth is None:
-            return result_of(Account(plan))
-        await require(cluster.entry, needs(plan if truth is None else everything, store, params))
-        account = Account(plan)
+            return result_of(account)
+        await require(cluster.entry, needs(plan, chosen, store, params))
+        if truth is not None:
+            await require(
+                cluster.entry, direct_needs(everything.targets)
+            )  # Each is asked by a patch how it is written.
         async with one_at_a_time(cluster, store, params) as lease:
             state = await store.load()
             if truth is not None:
                 usable = [cluster.known_servers[one.url] for one in seen.reports if one.usable]
                 await truth.probe(usable, [target.name for target in everything.targets])
-            account.plan = plan = _plan(resources, state, selection, seen, truth)
+            account.plan = plan = chosen.whole(_plan(resources, state, selection, seen, truth))
             ledger = Ledger(store, state, selection)
-            job = Job(cluster, params, ledger, lease, report, account, truth)
+            job = Job(cluster, params, chosen, ledger, lease, report, account, truth)
             try:
                 await job.run(seen, plan)
             finally:
