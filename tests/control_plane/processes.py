@@ -30,7 +30,10 @@ class Process:
         except OSError:
             pass  # Not our child: nothing to reap.
         found = _stat(self.pid)
-        return found is not None and found[1] == self.started and found[0] not in ("Z", "X")
+        if found is None or found[1] != self.started:
+            return False
+        # A killed program is a zombie at once, but keeps its ports until the last of its threads has ended.
+        return found[0] not in ("Z", "X") or _threads(self.pid) > 1
 
     def send(self, number: signal.Signals) -> None:
         if self.alive:
@@ -88,6 +91,13 @@ def wait_for(condition: Callable[[], bool], timeout: float, interval: float = 0.
             return False
         time.sleep(interval)
     return True
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
