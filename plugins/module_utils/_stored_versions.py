@@ -144,6 +144,9 @@ def describe(
         "resources": resources,
         "totals": totals,
         "stale_resources": sorted(name for name, one in resources.items() if one["stale"]),
+        "unprovable_resources": {
+            name: one["unprovable_reasons"] for name, one in resources.items() if one["unprovable"]
+        },
         "unknown": [_other(prefix, tally, samples) for prefix, tally in sorted(stored.unknown.items())],
         "internal": [_other(prefix, tally, samples) for prefix, tally in sorted(stored.internal.items())],
         "revision": stored.revision,
@@ -157,4 +160,13 @@ def describe(
 
 
 def _other(prefix: str, tally: Tally, samples: int) -> dict[str, Any]:
-    return {"prefix": prefix, "objects": tally.objects, "bytes": tally.bytes, "samples": tally.samples[:samples]}
+    return {
+        "prefix": prefix,
+        "objects": tally.objects,
+        "bytes": tally.bytes,
+        "encryption": [
+            {"provider": provider, "provider_version": version, "key": key, "objects": objects}
+            for (provider, version, key), objects in sorted(tally.encryption.items(), key=lambda one: -one[1])
+        ],
+        "samples": tally.samples[:samples],
+    }

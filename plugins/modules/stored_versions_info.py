@@ -174,6 +174,12 @@ resources:
     unprovable:
       description: How many have no visible fault, but a version that can't be told or compared.
       type: int
+    unprovable_reasons:
+      description:
+        - How many for which reason, only those that occur.
+        - V(encrypted) hides the version, V(corrupt) and V(empty) values have none, V(nothing_expected) is where no server serves
+          the resource, or servers disagree about it.
+      type: dict
     samples:
       description: Keys of some stale objects.
       type: list
@@ -209,6 +215,13 @@ stale_resources:
   returned: success
   type: list
   elements: str
+unprovable_resources:
+  description: The resources with objects whose version could not be told or compared, and how many for which reason.
+  returned: success
+  type: dict
+  sample:
+    secrets:
+      encrypted: 12
 unknown:
   description: Keys that belong to no resource that is known for certain (deleted CRDs, aggregated APIs' own data), by prefix.
   returned: success
@@ -224,6 +237,10 @@ unknown:
     bytes:
       description: Size of their values in bytes.
       type: int
+    encryption:
+      description: How many V(objects) are under which V(provider), V(provider_version) and V(key).
+      type: list
+      elements: dict
     samples:
       description: Some of the keys.
       type: list

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import BadInputError
 
 KUBEADM_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
-_LOCAL = ("aescbc", "aesgcm", "secretbox")
+# Those whose keys are in the file; the names are also those in the stored prefix.
+LOCAL_PROVIDERS = ("aescbc", "aesgcm", "secretbox")
 
 
 class Encryption(NamedTuple):
@@ -41,12 +42,14 @@ class EncryptionRules:
 
     def of(self, resource: str) -> Encryption:
         """What a resource (``secrets``, ``widgets.example.com``) is written with."""
-        # Events of both groups are one storage, whose name in the configuration is the core one.
-        name = "events" if resource == "events.events.k8s.io" else resource
-        for patterns, encryption in self.rules:
-            if any(_matches(pattern, name) for pattern in patterns):
-                return encryption
-        return IDENTITY
+        return next((encryption for patterns, encryption in self.rules if covers(patterns, resource)), IDENTITY)
+
+
+def covers(patterns: Sequence[str], resource: str) -> bool:
+    """Whether an entry with these ``resources`` is for a resource."""
+    # Events of both groups are one storage, whose name in the configuration is the core one.
+    name = "events" if resource == "events.events.k8s.io" else resource
+    return any(_matches(pattern, name) for pattern in patterns)
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -73,7 +76,7 @@ def parse_configuration(document: Any) -> EncryptionRules:
 
 
 def _first(provider: Mapping[str, Any]) -> Encryption:
-    for name in _LOCAL:
+    for name in LOCAL_PROVIDERS:
         if name in provider:
             return Encryption(name, "v1", str(provider[name]["keys"][0]["name"]))
     if "kms" in provider:

@@ -65,6 +65,7 @@ class Tally:
     """What was counted of one variant; ``newest`` is the revision of the latest write among them, ``latest`` that object.
 
     ``kept`` holds every object's place until there are more than a scan was told to keep; then None.
+    ``encryption``, of keys that belong to no resource only: how many are under which (provider, its version, key).
     """
 
     kind: str | None = None
@@ -74,6 +75,7 @@ class Tally:
     latest: tuple[str | None, str] | None = None
     samples: list[str] = field(default_factory=list)
     kept: list[StoredObject] | None = field(default_factory=list, repr=False)
+    encryption: dict[tuple[str, str | None, str | None], int] = field(default_factory=dict)
 
 
 @dataclass
@@ -331,6 +333,7 @@ class _Scan:
             else:
                 where = stored.internal if prefix.split("/")[0] in INTERNAL_PREFIXES else stored.unknown
                 tally = where.setdefault(prefix, Tally(kept=None))
+                tally.encryption[envelope[3:6]] = tally.encryption.get(envelope[3:6], 0) + 1
             tally.objects += 1
             tally.bytes += size
             if revision > tally.newest:

@@ -25,6 +25,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
 )
 
 REASONS = ("version", "encoding", "encryption")
+# Why a version can't be told or compared: encryption hides it, the value is broken or empty, nothing is expected.
+UNPROVABLE = ("encrypted", "corrupt", "empty", "nothing_expected")
 _MEDIA_TYPES = {
     "application/json": "json",
     "application/vnd.kubernetes.protobuf": "protobuf",
@@ -189,6 +191,15 @@ class Judgement:
         )
 
 
+def why_unprovable(variant: Variant) -> str:
+    """One of UNPROVABLE, for a variant whose verdict is not provable."""
+    if variant.provider != "identity":
+        return "encrypted"
+    if variant.encoding == "empty":
+        return "empty"
+    return "nothing_expected" if variant.version is not None else "corrupt"
+
+
 def judge_all(stored: Stored, known: Knowledge) -> Judgement:
     """Expectations for every resource of a scan."""
     return Judgement(stored, {name: expected_of(name, found, known) for name, found in stored.resources.items()})
@@ -199,6 +210,7 @@ def resource_result(name: str, judgement: Judgement, samples: int) -> dict[str, 
     expected = judgement.expected[name]
     rows, stale_samples = [], []
     reasons = dict.fromkeys(REASONS, 0)
+    unprovable: dict[str, int] = {}
     for variant, tally, verdict in judgement.variants(name):
         rows.append(
             {
@@ -214,6 +226,9 @@ def resource_result(name: str, judgement: Judgement, samples: int) -> dict[str, 
             reasons[reason] += tally.objects
         if verdict.stale:
             stale_samples += tally.samples
+        elif not verdict.provable:
+            why = why_unprovable(variant)
+            unprovable[why] = unprovable.get(why, 0) + tally.objects
     return {
         "stored": rows,
         "expected": {
@@ -231,5 +246,6 @@ def resource_result(name: str, judgement: Judgement, samples: int) -> dict[str, 
         "stale": judgement.stale(name),
         "stale_reasons": reasons,
         "unprovable": judgement.unprovable(name),
+        "unprovable_reasons": unprovable,
         "samples": stale_samples[:samples],
     }
