@@ -318,7 +318,8 @@ proof:
   description:
     - What etcd was seen to hold after the run, for O(select=stale), else null.
     - V(revision) of etcd; V(stale) objects left, and V(resources) with their number and V(reasons); V(unprovable) objects
-      among those written since the start, whose version is hidden by encryption.
+      among those written since the start, whose version is hidden by encryption or can't be told, and V(unprovable_resources) with
+      their number.
   returned: always
   type: dict
 history:

@@ -151,6 +151,16 @@ def read_etcd(cluster: Cluster, prefix: str = "/registry/") -> dict[str, Stored]
     }
 
 
+def put(cluster: Cluster, key: str, value: bytes) -> None:
+    """Writes past the API servers."""
+    body = {"key": base64.b64encode(key.encode()).decode(), "value": base64.b64encode(value).decode()}
+    etcd_request(cluster, "/v3/kv/put", body)
+
+
+def delete(cluster: Cluster, key: str) -> None:
+    etcd_request(cluster, "/v3/kv/deleterange", {"key": base64.b64encode(key.encode()).decode()})
+
+
 def steady(stored: Mapping[str, Stored]) -> dict[str, Stored]:
     """Without what API servers write by themselves all the time, and without the collection's own records."""
     moving = (

@@ -24,19 +24,16 @@ from .conftest import (
     Result,
     apply,
     config_maps,
+    delete,
     etcd_request,
     install_widgets,
     make_json,
+    put,
     read_etcd,
 )
 
 NAME = "stored_versions_info"
 POLICIES = "mutatingadmissionpolicies.admissionregistration.k8s.io"
-
-
-def put(cluster: Cluster, key: str, value: bytes) -> None:
-    body = {"key": base64.b64encode(key.encode()).decode(), "value": base64.b64encode(value).decode()}
-    etcd_request(cluster, "/v3/kv/put", body)
 
 
 def compact(cluster: Cluster) -> None:
@@ -48,10 +45,6 @@ def compact(cluster: Cluster) -> None:
 
 def put_revision(cluster: Cluster) -> int:
     return int(etcd_request(cluster, "/v3/kv/range", {"key": "Lw=="})["header"]["revision"])
-
-
-def delete(cluster: Cluster, key: str) -> None:
-    etcd_request(cluster, "/v3/kv/deleterange", {"key": base64.b64encode(key.encode()).decode()})
 
 
 def encryption(*keys: str) -> str:

@@ -146,6 +146,7 @@ def _proof(account: Account) -> dict[str, Any] | None:
         "revision": left.revision,
         "stale": sum(left.count.values()),
         "unprovable": sum(left.unprovable.values()),
+        "unprovable_resources": dict(sorted(left.unprovable.items())),
         "resources": {
             name: {"stale": count, "reasons": left.reasons.get(name, [])} for name, count in sorted(left.count.items())
         },

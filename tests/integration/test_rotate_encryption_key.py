@@ -1,0 +1,188 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook rotate_encryption_key on masters that really encrypt; what counts is what etcd holds."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.control_plane.cluster import Cluster
+
+from .conftest import ROOT, Result, delete, environment, put, read_etcd
+
+CLUSTER = ROOT / "tests" / "control_plane" / "cluster.py"
+OLD_SECRET = base64.b64encode(b"old".ljust(32, b"!")).decode()
+
+
+@dataclass
+class Rotation:
+    """A play over the masters of a cluster whose Secrets are under the key ``old``."""
+
+    cluster: Cluster
+    folder: Path
+
+    def file(self, master: str) -> Path:
+        return self.cluster.folder / "encryption" / f"{master}.yaml"
+
+    def keys(self, master: str) -> list[str]:
+        """Names of the keys in a master's file, the one that writes first."""
+        (entry,) = yaml.safe_load(self.file(master).read_text(encoding="utf-8"))["resources"]
+        return [
+            key["name"] for provider in entry["providers"] for key in (provider.get("aescbc") or {}).get("keys", ())
+        ]
+
+    def secrets(self) -> set[str]:
+        """Every key that is in a master's file now."""
+        return {
+            key["secret"]
+            for master in self.cluster.masters
+            for provider in yaml.safe_load(self.file(master).read_text(encoding="utf-8"))["resources"][0]["providers"]
+            for key in (provider.get("aescbc") or {}).get("keys", ())
+        }
+
+    def run(self, *, restart: str = "", **variables: Any) -> subprocess.CompletedProcess[str]:
+        hosts = "\n".join(
+            f"{name} ansible_host={master['address']} rolling_upgrade_encryption_config={self.file(name)}"
+            for name, master in self.cluster.data["masters"].items()
+        )
+        (self.folder / "inventory.ini").write_text(
+            f"[kube_control_plane]\n{hosts}\n[kube_control_plane:vars]\nansible_connection=local\n"
+            f"ansible_python_interpreter={sys.executable}\n",
+            encoding="utf-8",
+        )
+        commands = " && ".join(
+            f"{sys.executable} {CLUSTER} {verb} {self.cluster.folder} {{{{ inventory_hostname }}}}"
+            for verb in ("stop", "start")
+        )
+        (self.folder / "restart.yml").write_text(
+            restart + f"- ansible.builtin.shell: {commands}\n  changed_when: true\n", encoding="utf-8"
+        )
+        given = {
+            "rolling_upgrade_gather_facts": False,
+            "rolling_upgrade_encryption_key": "new",
+            "rolling_upgrade_encryption_reload_tasks_file": str(self.folder / "restart.yml"),
+            "rolling_upgrade_kubeconfig": str(self.cluster.kubeconfig),
+            "rolling_upgrade_etcd": self.cluster.etcd,
+            "rolling_upgrade_wait_timeout": 30,
+            **variables,
+        }
+        settings = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
+        playbook = "kube_storage.upgrade.rotate_encryption_key"
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("ansible-playbook")), "-vvv", "-i", "inventory.ini", playbook, "-e", json.dumps(given)],
+            cwd=self.folder, env=settings, capture_output=True, text=True, check=False, timeout=400,
+        )  # fmt: skip
+
+    def stored(self) -> Counter[str]:
+        """Secrets in etcd by the first words of their values: ``k8s:enc:aescbc:v1:new``."""
+        values = [one.value for one in read_etcd(self.cluster, "/registry/secrets/").values()]
+        return Counter(b":".join(value.split(b":", 5)[:5]).decode(errors="replace")[:40] for value in values)
+
+
+@pytest.fixture(scope="module")
+def rotation(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("rotation")
+    config = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "EncryptionConfiguration",
+        "resources": [
+            {
+                "resources": ["secrets"],
+                "providers": [{"aescbc": {"keys": [{"name": "old", "secret": OLD_SECRET}]}}, {"identity": {}}],
+            }
+        ],
+    }
+    cluster = Cluster.up(folder / "cluster", masters=2, owner_pid=os.getpid())
+    try:
+        (folder / "old.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        for master in cluster.masters:
+            cluster.encrypt(master, folder / "old.yaml")
+        found = Rotation(cluster, folder)
+        for number in range(20):
+            cluster.kubectl("create", "secret", "generic", f"s-{number}", f"--from-literal=password=hunter{number}")
+        assert found.stored() == {"k8s:enc:aescbc:v1:old": 20}
+        yield found
+    finally:
+        cluster.down()
+
+
+def changed(output: str) -> list[int]:
+    return [int(number) for number in re.findall(r" changed=(\d+) ", output)]
+
+
+def assert_no_secret(rotation: Rotation, done: subprocess.CompletedProcess[str]) -> None:
+    output = done.stdout + done.stderr
+    for secret in {OLD_SECRET, *rotation.secrets()}:
+        assert secret not in output and base64.b64encode(secret.encode()).decode() not in output
+    assert "hunter" not in output
+
+
+def test_the_whole_rotation_with_a_failure_in_its_middle(rotation: Rotation, module: Callable[..., Result]) -> None:
+    """One story, as each part needs what the one before left."""
+    cluster = rotation.cluster
+
+    # master-2 fails before it loads the new key: master-1 has it, nobody writes with it, nothing is lost.
+    broken = "- ansible.builtin.fail:\n    msg: no power\n  when: inventory_hostname == 'master-2'\n"
+    failed = rotation.run(restart=broken)
+    assert failed.returncode != 0
+    assert "master-2" in failed.stdout and "has not loaded" in failed.stdout and "no power" in failed.stdout, (
+        failed.stdout
+    )
+    assert rotation.keys("master-1") == rotation.keys("master-2") == ["old", "new"], failed.stdout
+    assert rotation.stored() == {"k8s:enc:aescbc:v1:old": 20}
+    assert_no_secret(rotation, failed)
+    (new_secret,) = rotation.secrets() - {OLD_SECRET}
+
+    # Gone on from there, with the same key, up to the proof: the old one stays, as that was asked for.
+    cluster = rotation.cluster = Cluster(cluster.folder)
+    kept = rotation.run(rolling_upgrade_encryption_drop_old=False)
+    assert kept.returncode == 0, kept.stdout + kept.stderr
+    assert rotation.keys("master-1") == rotation.keys("master-2") == ["new", "old"]
+    assert rotation.stored() == {"k8s:enc:aescbc:v1:new": 20}
+    assert rotation.secrets() == {OLD_SECRET, new_secret}
+
+    # Something that can't be rewritten is still under the old key: it stays.
+    key, value = "/registry/secrets/default/corrupt", b"k8s:enc:aescbc:v1:old:" + bytes(32)
+    put(cluster, key, value)
+    refused = rotation.run()
+    assert refused.returncode != 0
+    assert rotation.keys("master-1") == rotation.keys("master-2") == ["new", "old"]
+    delete(cluster, key)
+
+    done = rotation.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Proven from etcd: all 20 objects of secrets are under aescbc new" in done.stdout
+    assert rotation.keys("master-1") == rotation.keys("master-2") == ["new"]
+    assert rotation.secrets() == {new_secret}
+    assert_no_secret(rotation, done)
+    cluster = rotation.cluster = Cluster(cluster.folder)
+    for master in cluster.masters:
+        own = cluster.folder / f"kubeconfig-{master}"
+        found = cluster.kubectl("get", "secret", "s-7", "-o", "jsonpath={.data.password}", kubeconfig=own)
+        assert base64.b64decode(found) == b"hunter7"
+    servers = module(cluster, "encryption_config_info")["servers"]
+    assert [one["ready"] for one in servers] == [True, True]
+    assert len({one["config_hash"] for one in servers}) == 1
+
+    before = read_etcd(cluster, "/registry/secrets/")
+    processes = dict(cluster.data["processes"])
+    again = rotation.run()
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert changed(again.stdout) == [0, 0]
+    assert read_etcd(cluster, "/registry/secrets/") == before
+    assert Cluster(cluster.folder).data["processes"] == processes, "a master was restarted for nothing"
