@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,13 +22,18 @@ from .conftest import (
     Result,
     apply,
     config_maps,
+    install_widgets,
     make_json,
     read_etcd,
+    wait_until,
+    widgets,
 )
+from .test_migrate_trouble import Running, start_process
 
 NAME = "storage_migrate"
 IN_TREE = "storage_version_migration"
 CONTROLLERS = "garbage-collector-controller,storage-version-migrator-controller"
+WIDGETS = "/registry/shop.example.com/widgets/"
 MIGRATIONS = "storageversionmigrations.storagemigration.k8s.io"
 
 
@@ -36,6 +42,9 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One master with kube-controller-manager; 300 ConfigMaps are stored as JSON, which it does not write any more."""
     folder = tmp_path_factory.mktemp("managed") / "cluster"
     cluster = Cluster.up(folder, masters=1, controllers=CONTROLLERS, owner_pid=os.getpid())
+    # Early, since the garbage collector takes up to half a minute to see a new CRD.
+    install_widgets(cluster, 20)
+    apply(cluster, {**widgets(1, "v1")["items"][0], "metadata": {"name": "widget-touched", "namespace": "default"}})
     make_json(cluster, "master-1", config_maps(300))
     yield cluster
     cluster.down()
@@ -107,3 +116,134 @@ def test_the_controller_rewrites_and_everything_is_counted(managed: Cluster, mod
         again = module(managed, NAME, engine=IN_TREE, resources=["configmaps"])
     assert again["rewritten"] == 0 and again["changed"] is False and again["unchanged"] >= 300
     assert migrations(managed) == [], "the kept migration is replaced, and the new one deleted"
+
+
+FROZEN = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "ValidatingAdmissionPolicy",
+    "metadata": {"name": "frozen-widgets"},
+    "spec": {
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "resourceRules": [
+                {
+                    "apiGroups": ["shop.example.com"],
+                    "apiVersions": ["*"],
+                    "operations": ["UPDATE"],
+                    "resources": ["widgets"],
+                }
+            ]
+        },
+        "validations": [{"expression": "object.metadata.name != 'widget-003'", "message": "it is frozen"}],
+    },
+}
+BINDING = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "ValidatingAdmissionPolicyBinding",
+    "metadata": {"name": "frozen-widgets"},
+    "spec": {"policyName": "frozen-widgets", "validationActions": ["Deny"]},
+}
+
+
+def is_frozen(cluster: Cluster) -> bool:
+    try:
+        cluster.kubectl("annotate", "widget", "widget-003", "probe=x", "--overwrite", "--dry-run=server")
+    except ClusterError as error:
+        return "frozen" in str(error)
+    return False
+
+
+def stored_versions(cluster: Cluster) -> list[str]:
+    crd = json.loads(cluster.kubectl("get", "crd", "widgets.shop.example.com", "-o", "json"))
+    versions: list[str] = crd["status"]["storedVersions"]
+    return versions
+
+
+def test_what_the_controller_fails_at_is_finished_and_named(managed: Cluster, module: Callable[..., Result]) -> None:
+    widgets = {"engine": IN_TREE, "resources": ["widgets.shop.example.com"]}
+    apply(managed, FROZEN, BINDING)
+    wait_until(lambda: is_frozen(managed))
+    with busy(managed, "widgets"):
+        stopped = module(managed, NAME, on_error="stop", **widgets)
+    assert stopped.failed and "on_error=stop" in stopped.message
+    assert "default/widget-003" in stopped.message and "frozen" in stopped.message
+    assert migrations(managed) == []
+    assert sorted(stored_versions(managed)) == ["v1", "v1alpha1"], "objects may still be stored as v1alpha1"
+
+    with busy(managed, "widgets"):
+        failed = module(managed, NAME, **widgets)
+    assert failed.failed and "widgets.shop.example.com default/widget-003" in failed.message
+    found = failed.data["resources"]["widgets.shop.example.com"]
+    assert found["engine"] == "direct" and "frozen" in found["engine_reason"]
+    assert found["failed"] == 1 and found["persisted"] is False
+    assert sorted(stored_versions(managed)) == ["v1", "v1alpha1"] and failed.data["trimmed"] == []
+    old = [
+        key
+        for key, one in read_etcd(managed, WIDGETS).items()
+        if json.loads(one.value)["apiVersion"] != "shop.example.com/v1"
+    ]
+    assert old == [f"{WIDGETS}default/widget-003"]
+
+    managed.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "frozen-widgets")
+    wait_until(lambda: not is_frozen(managed))
+    with busy(managed, "widgets"):
+        done = module(managed, NAME, **widgets)
+    assert done["resources"]["widgets.shop.example.com"]["engine"] == IN_TREE
+    assert done["trimmed"] == [{"crd": "widgets.shop.example.com", "before": ["v1alpha1", "v1"], "after": ["v1"]}]
+    assert stored_versions(managed) == ["v1"] and migrations(managed) == []
+    condition = json.loads(managed.kubectl("get", "crd", "widgets.shop.example.com", "-o", "json"))["status"][
+        "conditions"
+    ]
+    assert [one["status"] for one in condition if one["type"] == "StorageMigrating"] == ["False"]
+
+
+def test_without_a_controller_there_is_an_error_and_nothing_is_left(
+    managed: Cluster, module: Callable[..., Result]
+) -> None:
+    managed.kill("controller-manager")
+    try:
+        failed = module(managed, NAME, engine=IN_TREE, resources=["configmaps"], controller_timeout=4)
+    finally:
+        managed.start("controller-manager")
+    assert failed.failed and "No controller took up the 1 storageversionmigrations" in failed.message
+    assert "storage-version-migrator-controller" in failed.message and "within 4 s" in failed.message
+    assert failed.data["changed"] is False and migrations(managed) == []
+
+
+def test_a_controller_that_is_restarted_in_mid_run(managed: Cluster) -> None:
+    make_json(managed, "master-1", config_maps(100, "again"))
+    running = Running(managed, engine=IN_TREE, resources=["configmaps"])
+    wait_until(lambda: any(one.get("status", {}).get("resourceVersion") for one in migrations(managed)), 60)
+    managed.kill("controller-manager")
+    assert stale(managed) > 0
+    managed.start("controller-manager")
+    with busy(managed, "configmaps"):
+        done = running.end()
+    assert done["rewritten"] == 100 and stale(managed) == 0 and migrations(managed) == []
+
+
+def test_an_interrupted_run_takes_its_migrations_back(managed: Cluster, module: Callable[..., Result]) -> None:
+    foreign = migration("foreign", "secrets", {})
+    leftover = migration("leftover", "secrets", {"app.kubernetes.io/managed-by": "kube-storage-upgrade"})
+    managed.kill("controller-manager")
+    try:
+        apply(managed, foreign, leftover)
+        process = start_process(managed, engine=IN_TREE, resources=["configmaps", "secrets"])
+        wait_until(lambda: len(migrations(managed)) == 3)
+        assert "leftover" not in {one["metadata"]["name"] for one in migrations(managed)}
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        managed.start("controller-manager")
+    assert "Interrupted by SIGTERM" in json.loads(output)["msg"] and "Traceback" not in errors
+    assert [one["metadata"]["name"] for one in migrations(managed)] == ["foreign"]
+    managed.kubectl("delete", MIGRATIONS, "foreign")
+
+
+def migration(name: str, plural: str, labels: dict[str, str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "storagemigration.k8s.io/v1",
+        "kind": "StorageVersionMigration",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"resource": {"group": "", "resource": plural}},
+    }
