@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo test unit integration lint format sanity clean
+.PHONY: setup demo test bench unit integration lint format sanity clean
 
 setup: .venv/stamp .ansible/stamp
 
@@ -27,6 +27,10 @@ setup: .venv/stamp .ansible/stamp
 demo: setup
 	$(BIN)/python tests/demo/run.py
 
+# make bench PARTS="flood latency" ROUNDS=2: see tests/benchmark/README.md
+bench: setup
+	$(BIN)/python tests/benchmark/run.py --rounds $(or $(ROUNDS),3) $(PARTS)
+
 test: setup lint sanity
 	$(BIN)/pytest
 
@@ -41,6 +45,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p ansible_collections.kube_storage.upgrade.plugins.module_utils
 	$(BIN)/mypy -p tests.control_plane
+	$(BIN)/mypy -p tests.benchmark
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell
 	$(BIN)/reuse lint --quiet || { $(BIN)/reuse lint; exit 1; }

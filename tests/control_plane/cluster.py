@@ -277,6 +277,15 @@ class Cluster:
         version = self.data["masters"][name]["version"]
         return self.upgrade(name, version, flags=[f"encryption-provider-config={own}"])
 
+    def limit_cpu(self, cores: float) -> None:
+        """Changes how many cores each kube-apiserver may use; only for clusters made with a ``cpu_quota``."""
+        if not self.data["cpu_quota"]:
+            raise ClusterError("This cluster was made without a CPU quota; start it with --cpu-quota.")
+        self.data["cpu_quota"] = cores
+        self._save()
+        for name in self.masters:
+            cgroups.limited(self._cgroup(name), cores)
+
     def kubectl(self, *arguments: str, input: str | None = None, kubeconfig: Path | None = None) -> str:
         """Runs kubectl and returns its output; raises ClusterError with what it says on failure."""
         done = subprocess.run(

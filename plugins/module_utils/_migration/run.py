@@ -71,6 +71,7 @@ async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: R
             return await preview(cluster, plan, chosen)
         account = Account(plan, engine=chosen.choice)
         if not plan.targets and truth is None:
+            account.seconds = time.monotonic() - started
             return result_of(account)
         await require(cluster.entry, needs(plan, chosen, store, params))
         if truth is not None:

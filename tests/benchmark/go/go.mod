@@ -1,0 +1,7 @@
+// Copyright (c) 2026, kube_storage.upgrade contributors
+// GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+module kube-storage-upgrade/benchmark
+
+go 1.24

@@ -1,0 +1,102 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""ConfigMaps by the ten thousand, put straight into etcd, stale or current at will."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import urllib.request
+from typing import Any
+
+from tests.benchmark.tools import BenchmarkError, etcd_flags, go
+from tests.control_plane.cluster import Cluster
+from tests.control_plane.processes import wait_for
+
+NAMESPACE = "bench"
+_NAME = "object-0000000"
+_UID = "00000000-0000-4000-8000-000000000000"
+_SETTLED = 180.0
+
+
+class Objects:
+    """The ConfigMaps of one cluster. They keep name and uid, so every round rewrites the same ones."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        etcd = cluster.etcd
+        self._etcd_context = ssl.create_default_context(cafile=etcd["ca_cert"])
+        self._etcd_context.load_cert_chain(etcd["client_cert"], etcd["client_key"])
+        admin = cluster.certificate("admin")
+        self._api_context = ssl.create_default_context(cafile=str(cluster.certificate("ca").cert))
+        self._api_context.load_cert_chain(admin.cert, admin.key)
+        self._prefix = f"/registry/configmaps/{NAMESPACE}/"
+        self._stale = cluster.folder / "stale.template"
+        self._current = cluster.folder / "current.template"
+        self._make_templates()
+
+    def _make_templates(self) -> None:
+        """The current form is what an API server stores; the stale one is what it stored as JSON would be."""
+        kubectl = self._cluster.kubectl
+        kubectl("create", "namespace", NAMESPACE)
+        kubectl("create", "configmap", _NAME, "-n", NAMESPACE, f"--from-literal=key={'value ' * 20}")
+        found = json.loads(kubectl("get", "configmap", _NAME, "-n", NAMESPACE, "-o", "json", "--show-managed-fields"))
+        uid = found["metadata"]["uid"]
+        key = (self._prefix + _NAME).encode()
+        stored = base64.b64decode(self._etcd("range", {"key": base64.b64encode(key).decode()})["kvs"][0]["value"])
+        self._current.write_bytes(stored.replace(uid.encode(), _UID.encode()))
+        found["metadata"] = {**found["metadata"], "uid": _UID}
+        del found["metadata"]["resourceVersion"]
+        order = {name: found[name] for name in ("kind", "apiVersion", "metadata", "data")}
+        self._stale.write_text(json.dumps(order, separators=(",", ":")) + "\n", encoding="utf-8")
+        self.clear()
+
+    def put(self, count: int, *, stale: bool, first: int = 0, settle: bool = True) -> float:
+        """Writes objects in one of both forms; returns when every API server has seen it. Seconds of the writing."""
+        template = self._stale if stale else self._current
+        arguments = ["--template", str(template), "--prefix", self._prefix]
+        arguments += ["--first", str(first), "--count", str(count)]
+        done = go("fill", *etcd_flags(self._cluster), *arguments)
+        if settle:
+            self.settle(int(done["revision"]))
+        return float(done["seconds"])
+
+    def clear(self, first: int = 0) -> None:
+        """Deletes the objects from number ``first`` on."""
+        start, end = f"{self._prefix}object-{first:07d}".encode(), self._prefix[:-1].encode() + b"0"
+        body = {"key": base64.b64encode(start).decode(), "range_end": base64.b64encode(end).decode()}
+        self.settle(int(self._etcd("deleterange", body)["header"]["revision"]))
+
+    def settle(self, revision: int) -> None:
+        """Until every server's cache of ConfigMaps has come to that revision."""
+        for url in self._cluster.urls:
+
+            def there(url: str = url) -> bool:
+                # From the cache (resourceVersion=0), with the revision at which the cache is.
+                address = f"{url}/api/v1/namespaces/{NAMESPACE}/configmaps?resourceVersion=0&fieldSelector=metadata.name%3Dnone"
+                with urllib.request.urlopen(address, context=self._api_context, timeout=60) as answer:
+                    return int(json.load(answer)["metadata"]["resourceVersion"]) >= revision
+
+            if not wait_for(there, _SETTLED, 0.5):
+                raise BenchmarkError(f"{url} did not take notice of the new objects in {_SETTLED:g} s.")
+
+    def count_stale(self) -> int:
+        """How many are stored as JSON now."""
+        end = self._prefix[:-1] + "0"
+        body = {"key": _b64(self._prefix), "range_end": _b64(end)}
+        return sum(base64.b64decode(one["value"][:4])[:1] == b"{" for one in self._etcd("range", body).get("kvs") or [])
+
+    def _etcd(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"{self._cluster.etcd['endpoints'][0]}/v3/kv/{what}", json.dumps(body).encode()
+        )
+        with urllib.request.urlopen(request, context=self._etcd_context, timeout=120) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def _b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
