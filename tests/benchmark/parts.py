@@ -95,7 +95,7 @@ def flood(bench: Bench) -> Part:
             objects.put(sample, stale=True)
             with watched(cluster, "kubectl") as cores:
                 kubectl.runs.append(sample / _kubectl_replace(cluster))
-            kubectl.limited_by = "its own limit of 50 requests a second; " + cores.text
+            kubectl.limited_by = "one object at a time, and a whole one each way; " + cores.text
             _require_rewritten("kubectl", sample - objects.count_stale(), sample)
             objects.put(sample, stale=True)
             cluster.start("controller-manager")
