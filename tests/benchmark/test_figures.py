@@ -58,7 +58,8 @@ def test_the_picture_is_well_formed_and_names_everything(part: Part) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(12345.6, "12,346"), (80.04, "80.0"), (80.0, "80"), (0.973, "0.97"), (0, "0"), (5.0, "5"), (-250.0, "-250")]
+    ("value", "text"),
+    [(12345.6, "12,346"), (80.04, "80.0"), (80.0, "80"), (0.973, "0.97"), (0, "0"), (5.0, "5"), (-250.0, "-250")],
 )
 def test_numbers_as_a_person_would_write_them(value: float, text: str) -> None:
     assert number(value) == text
