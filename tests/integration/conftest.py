@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import sys
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +160,19 @@ def put(cluster: Cluster, key: str, value: bytes) -> None:
 
 def delete(cluster: Cluster, key: str) -> None:
     etcd_request(cluster, "/v3/kv/deleterange", {"key": base64.b64encode(key.encode()).decode()})
+
+
+def put_json(cluster: Cluster, name: str) -> str:
+    """A ConfigMap as JSON, written past the API servers, so that it is stale for them; returns its key."""
+    key = f"/registry/configmaps/default/{name}"
+    metadata = {
+        "name": name,
+        "namespace": "default",
+        "uid": str(uuid.uuid4()),
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    put(cluster, key, json.dumps({"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata}).encode())
+    return key
 
 
 def steady(stored: Mapping[str, Stored]) -> dict[str, Stored]:

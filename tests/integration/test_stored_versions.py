@@ -11,6 +11,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from .conftest import (
     install_widgets,
     make_json,
     put,
+    put_json,
     read_etcd,
+    wait_until,
 )
 
 NAME = "stored_versions_info"
@@ -236,6 +239,25 @@ def test_what_another_writer_leaves_behind_is_found(one: Cluster) -> None:
     assert changes.versions("configmaps")["v0"] == 1
     kept = [place for tally in changes.resources["configmaps"].values() for place in tally.kept or ()]
     assert ("default", "behind-0007") in [(place.namespace, place.name) for place in kept]
+
+
+def test_what_another_writer_leaves_stale_in_mid_run_is_redone(one: Cluster, module: Callable[..., Result]) -> None:
+    def rewritten() -> list[str]:
+        stored = read_etcd(one, "/registry/configmaps/default/mid-run-")
+        return [key for key in keys if stored[key].encoding == "protobuf"]
+
+    keys = [put_json(one, f"mid-run-{number}") for number in range(60)]
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(
+            module, one, "storage_migrate", select="stale", resources=["configmaps"], etcd=one.etcd, max_rate=10
+        )
+        wait_until(lambda: bool(rewritten()) or run.done(), 60)
+        redone = rewritten()[0]
+        put_json(one, redone.rpartition("/")[2])
+        assert not run.done()
+        done = run.result()
+    assert (done["rewritten"], done["failures"], done["proof"]["stale"]) == (len(keys) + 1, [], 0)
+    assert len(rewritten()) == len(keys)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._stored_versi
 _KEPT = 20_000
 _PARALLEL = 8
 _TRIES = 3
+# How many objects of a resource to ask the servers with until one can be patched.
+_CANDIDATES = 5
 
 # Stored as events, under whose name a scan counts it.
 _EVENTS_TWIN = "events.events.k8s.io"
@@ -164,10 +166,11 @@ class EtcdTruth:
 
         async def one(name: str) -> tuple[str, dict[str, Variant], int, StoredObject | None]:
             async with slots:
-                place = self._newest(name)
-                if place is None:
-                    return name, {}, 0, None
-                return name, *await prober.ask(self._resources[name], place), place
+                for place in self._newest(name):
+                    written, rewritten = await prober.ask(self._resources[name], place)
+                    if written or rewritten:
+                        return name, written, rewritten, place
+                return name, {}, 0, None
 
         names = [name for name in names if name in self._judgement.expected]
         answers = await asyncio.gather(*(one(name) for name in names))
@@ -189,15 +192,17 @@ class EtcdTruth:
                 {"changed": bool(self.rewritten)},
             )
 
-    def _newest(self, name: str) -> StoredObject | None:
-        """The latest written object: the least likely to need a rewrite for the question."""
-        readable = [
-            tally
-            for variant, tally in self._judgement.stored.resources.get(name, {}).items()
-            if variant.encoding not in ("empty", "unknown") and tally.latest is not None
-        ]
-        newest = max(readable, key=lambda one: one.newest, default=None)
-        return StoredObject(*newest.latest, newest.newest) if newest is not None and newest.latest else None
+    def _newest(self, name: str) -> list[StoredObject]:
+        """The latest written objects first: they are the least likely to need a rewrite for the question.
+
+        More than one, as any may be gone by now, or can't be patched.
+        """
+        found = set()
+        for variant, tally in self._judgement.stored.resources.get(name, {}).items():
+            if variant.encoding not in ("empty", "unknown") and tally.latest is not None:
+                found.add(StoredObject(*tally.latest, tally.newest))
+                found.update((tally.kept or ())[-_CANDIDATES:])
+        return sorted(found, key=lambda one: -one.mod_revision)[:_CANDIDATES]
 
     def _forget(self, name: str, place: StoredObject | None) -> None:
         """An object that the question rewrote is not to be visited again at its old revision."""
