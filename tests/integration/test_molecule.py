@@ -1,0 +1,74 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The molecule scenarios, as a person runs them, and one of them on a cluster that molecule didn't make."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.control_plane.cluster import Cluster
+
+from .conftest import ROOT, environment
+
+PROGRAMS = Path(sys.executable).parent
+
+
+def molecule(*arguments: str, folder: Path, **variables: str) -> str:
+    settings = {
+        **environment(),
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "NO_COLOR": "1",
+        "CLUSTER_OWNER_PID": str(os.getpid()),
+        **variables,
+    }
+    done = subprocess.run(
+        [str(PROGRAMS / "molecule"), *arguments],
+        cwd=ROOT,
+        env=settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("scenario", ["default", "migrate", "rollback"])
+def test_scenario(scenario: str, tmp_path: Path) -> None:
+    output = molecule("test", "--scenario-name", scenario, folder=tmp_path)
+    assert "Proven from etcd" in output
+    for step in ("create", "prepare", "converge", "idempotence", "verify", "destroy"):
+        assert f"{scenario} ➜ {step}: Executed: Successful" in output, step
+
+
+def test_a_scenario_on_a_cluster_of_ones_own(one: Cluster, tmp_path: Path) -> None:
+    inventory = {
+        "kube_control_plane": {"hosts": {"master-1": {"ansible_connection": "local"}}},
+        "all": {
+            "vars": {
+                "ansible_python_interpreter": sys.executable,
+                "rolling_upgrade_kubeconfig": str(one.kubeconfig),
+                "rolling_upgrade_etcd": one.etcd,
+            }
+        },
+    }
+    path = tmp_path / "my-inventory.yml"
+    path.write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    base = str(ROOT / "extensions" / "molecule" / "own_cluster.yml")
+    collections = str(ROOT / ".ansible" / "collections")
+    settings = {"MASTERS_INVENTORY": str(path), "ANSIBLE_COLLECTIONS_PATH": collections}
+    output = molecule("--base-config", base, "test", "--scenario-name", "migrate", folder=tmp_path, **settings)
+    assert "Proven from etcd" in output and "migrate ➜ idempotence: Executed: Successful" in output
+    assert one.status()["master-1"]["ready"] is True
+    assert "widgets" not in one.kubectl("get", "crds", "-o", "name")
