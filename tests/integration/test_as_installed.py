@@ -37,6 +37,7 @@ FILES = {
     "requirements.txt",
 }
 FOLDERS = {
+    "docs/docsite": {".rst", ".svg", ".yml"},
     "playbooks": {".yml"},
     "plugins/action": {".py"},
     "plugins/callback": {".py"},
@@ -44,6 +45,7 @@ FOLDERS = {
     "plugins/filter": {".py"},
     "plugins/module_utils": {".py", ".json"},
     "plugins/modules": {".py"},
+    "plugins/plugin_utils": {".py", ".j2", ".css"},
     "roles": {".yml", ".md", ".j2"},
 }
 

@@ -1,0 +1,259 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whatever the documentation shows can be typed or copied: YAML is parsed and checked, commands are run or held against their help."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.control_plane.cluster import Cluster
+
+from .conftest import ROOT, environment
+
+PROGRAMS = Path(sys.executable).parent
+COLLECTION = "kube_storage.upgrade."
+GUIDES = sorted((ROOT / "docs" / "docsite" / "rst").glob("*.rst"))
+TEXTS = [*GUIDES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "roles" / "rolling_upgrade" / "README.md"]
+
+
+@dataclass(frozen=True)
+class Block:
+    text: Path
+    number: int
+    language: str
+    content: str
+
+    def __str__(self) -> str:
+        return f"{self.text.relative_to(ROOT)}-{self.number}"
+
+
+def blocks(text: Path) -> Iterator[Block]:
+    source = text.read_text(encoding="utf-8")
+    if text.suffix == ".md":
+        found = re.findall(r"^```(\w+)\n(.*?)^```", source, re.DOTALL | re.MULTILINE)
+    else:
+        found = re.findall(r"^\.\. code-block:: (\w+)\n\n((?:    .*\n|\n)+)", source, re.MULTILINE)
+    for number, (language, content) in enumerate(found, 1):
+        yield Block(text, number, language, textwrap.dedent(content))
+
+
+ALL = [block for text in TEXTS for block in blocks(text)]
+
+
+@cache
+def manuals(kind: str) -> dict[str, Any]:
+    listed = json.loads(run("ansible-doc", "-t", kind, "--list", "--json", "kube_storage.upgrade").stdout)
+    found: dict[str, Any] = json.loads(run("ansible-doc", "-t", kind, "--json", *listed).stdout)
+    return found
+
+
+def run(*command: str, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    settings = {
+        **environment(),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+        "COLUMNS": "200",
+        **variables,
+    }
+    done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+    return done
+
+
+# YAML
+
+
+def tasks_in(document: Any) -> Iterator[Mapping[str, Any]]:
+    for item in document if isinstance(document, list) else []:
+        if isinstance(item, Mapping):
+            nested = [item.get(key) for key in ("tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue")]
+            if any(nested):
+                for part in nested:
+                    yield from tasks_in(part)
+            if "hosts" not in item:
+                yield item
+
+
+def options_of(name: str) -> set[str]:
+    """Names of a module's options, with their aliases."""
+    found = manuals("module")[name]["doc"]["options"]
+    return {word for option, spec in found.items() for word in (option, *spec.get("aliases", []))}
+
+
+def assert_options_exist(document: Any) -> None:
+    """Modules get no option that they don't have, and the role no variable."""
+    entry_points = manuals("role")[COLLECTION + "rolling_upgrade"]["entry_points"]
+    known = {variable for entry in entry_points.values() for variable in entry["options"]}
+    for task in tasks_in(document):
+        for key, value in task.items():
+            if key.startswith(COLLECTION):
+                assert key in manuals("module"), f"there is no module {key}"
+                assert set(value or {}) <= options_of(key), f"{key}: {set(value) - options_of(key)}"
+        if any(key.endswith("_role") for key in task):
+            wrong = {name for name in task.get("vars") or {} if name.startswith("rolling_upgrade_")} - known
+            assert not wrong, wrong
+
+
+def test_yaml_is_what_ansible_takes(tmp_path: Path) -> None:
+    playbooks, inventories = [], []
+    for block in (block for block in ALL if block.language == "yaml"):
+        document = yaml.safe_load(block.content)
+        path = tmp_path / f"{str(block).replace('/', '_')}.yml"
+        if isinstance(document, list):
+            assert_options_exist(document)
+            if not any("hosts" in item or any("import_playbook" in key for key in item) for item in document):
+                content = "- hosts: localhost\n  tasks:\n" + textwrap.indent(block.content, "    ")
+            else:
+                content = block.content
+            path.write_text(content, encoding="utf-8")
+            playbooks.append(str(path))
+        elif "kube_control_plane" in document:
+            path.write_text(block.content, encoding="utf-8")
+            inventories.append(str(path))
+        elif "dependencies" in document:
+            path.write_text(block.content, encoding="utf-8")
+            run("ansible-builder", "create", "--file", str(path), "--context", str(tmp_path / "context"))
+        else:
+            assert {name for name in document if not name.startswith("rolling_upgrade_")} == set(), block
+    assert len(playbooks) > 10 and inventories
+    run("ansible-playbook", "--syntax-check", *playbooks)
+    for inventory in inventories:
+        shown = json.loads(run("ansible-inventory", "-i", inventory, "--list").stdout)
+        assert shown["kube_control_plane"]["hosts"]
+
+
+@pytest.mark.parametrize("kind", ["module", "filter"])
+def test_examples_can_be_copied(kind: str, tmp_path: Path) -> None:
+    found = manuals(kind)
+    for name, manual in found.items():
+        document = yaml.safe_load(manual["examples"])
+        assert document, f"{name} has no examples"
+        assert_options_exist(document)
+        content = "- hosts: localhost\n  tasks:\n" + textwrap.indent(manual["examples"], "    ")
+        (tmp_path / f"{name}.yml").write_text(content, encoding="utf-8")
+        if kind == "module":
+            assert any(name in task for task in tasks_in(document)), f"no example of {name} uses it"
+    run("ansible-playbook", "--syntax-check", *map(str, tmp_path.glob("*.yml")))
+
+
+def test_every_default_of_the_role_is_documented() -> None:
+    defaults = yaml.safe_load((ROOT / "roles/rolling_upgrade/defaults/main.yml").read_text(encoding="utf-8"))
+    entry_points = manuals("role")[COLLECTION + "rolling_upgrade"]["entry_points"]
+    for name, default in defaults.items():
+        specs = [entry["options"][name] for entry in entry_points.values() if name in entry["options"]]
+        assert specs, f"{name} is in no argument spec"
+        for spec in specs:
+            assert spec.get("description"), name
+            if "{{" not in str(default):
+                assert spec.get("default") == default, f"{name}: {spec.get('default')} is not {default}"
+    files = {path.stem for path in (ROOT / "roles/rolling_upgrade/tasks").glob("*.yml")}
+    assert set(entry_points) <= files
+
+
+def test_every_module_is_in_the_action_group_and_the_readme() -> None:
+    group = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["action_groups"]["k8s"]
+    names = {name.removeprefix(COLLECTION) for name in manuals("module")}
+    assert set(group) == names
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not [name for name in names if f"`{name}`" not in readme]
+
+
+# Commands
+
+
+def commands(block: Block) -> Iterator[str]:
+    lines = [line.removeprefix("$ ").split("  #")[0].strip() for line in block.content.splitlines()]
+    yield from filter(None, lines)
+
+
+def assert_in_help(words: list[str]) -> None:
+    """The program, its subcommands, and every long option that is given."""
+    first = next((number for number, word in enumerate(words) if number and word.startswith("-")), len(words))
+    options = [word.split("=")[0] for word in words if word.startswith("--")]
+    plain = [word for word in words[1:first] if re.fullmatch(r"[a-z-]+", word)]
+    if words[0] == "molecule" and options[0] == "--base-config":
+        plain = ["test"]
+    help_text = run(words[0], *plain[:2] if words[0] == "ansible-galaxy" else plain[:1], "--help").stdout
+    if words[0] == "molecule":
+        help_text += run("molecule", "--help").stdout
+    assert not [option for option in options if option not in help_text], words
+
+
+def check_command(command: str, cluster: Cluster, folder: Path) -> None:
+    words = shlex.split(command)
+    name = Path(words[0]).name
+    if words[0] == "export":
+        return
+    if name in ("ansible", "ansible-doc"):
+        run(name, *words[1:], K8S_AUTH_KUBECONFIG=str(cluster.kubeconfig))
+    elif name == "ansible-playbook":
+        for word in words:
+            if word.startswith("@"):
+                (folder / word[1:]).write_text("{}\n", encoding="utf-8")
+        inventory = "[kube_control_plane]\nmaster-1 ansible_connection=local\n"
+        (folder / words[words.index("-i") + 1]).write_text(inventory, encoding="utf-8")
+        run(name, *words[1:], "--syntax-check", folder=folder)
+    elif name == "kubectl":
+        cluster.kubectl(*words[1:])
+    elif name == "make":
+        run("make", "--dry-run", "--always-make", *words[1:])
+    elif name == "cluster.py" or any(word.endswith("cluster.py") for word in words):
+        run(str(PROGRAMS / "python"), "tests/control_plane/cluster.py", words[words.index("up")], "--help")
+    elif name == "pip":
+        assert words[1] == "install"
+        wanted = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+        assert all(f"\n{package}>=" in wanted for package in words[2:])
+    elif name == "pytest":
+        assert (ROOT / words[1]).exists()
+    else:
+        assert name in ("ansible-galaxy", "ansible-builder", "molecule", "pre-commit"), f"nobody checks: {command}"
+        assert_in_help([name, *words[1:]])
+
+
+def test_commands_work(one: Cluster, tmp_path: Path) -> None:
+    seen = 0
+    for block in (block for block in ALL if block.language == "console"):
+        for command in commands(block):
+            check_command(command, one, tmp_path)
+            seen += 1
+    assert seen > 20
+
+
+def test_each_quoted_message_is_one_of_ours() -> None:
+    """The guide quotes messages as they are in the source, so that a search finds them."""
+    guide = (ROOT / "docs/docsite/rst/troubleshooting.rst").read_text(encoding="utf-8")
+    quoted = re.findall(r"^``(.+)``$", guide, re.MULTILINE)
+    sources = [
+        path.read_text(encoding="utf-8")
+        for folder, pattern in (("plugins", "**/*.py"), ("roles", "**/*.yml"))
+        for path in (ROOT / folder).glob(pattern)
+    ]
+    whole = " ".join(re.sub(r'"\s*\n\s*f?"', "", source) for source in sources)
+    whole = re.sub(r"\s+", " ", whole)
+    assert len(quoted) > 15
+    assert not [message for message in quoted if message not in whole]
+
+
+def test_the_site_builds_without_a_warning() -> None:
+    run(str(PROGRAMS / "python"), "docs/site/build.py")
+    html = ROOT / "build" / "docs" / "html"
+    pages = [html / "docsite" / f"{guide.stem}.html" for guide in GUIDES]
+    pages += [html / f"{name.removeprefix(COLLECTION)}_module.html" for name in manuals("module")]
+    assert not [page for page in pages if not page.exists()]
+    assert (html / "_images" / "how_it_works.svg").exists()
