@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo test bench unit integration lint format sanity clean
+.PHONY: setup demo test bench docs unit integration lint format ansible-test sanity molecule tarball clean
 
 setup: .venv/stamp .ansible/stamp
 
@@ -59,10 +59,26 @@ format: setup
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# ansible-test's sanity and unit tests.
+# ansible-test's sanity and unit tests, with one ansible-core and Python.
+TEST_PYTHON ?= $(PYTHON)
+CORE ?= ansible-core==2.19.14
+ansible-test: setup
+	$(BIN)/python tests/tools/ansible_test.py $(TEST_PYTHON) "$(CORE)"
+
+# The same with the ansible-core that we develop on, and the newest.
 sanity: setup
 	$(BIN)/python tests/tools/ansible_test.py $(PYTHON) ansible-core==2.19.14
 	$(if $(NEXT_PYTHON),$(BIN)/python tests/tools/ansible_test.py $(NEXT_PYTHON) ansible-core,@echo "No Python 3.13 here: ansible-test with the newest ansible-core is left out.")
+
+docs: setup
+	$(BIN)/python docs/site/build.py
+
+molecule: setup
+	$(BIN)/molecule test --all
+
+tarball: setup
+	mkdir -p build
+	$(BIN)/python tests/tools/package.py build
 
 clean:
 	-$(BIN)/python tests/control_plane/cluster.py clean
