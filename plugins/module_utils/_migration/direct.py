@@ -205,12 +205,9 @@ class DirectEngine:
                 outcome = error_outcome(answer)
                 self._fail(work, None, outcome)
                 return
-            page = json.loads(answer.body)
-            token = (page.get("metadata") or {}).get("continue") or None
-            items = [self._listed(item) for item in page.get("items") or ()]
-            left = (page.get("metadata") or {}).get("remainingItemCount")
-            run.total = max(run.total or 0, run.tally.visited + _waiting(work) + len(items) + int(left or 0))
-            self._feed(work, items, token)
+            token = self._feed_page(work, answer)
+            # An answer is some hundred kilobytes; up to sixteen lists wait here with theirs.
+            del answer
             if token is None:
                 run.listed = True
                 return
@@ -252,6 +249,17 @@ class DirectEngine:
                 self._fail(work, None, outcome)
                 return None
             await asyncio.sleep(backoff(max(tries, 1), outcome.wait, random.random()))
+
+    def _feed_page(self, work: _Work, answer: Response) -> str | None:
+        """Queues what a page lists; returns the token of the next one. The parsed page ends with this call."""
+        page = json.loads(answer.body)
+        token = (page.get("metadata") or {}).get("continue") or None
+        items = [self._listed(item) for item in page.get("items") or ()]
+        left = (page.get("metadata") or {}).get("remainingItemCount")
+        run = work.run
+        run.total = max(run.total or 0, run.tally.visited + _waiting(work) + len(items) + int(left or 0))
+        self._feed(work, items, token)
+        return token
 
     def _listed(self, item: dict[str, Any]) -> _Item:
         metadata = item["metadata"]
