@@ -92,7 +92,15 @@ def run_module(name: str, folder: Path, **params: Any) -> ModuleRun:
     if not interpreter.exists():
         interpreter.write_text(_MEASURED.format(python=sys.executable, peak=folder / "peak"), encoding="utf-8")
         interpreter.chmod(0o755)
-    command = [str(_ANSIBLE), "localhost", "-o", "-m", f"kube_storage.upgrade.{name}", "-a", json.dumps(params)]
+    command = [
+        str(_ANSIBLE),
+        "localhost",
+        "-o",
+        "-m",
+        name if "." in name else f"kube_storage.upgrade.{name}",
+        "-a",
+        json.dumps(params),
+    ]
     command += ["-e", f"ansible_python_interpreter={interpreter}"]
     keep = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "K8S_AUTH_"))}
     environment = {
