@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.control_plane.cluster import Cluster
+from tests.control_plane.cluster import Cluster, ClusterError
 
-from .conftest import ROOT, environment
+from .conftest import ROOT, apply, environment, install_widgets, widgets_crd
 
 PROGRAMS = Path(sys.executable).parent
 COLLECTION = "kube_storage.upgrade."
@@ -233,6 +233,25 @@ def test_commands_work(one: Cluster, tmp_path: Path) -> None:
             check_command(command, one, tmp_path)
             seen += 1
     assert seen > 20
+
+
+def test_the_guide_for_stored_versions_mends_what_it_says(one: Cluster) -> None:
+    """Followed word by word: the API server's refusal, the guide's command, and then the operator's new CRD."""
+    guide = ROOT / "docs" / "docsite" / "rst" / "stored_versions.rst"
+    crd = widgets_crd("v1")
+    new_release = widgets_crd("v1", versions=("v1",))
+    install_widgets(one, 5)
+    with pytest.raises(ClusterError) as refused:
+        apply(one, new_release)
+    shown = next(block.content for block in blocks(guide) if block.language == "text")
+    expected = " ".join(shown.replace("widgets.example.com", crd["metadata"]["name"]).split())
+    assert expected in " ".join(str(refused.value).split())
+    command = next(line for block in blocks(guide) if block.language == "console" for line in commands(block))
+    words = shlex.split(command.replace("widgets.example.com", crd["metadata"]["name"]))
+    done = run(*words, K8S_AUTH_KUBECONFIG=str(one.kubeconfig))
+    assert '"rewritten": 5' in done.stdout
+    apply(one, new_release)
+    one.kubectl("delete", "crd", crd["metadata"]["name"])
 
 
 def test_each_quoted_message_is_one_of_ours() -> None:
