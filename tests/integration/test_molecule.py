@@ -21,11 +21,10 @@ from .conftest import ROOT, environment
 PROGRAMS = Path(sys.executable).parent
 
 
-def molecule(*arguments: str, folder: Path, **variables: str) -> str:
+def molecule(*arguments: str, **variables: str) -> str:
     settings = {
         **environment(),
         "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
-        "HOME": str(folder),
         "NO_COLOR": "1",
         "CLUSTER_OWNER_PID": str(os.getpid()),
         **variables,
@@ -45,8 +44,8 @@ def molecule(*arguments: str, folder: Path, **variables: str) -> str:
 
 
 @pytest.mark.parametrize("scenario", ["default", "migrate", "rollback"])
-def test_scenario(scenario: str, tmp_path: Path) -> None:
-    output = molecule("test", "--scenario-name", scenario, folder=tmp_path)
+def test_scenario(scenario: str) -> None:
+    output = molecule("test", "--scenario-name", scenario)
     assert "Proven from etcd" in output
     for step in ("create", "prepare", "converge", "idempotence", "verify", "destroy"):
         assert f"{scenario} ➜ {step}: Executed: Successful" in output, step
@@ -68,7 +67,7 @@ def test_a_scenario_on_a_cluster_of_ones_own(one: Cluster, tmp_path: Path) -> No
     base = str(ROOT / "extensions" / "molecule" / "own_cluster.yml")
     collections = str(ROOT / ".ansible" / "collections")
     settings = {"MASTERS_INVENTORY": str(path), "ANSIBLE_COLLECTIONS_PATH": collections}
-    output = molecule("--base-config", base, "test", "--scenario-name", "migrate", folder=tmp_path, **settings)
+    output = molecule("--base-config", base, "test", "--scenario-name", "migrate", **settings)
     assert "Proven from etcd" in output and "migrate ➜ idempotence: Executed: Successful" in output
     assert one.status()["master-1"]["ready"] is True
     assert "widgets" not in one.kubectl("get", "crds", "-o", "name")
