@@ -1,0 +1,69 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the migration after the upgrade will have to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._checks.crds import Definition
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._checks.stored import Way
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import EVENTS
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._releases import Releases
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
+    ServedResource,
+    group_version,
+    storage_version_of,
+)
+
+
+def make_plan(
+    served: Mapping[str, ServedResource],
+    groups: tuple[str, ...],
+    way: Way,
+    releases: Releases,
+    new_crds: Iterable[Definition],
+    counts: Mapping[str, int | None],
+    sizes: Mapping[str, int] | None,
+    rate: float | None,
+) -> dict[str, Any]:
+    """The storage versions that change, and the work that is. ``counts`` by LIST or etcd, ``sizes`` by etcd.
+
+    ``all`` is the work of select: all, which visits everything; most of that is found to be current.
+    """
+    target = releases.nearest(way.target)
+    coming = {one.name: one for one in new_crds}
+    changes = []
+    for name, resource in sorted(served.items()):
+        now = storage_version_of(resource, groups)
+        later = releases.storage_version(name, target)
+        if name in coming and coming[name].storage is not None:
+            later = group_version(resource.group, str(coming[name].storage))
+        if now is None or later is None or now == later or name in EVENTS[1:]:
+            continue
+        changes.append({"resource": name, "from": now, "to": later, **_work([name], counts, sizes, rate)})
+    every = [name for name in served if name not in EVENTS]
+    changed = [str(one["resource"]) for one in changes]
+    return {
+        "changes": changes,
+        "rate": rate,
+        "changed": _work(changed, counts, sizes, rate),
+        "all": _work(every, counts, sizes, rate),
+    }
+
+
+def _work(
+    names: Iterable[str], counts: Mapping[str, int | None], sizes: Mapping[str, int] | None, rate: float | None
+) -> dict[str, Any]:
+    """Objects, bytes and seconds; None is unknown."""
+    names = list(names)
+    known = [counts.get(name) for name in names]
+    objects = None if any(one is None for one in known) else sum(one or 0 for one in known)
+    return {
+        "objects": objects,
+        "bytes": None if sizes is None else sum(sizes.get(name, 0) for name in names),
+        "seconds": None if not rate or objects is None else round(objects / rate, 1),
+    }

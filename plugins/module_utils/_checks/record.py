@@ -1,0 +1,60 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Migrations that are not finished, by the record that storage_migrate keeps. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._checks.finding import Finding
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._checks.stored import Way
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import State
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
+    ServedResource,
+    changed_since,
+)
+
+
+def judge(served: Mapping[str, ServedResource], state: State, way: Way, *, etcd_read: bool) -> list[Finding]:
+    """What an interrupted or forgotten migration left.
+
+    An unfinished one blocks as long as an upgrade would begin with it and etcd was not read: then
+    nobody knows how its objects are stored. Where all servers are at the target, it is what comes next.
+    """
+    found = []
+    blocks = way.pending and not etcd_read
+    unfinished = {name for name, one in state.resources.items() if one.progress is not None and name in served}
+    for name in sorted(unfinished):
+        failed = state.of(name).progress or {}
+        left = len(failed.get("failed") or ())
+        found.append(
+            Finding(
+                "unfinished_migration",
+                name,
+                f"A migration of {name} was not finished"
+                + (f": {left} {'object' if left == 1 else 'objects'} could not be rewritten." if left else "."),
+                "Objects may be stored in an old version, and after one more upgrade in a third."
+                + (" What etcd holds was read, and is judged by itself." if etcd_read else ""),
+                "Run storage_migrate with select: changed; it goes on from there.",
+                blocks=blocks,
+            )
+        )
+    if not state.known:
+        return found
+    for change in changed_since(served, state.persisted):
+        name = change.resource
+        if name in unfinished or not change.before:
+            continue
+        found.append(
+            Finding(
+                "outstanding_migration",
+                name,
+                f"The storage version of {name} has changed since the last complete migration.",
+                "Objects may be stored in an old version.",
+                "Run storage_migrate with select: changed before the upgrade.",
+                blocks=False,
+            )
+        )
+    return found
