@@ -29,6 +29,8 @@ def run_module(options: Mapping[str, Any], work: Work, **module_settings: Any) -
         result = asyncio.run(_finish(work(module.params, module.check_mode, nobody_listens)))
     except StorageUpgradeError as error:
         module.fail_json(msg=error.message, **error.result)
+    for sentence in result.pop("warnings", ()):
+        module.warn(sentence)
     module.exit_json(**result)
 
 

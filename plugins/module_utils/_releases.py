@@ -31,6 +31,7 @@ class Releases:
     releases: tuple[str, ...] = field(default_factory=lambda: tuple(sorted(data.RELEASES, key=number_of)))
     decodes: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: data.DECODES, repr=False)
     stores: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: data.STORES, repr=False)
+    emulated: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: data.EMULATED, repr=False)
 
     @property
     def newest(self) -> str:
@@ -71,8 +72,13 @@ class Releases:
         """Every version of a kind that some release in the data can decode, such as ``autoscaling/v2beta2``."""
         return tuple(f"{group}/{version}" if group else version for version in self.decodes.get(f"{group}/{kind}", {}))
 
-    def storage_version(self, resource: str, minor: str) -> str | None:
-        """What a release stores a resource as; None if it doesn't store it, or doesn't know it."""
+    def storage_version(self, resource: str, minor: str, *, emulated: bool = False) -> str | None:
+        """What a release stores a resource as; None if it doesn't store it, or doesn't know it.
+
+        ``emulated``: by a newer binary that emulates the release, which may do it otherwise.
+        """
+        if emulated and resource in self.emulated.get(minor, {}):
+            return self.emulated[minor][resource]
         found = ""
         for since, version in sorted(self.stores.get(resource, {}).items(), key=lambda one: number_of(one[0])):
             if number_of(since) <= number_of(minor):

@@ -183,7 +183,15 @@ class _Check:
             "stored": [one.as_dict() for one in self._held],
             "objects": counts,
             "plan": plan.make_plan(
-                self._served, self._seen.other_groups, self._way, self.releases, new_crds, counts, sizes, rate
+                self._served,
+                self._seen.other_groups,
+                self._way,
+                self.releases,
+                new_crds,
+                counts,
+                sizes,
+                rate,
+                emulated=any(one.emulated_version for one in self._seen.reports),
             ),
             "data": {
                 "releases": list(self.releases.releases),

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,13 @@ class Play:
     folder: Path
 
     def run(
-        self, *, head: str = "", tasks: str = "", strategy: str = "linear", reverse: bool = False
+        self,
+        *,
+        head: str = "",
+        tasks: str = "",
+        strategy: str = "linear",
+        reverse: bool = False,
+        variables: Mapping[str, Any] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         masters = self.cluster.masters[::-1] if reverse else self.cluster.masters
         hosts = "\n".join(f"{name} ansible_host={self.cluster.data['masters'][name]['address']}" for name in masters)
@@ -43,7 +50,7 @@ class Play:
             f"- hosts: masters\n  gather_facts: false\n  strategy: {strategy}\n{head}  roles:\n    - kube_storage.upgrade.rolling_upgrade\n",
             encoding="utf-8",
         )
-        variables = {
+        given = {
             "rolling_upgrade_version": "1.37",
             "rolling_upgrade_tasks_file": str(self.folder / "one.yml"),
             "rolling_upgrade_kubeconfig": str(self.cluster.kubeconfig),
@@ -51,6 +58,7 @@ class Play:
             "rolling_upgrade_stable_for": 1,
             "rolling_upgrade_wait_timeout": 15,
             "rolling_upgrade_report_path": str(self.folder / "report.json"),
+            **(variables or {}),
         }
         command = [
             str(Path(sys.executable).with_name("ansible-playbook")),
@@ -58,7 +66,7 @@ class Play:
             "inventory.ini",
             "play.yml",
             "-e",
-            json.dumps(variables),
+            json.dumps(given),
         ]
         settings = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
         return subprocess.run(

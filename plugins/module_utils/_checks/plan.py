@@ -29,6 +29,8 @@ def make_plan(
     counts: Mapping[str, int | None],
     sizes: Mapping[str, int] | None,
     rate: float | None,
+    *,
+    emulated: bool = False,
 ) -> dict[str, Any]:
     """The storage versions that change, and the work that is. ``counts`` by LIST or etcd, ``sizes`` by etcd.
 
@@ -39,7 +41,7 @@ def make_plan(
     changes = []
     for name, resource in sorted(served.items()):
         now = storage_version_of(resource, groups)
-        later = releases.storage_version(name, target)
+        later = releases.storage_version(name, target, emulated=emulated)
         if name in coming and coming[name].storage is not None:
             later = group_version(resource.group, str(coming[name].storage))
         if now is None or later is None or now == later or name in EVENTS[1:]:
