@@ -5,7 +5,7 @@
 """Makes plugins/module_utils/_data/releases.py: what each Kubernetes release can decode, and what it stores.
 
     python -m tests.release_data.generate            # as `make data` does: the releases below, newest patches
-    python -m tests.release_data.generate 1.37 1.38  # other releases
+    python -m tests.release_data.generate 1.37 v1.38.0-rc.1  # other releases
     python -m tests.release_data.generate --no-servers
 
 Each release is asked through its own Go modules (releases.py). The releases that the test control plane's
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ for folder in (ROOT, ROOT / ".ansible" / "collections"):
         sys.path.insert(0, str(folder))
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import open_cluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._releases import minor_of, number_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
     ServedResource,
     split_group_version,
@@ -37,12 +39,13 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
     storage_version_of,
 )
 
-from tests.control_plane.build import kubernetes_version
+from tests.control_plane.build import cache_root, kubernetes_version
 from tests.control_plane.cluster import Cluster
 from tests.release_data.releases import Release, ReleaseError, ask, newest_patch
 
 TARGET = ROOT / "plugins" / "module_utils" / "_data" / "releases.py"
-RELEASES = [f"1.{minor}" for minor in range(28, 38)]
+# Of the older ones the newest patch is named, as not every Go module proxy lists it.
+RELEASES = ["v1.25.16", "v1.26.15", "v1.27.16", "v1.28.15", *(f"1.{minor}" for minor in range(29, 38))]
 # How far back an API server can emulate older releases.
 EMULATED = 3
 # Known to the scheme, but never stored.
@@ -64,27 +67,53 @@ from __future__ import annotations
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("releases", nargs="*", default=RELEASES, help="minor releases such as 1.37")
+    parser.add_argument("releases", nargs="*", default=RELEASES, help="releases such as 1.37 or v1.28.15")
     parser.add_argument("--no-servers", action="store_true", help="don't ask real API servers")
     arguments = parser.parse_args()
     asked: dict[str, Release] = {}
-    for minor in sorted(arguments.releases, key=_number):
-        version = kubernetes_version() if kubernetes_version().startswith(f"v{minor}.") else None
+    for release in sorted(arguments.releases, key=lambda one: number_of(minor_of(one))):
+        minor = minor_of(release)
+        exact = release.startswith("v")
         try:
-            asked[minor] = ask(version or newest_patch(minor))
+            if not exact and kubernetes_version().startswith(f"v{minor}."):
+                asked[minor] = ask(kubernetes_version())
+            else:
+                asked[minor] = ask(release if exact else newest_patch(minor))
         except ReleaseError as error:
             print(f"{minor} is left out. {error}", file=sys.stderr)
-    reported = {} if arguments.no_servers else asyncio.run(ask_servers(asked))
+    reported = {} if arguments.no_servers else servers(asked)
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_text(render(asked, reported), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(TARGET)], check=True, cwd=ROOT)
     print(f"{TARGET.relative_to(ROOT)}: {', '.join(asked)}; asked as servers: {', '.join(reported) or 'none'}")
 
 
+def servers(minors: Iterable[str]) -> dict[str, dict[str, ServedResource]]:
+    """What real API servers report, asked once for each binary."""
+    kept = cache_root() / "release-data" / f"servers-{kubernetes_version()}.json"
+    if not kept.exists():
+        found = asyncio.run(ask_servers(minors))
+        plain = {
+            minor: [{**asdict(one), "verbs": sorted(one.verbs)} for one in resources.values()]
+            for minor, resources in found.items()
+        }
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(plain), encoding="utf-8")
+    loaded = json.loads(kept.read_text(encoding="utf-8"))
+    return {
+        minor: {row["name"]: _resource(row) for row in rows} for minor, rows in loaded.items() if minor in set(minors)
+    }
+
+
+def _resource(row: Mapping[str, Any]) -> ServedResource:
+    lists = {name: tuple(row[name]) for name in ("versions", "hashes")}
+    return ServedResource(**{**row, **lists, "verbs": frozenset(row["verbs"])})
+
+
 async def ask_servers(minors: Iterable[str]) -> dict[str, dict[str, ServedResource]]:
     """What an API server reports as each release that the binary can be; every API group is on."""
-    newest = _number(".".join(kubernetes_version().lstrip("v").split(".")[:2]))
-    wanted = [one for one in minors if 0 <= newest - _number(one) <= EMULATED]
+    newest = number_of(minor_of(kubernetes_version()))
+    wanted = [one for one in minors if 0 <= newest[1] - number_of(one)[1] <= EMULATED]
     found: dict[str, dict[str, ServedResource]] = {}
     if not wanted:
         return found
@@ -104,7 +133,7 @@ async def ask_servers(minors: Iterable[str]) -> dict[str, dict[str, ServedResour
 
 def render(asked: Mapping[str, Release], reported: Mapping[str, Mapping[str, ServedResource]]) -> str:
     """The data as a Python module, since module_utils of other kinds don't reach the hosts."""
-    own = ".".join(kubernetes_version().lstrip("v").split(".")[:2])
+    own = minor_of(kubernetes_version())
     stores = {minor: _stored(release) for minor, release in asked.items()}
     emulated: dict[str, dict[str, str]] = {}
     for minor, resources in reported.items():
@@ -197,10 +226,6 @@ def _changes(stores: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str
                 found.setdefault(name, {})[minor] = now
             before = now
     return found
-
-
-def _number(minor: str) -> int:
-    return int(minor.split(".")[1])
 
 
 if __name__ == "__main__":

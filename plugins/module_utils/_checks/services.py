@@ -79,6 +79,9 @@ async def state_of_conversion(server: ApiServer, client: Mapping[str, Any]) -> S
     if answer.status == 403:
         return State(unknown=f"whether service {namespace}/{name} answers, as the permission for its proxy is missing")
     if answer.status in (502, 503, 504):
+        # Its other reason for a 503 is an endpoint that is no Pod: no proxy goes there, but calls of webhooks do.
+        if b"trying to reach service" not in answer.body:
+            return State(unknown=f"whether service {namespace}/{name} answers, as its endpoints are no Pods")
         return State(f"its service {namespace}/{name} does not answer")
     return State()
 
