@@ -31,6 +31,10 @@ demo: setup
 bench: setup
 	$(BIN)/python tests/benchmark/run.py --rounds $(or $(ROUNDS),3) $(PARTS)
 
+# What each release can decode and stores, for upgrade_check; see tests/release_data/generate.py
+data: setup
+	$(BIN)/python -m tests.release_data.generate $(RELEASES)
+
 test: setup lint sanity
 	$(BIN)/pytest
 
@@ -45,6 +49,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p ansible_collections.kube_storage.upgrade.plugins.module_utils
 	$(BIN)/mypy -p tests.control_plane
+	$(BIN)/mypy -p tests.release_data
 	$(BIN)/mypy -p tests.benchmark
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell

@@ -102,10 +102,13 @@ class Ledger:
                 if name not in self._done:
                     known = state.of(name)
                     state = state.with_resource(name, replace(known, progress=_progress(run, known.persisted)))
+            before = self.state.last_run or {}
             last_run = {
                 "selection": self._selection.as_dict(),
                 "done": sorted(self._done),
                 "finished": finished,
+                # The rate last measured is kept: a run that found everything current measures none.
+                **({"rate": before["rate"]} if "rate" in before else {}),
                 **(summary or {}),
             }
             state = replace(state, last_run=last_run)
