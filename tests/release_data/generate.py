@@ -45,7 +45,7 @@ from tests.release_data.releases import Release, ReleaseError, ask, newest_patch
 
 TARGET = ROOT / "plugins" / "module_utils" / "_data" / "releases.py"
 # Of the older ones the newest patch is named, as not every Go module proxy lists it.
-RELEASES = ["v1.25.16", "v1.26.15", "v1.27.16", "v1.28.15", *(f"1.{minor}" for minor in range(29, 38))]
+RELEASES = ["v1.26.15", "v1.27.16", "v1.28.15", *(f"1.{minor}" for minor in range(29, 38))]
 # How far back an API server can emulate older releases.
 EMULATED = 3
 # Known to the scheme, but never stored.
