@@ -48,6 +48,14 @@ options:
       path:
         description: Path of the file, for V(file).
         type: path
+  progress:
+    description:
+      - Show on standard error what a run that lasts longer than three seconds is doing. On a terminal one line is drawn anew every
+        second, else a line is printed every ten seconds and whenever something changes; standard output is never touched.
+      - By default V(true), unless the environment variable E(KUBE_STORAGE_UPGRADE_PROGRESS) is V(false) where Ansible runs.
+      - Nothing is shown where Ansible is told to be quiet either, by C(no_log), C(--one-line), the callback setting C(display_ok_hosts=false)
+        or one of the callbacks C(oneline), C(null), C(dense) and C(selective).
+    type: bool
 requirements:
   - python >= 3.10
   - kubernetes >= 24.2.0

@@ -7,12 +7,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import select
+import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping
+from types import FrameType
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report, nobody_listens
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress_file import open_report
 
 try:
     from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
@@ -21,18 +28,51 @@ except ImportError:  # open_connection() says what is missing
 
 Work = Callable[[Mapping[str, Any], bool, Report], Awaitable[dict[str, Any]]]
 
+_LISTENER_EVERY = 1.0
+
 
 def run_module(options: Mapping[str, Any], work: Work, **module_settings: Any) -> None:
     """Parses the arguments, awaits ``work(params, check_mode, report)`` and exits."""
     module = AnsibleModule(argument_spec={**AUTH_ARG_SPEC, **options}, supports_check_mode=True, **module_settings)
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, _leave)
     try:
-        result = asyncio.run(_finish(work(module.params, module.check_mode, nobody_listens)))
+        with open_report() as report:
+            result = asyncio.run(_finish(work(module.params, module.check_mode, report)))
     except StorageUpgradeError as error:
-        module.fail_json(msg=error.message, **error.result)
+        module.fail_json(msg=error.message, **_as_asked(module, error.result))
     for sentence in result.pop("warnings", ()):
         module.warn(sentence)
-    module.exit_json(**result)
+    module.exit_json(**_as_asked(module, result))
+
+
+def _as_asked(module: AnsibleModule, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result, with the diff only where the user asked for it."""
+    return {key: value for key, value in result.items() if key != "diff" or module._diff}
 
 
 async def _finish(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    return await work
+    listening = asyncio.create_task(_end_when_nobody_listens())
+    try:
+        return await work
+    finally:
+        listening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await listening
+
+
+async def _end_when_nobody_listens() -> None:
+    """Ends this process as SIGTERM does, once the other end of its standard output is gone.
+
+    Whoever interrupts Ansible means this run too, but over ssh without a terminal no signal gets here.
+    """
+    output = select.poll()
+    output.register(sys.__stdout__.fileno() if sys.__stdout__ else 1, 0)
+    while not any(happened & (select.POLLHUP | select.POLLERR) for _fd, happened in output.poll(0)):
+        await asyncio.sleep(_LISTENER_EVERY)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Ends the work through its ``finally`` clauses, so that connections and files are left clean."""
+    sys.exit(128 + number)

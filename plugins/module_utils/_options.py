@@ -28,6 +28,7 @@ CLUSTER_SPEC: dict[str, Any] = {
     "expected_servers": {"type": "int"},
     "tls_server_name": {"type": "str"},
     "state_store": STATE_STORE_SPEC,
+    "progress": {"type": "bool"},
 }
 
 ETCD_SPEC: dict[str, Any] = {

@@ -26,7 +26,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stale i
     judge_all,
     resource_result,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report, nobody_listens
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import (
     require_known,
     require_not_negative,
@@ -52,6 +52,7 @@ async def stored_versions(params: Mapping[str, Any], check_mode: bool, report: R
             encryption=rules,
             media_type=media_type,
             max_rate=params.get("max_rate") or 0,
+            report=report,
         )
         member = await etcd.status()
         return describe(judgement, seen, params["samples"], etcd, member)
@@ -66,11 +67,12 @@ async def read_stored(
     media_type: str | None = None,
     max_rate: float = 0,
     keep: int = 0,
+    report: Report = nobody_listens,
 ) -> Judgement:
     """Scans and judges: what is stored, what is expected, by resource."""
     # Where no server could be asked, nothing is known, which is not the same as nothing being served.
     served = seen.resources if seen is not None and any(one.usable for one in seen.reports) else None
-    stored = await scan(etcd, KeyMap(served), resources=resources, max_rate=max_rate, keep=keep)
+    stored = await scan(etcd, KeyMap(served), resources=resources, max_rate=max_rate, keep=keep, report=report)
     evidence = stored
     if resources is not None and media_type is None and _LEASES not in stored.resources:
         evidence = _together(stored, await scan(etcd, KeyMap(served), resources=[_LEASES], max_rate=max_rate))

@@ -27,12 +27,15 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys im
     prefixes_of,
     split_key,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report, nobody_listens
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress import Speed, progress_event
 
 _FIRST_PAGE = 100
 _LARGEST_PAGE = 1000
 _PAGE_BYTES = 2 << 20
 _SAMPLES = 5
 _RESTARTS = 1
+_TELL_EVERY = 1.0
 # changes_since() reads in stretches, as etcd holds a whole stretch in memory to filter it by revision.
 _STRETCH_OBJECTS = 5000
 _STRETCH_BYTES = 8 << 20
@@ -164,6 +167,7 @@ async def scan(
     resources: Iterable[str] | None = None,
     max_rate: float = 0,
     keep: int = 0,
+    report: Report = nobody_listens,
 ) -> Stored:
     """Reads all keys, or those of some resources, and counts.
 
@@ -175,7 +179,7 @@ async def scan(
     wanted = None if resources is None else list(resources)
     pace = _Pace(max_rate)
     for attempt in range(_RESTARTS + 1):
-        one = _Scan(etcd, keys, wanted, pace, keep, patient=attempt == _RESTARTS)
+        one = _Scan(etcd, keys, wanted, pace, keep, patient=attempt == _RESTARTS, report=report)
         try:
             return await one.run()
         except CompactedError:
@@ -185,7 +189,15 @@ async def scan(
 
 class _Scan:
     def __init__(
-        self, etcd: Etcd, keys: KeyMap, resources: list[str] | None, pace: _Pace, keep: int, *, patient: bool
+        self,
+        etcd: Etcd,
+        keys: KeyMap,
+        resources: list[str] | None,
+        pace: _Pace,
+        keep: int,
+        *,
+        patient: bool,
+        report: Report = nobody_listens,
     ) -> None:
         self._etcd = etcd
         self._keys = keys
@@ -197,6 +209,10 @@ class _Scan:
         self._stored = Stored()
         self._stretch_objects = 0
         self._stretch_bytes = 0
+        self._report = report
+        self._total: int | None = None
+        self._speed = Speed()
+        self._told = time.monotonic()
 
     async def run(self) -> Stored:
         started = time.monotonic()
@@ -229,6 +245,18 @@ class _Scan:
     async def _fix_revision(self) -> None:
         newest = await self._etcd.range(self._root, _end_of(self._root), limit=1, keys_only=True)
         self._stored.revision = self._stored.last_revision = newest.revision
+        self._total = newest.count if self._resources is None else None
+        self._speed.at(time.monotonic(), 0)
+
+    def _tell(self, prefix: str) -> None:
+        """Progress, once a second."""
+        now = time.monotonic()
+        if now - self._told >= _TELL_EVERY:
+            self._told = now
+            done = self._stored.objects
+            rate = self._speed.at(now, done)
+            at = self._keys.resource_at(prefix) or prefix
+            self._report(progress_event("keys read from etcd", done, self._total, rate, resources=[at]))
 
     def _prefix_of(self, item: dict[str, str]) -> str:
         relative = base64.b64decode(item["key"])[len(self._root) :].decode(errors="backslashreplace")
@@ -274,6 +302,7 @@ class _Scan:
             try:
                 taken = self._take(prefix, page.items())
                 self._mark(last, taken, len(page.body))
+                self._tell(prefix)
                 await self._pace.after(taken)
             except BaseException:
                 if coming is not None:

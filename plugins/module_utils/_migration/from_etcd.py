@@ -39,6 +39,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan im
     still_there,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stale import Judgement, judge
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import (
     Verdict,
     outcome_of,
@@ -107,7 +108,7 @@ class EtcdTruth:
         self._listed: dict[str, list[StoredObject]] = {}
         self.rewritten: dict[str, int] = {}
 
-    async def read(self, seen: Observation, resources: Collection[str] | None) -> None:
+    async def read(self, seen: Observation, resources: Collection[str] | None, report: Report) -> None:
         """The scan that everything else builds on."""
         self._resources = seen.resources
         self._names = [name for name in seen.resources if not resources or name in resources]
@@ -119,6 +120,7 @@ class EtcdTruth:
             media_type=self._media_type,
             max_rate=self._max_rate,
             keep=_KEPT,
+            report=report,
         )
 
     def select(self, changed: Collection[str]) -> dict[str, Objects]:

@@ -56,6 +56,7 @@ class Guard:
     async def watch(self) -> None:
         """Looks until cancelled: a glance every two seconds, a full look when something moved and every 15 s."""
         looked = time.monotonic()
+        told: set[str] = set()
         alone_since: float | None = None
         while True:
             await asyncio.sleep(_GLANCE_EVERY)
@@ -63,6 +64,10 @@ class Guard:
             if moved or time.monotonic() - looked >= _LOOK_EVERY:
                 await self.look()
                 looked = time.monotonic()
+            out = set(self._lanes.out)
+            if out != told:
+                self._report(Event("notice", _lanes_text(out, told, len(self._lanes.servers)), {}))
+                told = out
             if self._lanes.servers:
                 alone_since = None
             else:
@@ -161,6 +166,14 @@ async def _glance_at(server: ApiServer) -> tuple[str, str | None] | None:
     except StorageUpgradeError:
         return None
     return version if ready else None
+
+
+def _lanes_text(out: set[str], before: set[str], used: int) -> str:
+    """Which servers went out of use or are back in it."""
+    gone, back = sorted(out - before), sorted(before - out)
+    parts = [f"{', '.join(gone)} can't be used now"] if gone else []
+    parts += [f"{', '.join(back)} is used again"] if back else []
+    return f"{'; '.join(parts)}; writing through {used} of {used + len(out)} API servers."
 
 
 def _lost_sentence(seen: Observation) -> str:

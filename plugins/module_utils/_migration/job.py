@@ -29,7 +29,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ac
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.choice import IN_TREE, MIGRATOR
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.controllers import ControllerEngine
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.direct import DirectEngine, Settings
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import Control
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import Control, ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import Chosen, make_engine
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.guard import Guard
@@ -40,7 +40,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.la
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ledger import Ledger
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.passes import Passes
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Plan
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.progress import progress_event
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.preview import count_objects
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.progress import done_of, progress_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress import Speed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
     group_version,
     split_group_version,
@@ -48,6 +50,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
 
 _SAVE_EVERY = 5.0
 _TELL_EVERY = 1.0
+_COUNT_AFTER = 1.5
 
 
 class Job:
@@ -185,11 +188,21 @@ class Job:
         )
 
     async def _tell(self) -> None:
-        """Progress, once a second."""
+        """Progress, once a second; a run that lasts is worth a question for the numbers that no list told yet."""
         started = time.monotonic()
+        speed = Speed()
+        speed.at(started, 0)
         while True:
             await asyncio.sleep(_TELL_EVERY)
-            self._report(progress_event(list(self._account.runs.values()), time.monotonic() - started))
+            now = time.monotonic()
+            if now - started > _COUNT_AFTER:
+                await asyncio.gather(*(self._count(run) for run in self._account.runs.values() if run.total is None))
+            self._report(progress_of(self._account, speed.at(now, done_of(self._account))))
+
+    async def _count(self, run: ResourceRun) -> None:
+        number = await count_objects(self._cluster, run.target)
+        if run.total is None:
+            run.total = number or 0
 
     async def _sample(self) -> None:
         """Keeps the history, at the pace that its size allows."""
@@ -234,21 +247,23 @@ def _is_passing(error: StorageUpgradeError) -> bool:
 
 @contextmanager
 def _signals(control: Control) -> Iterator[None]:
-    """SIGINT and SIGTERM stop the run in an orderly way."""
+    """SIGINT, SIGTERM and SIGHUP (the end of an ssh session) stop the run in an orderly way."""
     loop = asyncio.get_running_loop()
-    set_for = []
+    before: dict[signal.Signals, Any] = {}
 
     def stopper(name: str) -> Callable[[], None]:
         return lambda: control.stop(
             MigrationIncompleteError(f"Interrupted by {name}; run again: it goes on from here.")
         )
 
-    for one in (signal.SIGINT, signal.SIGTERM):
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
+            handler = signal.getsignal(one)
             loop.add_signal_handler(one, stopper(one.name))
-            set_for.append(one)
+            before[one] = handler
     try:
         yield
     finally:
-        for one in set_for:
+        for one, handler in before.items():
             loop.remove_signal_handler(one)
+            signal.signal(one, handler)

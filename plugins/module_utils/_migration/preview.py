@@ -19,19 +19,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.pl
 
 async def preview(cluster: Cluster, plan: Plan, chosen: Chosen) -> dict[str, Any]:
     """Check mode: how many objects would be visited; nothing is written."""
-
-    async def count(target: Target) -> tuple[str, int | None]:
-        if target.objects is not None:
-            return target.name, len(target.objects)
-        path = f"{target.resource.path}/{target.resource.plural}?limit=1"
-        try:
-            page = await cluster.entry.get(path, accept=METADATA_LIST)
-        except StorageUpgradeError:
-            return target.name, None
-        left = (page.get("metadata") or {}).get("remainingItemCount") or 0
-        return target.name, len(page.get("items") or ()) + int(left)
-
-    counted = dict(await asyncio.gather(*(count(target) for target in plan.targets)))
+    numbers = await asyncio.gather(*(count_objects(cluster, target) for target in plan.targets))
+    counted = {target.name: number for target, number in zip(plan.targets, numbers)}
     result = result_of(Account(plan, engine=chosen.choice))
     result["would_visit"] = sum(number or 0 for number in counted.values())
     result["resources"] = {
@@ -43,3 +32,16 @@ async def preview(cluster: Cluster, plan: Plan, chosen: Chosen) -> dict[str, Any
         for target in plan.targets
     }
     return result
+
+
+async def count_objects(cluster: Cluster, target: Target) -> int | None:
+    """How many objects a target has; None if the list can't tell."""
+    if target.objects is not None:
+        return len(target.objects)
+    path = f"{target.resource.path}/{target.resource.plural}?limit=1"
+    try:
+        page = await cluster.entry.get(path, accept=METADATA_LIST)
+    except StorageUpgradeError:
+        return None
+    left = (page.get("metadata") or {}).get("remainingItemCount") or 0
+    return len(page.get("items") or ()) + int(left)

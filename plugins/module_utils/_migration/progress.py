@@ -6,28 +6,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Event
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import ResourceRun
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import Account
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress import progress_event
 
 
-def progress_event(runs: Sequence[ResourceRun], seconds: float) -> Event:
-    """Where a run stands: resources at work, objects done of the total known, rate, time left, failures."""
-    done = sum(run.done for run in runs)
-    total = sum(max(run.total or 0, run.done) for run in runs)
-    failed = sum(len(run.failures) for run in runs)
-    rate = done / seconds if seconds else 0.0
-    left = (total - done) / rate if rate else None
-    busy = [run.target.name for run in runs if run.started is not None and run.finished is None]
-    text = (
-        f"{done} of {total} objects, {rate:.0f}/s"
-        + (f", {left:.0f} s left" if left is not None and total > done else "")
-        + (f", {failed} failed" if failed else "")
-        + (f" ({', '.join(busy[:3])}{' …' if len(busy) > 3 else ''})" if busy else "")
+def progress_of(account: Account, rate: float) -> Event:
+    """All resources together, with what earlier passes did; names those at work."""
+    runs = account.runs.values()
+    return progress_event(
+        "objects",
+        done_of(account),
+        done_of(account) + sum(max(run.total or 0, run.done) - run.done for run in runs),
+        rate,
+        resources=[run.target.name for run in runs if run.started is not None and run.finished is None],
+        failures=len(account.failures),
+        total_is_known=all(run.total is not None or run.finished is not None for run in runs),
     )
-    return Event(
-        "progress",
-        text,
-        {"done": done, "total": total, "rate": round(rate, 1), "left": left, "failed": failed, "resources": busy},
-    )
+
+
+def done_of(account: Account) -> int:
+    """Objects visited, or done by a controller, in all passes."""
+    earlier = sum(tally.visited for tally in account.earlier.values())
+    return earlier + sum(run.done for run in account.runs.values())

@@ -64,7 +64,7 @@ async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: R
         if params["require_convergence"]:
             require_convergence(replace(seen, expectation=cluster.expectation))
         if truth is not None:
-            await truth.read(seen, selection.resources)
+            await truth.read(seen, selection.resources, report)
         plan = _plan(resources, state, selection, seen, truth)
         chosen = await choose_engine(cluster.entry, params, plan.targets)
         if check_mode:

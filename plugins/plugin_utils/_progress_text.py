@@ -1,0 +1,104 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What of a module's events is shown when, and how it reads. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress import duration
+
+_LINE_EVERY = 10.0
+_BAR = 20
+_ERASE = "\r\x1b[2K"
+
+Event = Mapping[str, Any]
+
+
+def events_in(text: str) -> list[Event]:
+    """The events among lines of a progress file; noise of shells and half-written lines are left out."""
+    found = []
+    for line in text.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("kind"), str) and isinstance(event.get("message"), str):
+            found.append(event)
+    return found
+
+
+def _printable(text: str) -> str:
+    """A message comes from the target; nothing in it may steer the terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+class Lines:
+    """For logs: every notice once, and progress as a line now and then."""
+
+    def __init__(self, host: str, every: float = _LINE_EVERY) -> None:
+        self._host = host
+        self._every = every
+        self._progress_at: float | None = None
+
+    def take(self, events: Iterable[Event], now: float, _width: int = 0) -> str:
+        """The text to print now, with its line ends; empty if nothing is due."""
+        lines, progress = [], None
+        for event in events:
+            if event["kind"] == "progress":
+                progress = event
+            else:
+                lines.append(event["message"])
+        if progress is not None and (self._progress_at is None or now - self._progress_at >= self._every):
+            self._progress_at = now
+            lines.append(progress["message"])
+        return "".join(f"{self._host}: {_printable(line)}\n" for line in lines)
+
+    def end(self) -> str:
+        return ""
+
+
+class Status:
+    """For a terminal: notices stay, and one line under them is drawn anew: a bar, or how long the wait lasts."""
+
+    def __init__(self, host: str, started: float) -> None:
+        self._host = host
+        self._started = started
+        self._last: Event | None = None
+        self._drawn = False
+
+    def take(self, events: Iterable[Event], now: float, width: int) -> str:
+        """What to write to the terminal: whole lines, then the status line without a line end."""
+        notices = []
+        for event in events:
+            self._last = event
+            if event["kind"] != "progress":
+                notices.append(f"{self._host}: {_printable(event['message'])}\n")
+        if self._last is None:
+            return ""
+        self._drawn = True
+        return _ERASE + "".join(notices) + self._line(self._last, now)[: max(10, width - 1)]
+
+    def end(self) -> str:
+        """Erases the status line."""
+        drawn, self._drawn = self._drawn, False
+        return _ERASE if drawn else ""
+
+    def _line(self, event: Event, now: float) -> str:
+        if event["kind"] == "progress":
+            return f"{self._host}: {bar(event.get('fields') or {})}{_printable(event['message'])}"
+        verb = "waiting" if event["kind"] == "waiting" else "working"
+        return f"{self._host}: {verb} since {duration(now - self._started)} ..."
+
+
+def bar(fields: Mapping[str, Any]) -> str:
+    """``[######--------------] ``, or nothing where the total is not known."""
+    done, total = fields.get("done"), fields.get("total")
+    if not fields.get("total_is_known") or not isinstance(done, int) or not isinstance(total, int) or total <= 0:
+        return ""
+    full = min(_BAR, _BAR * done // total)
+    return f"[{'#' * full}{'-' * (_BAR - full)}] "
