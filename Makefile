@@ -47,7 +47,7 @@ integration: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p ansible_collections.kube_storage.upgrade.plugins.module_utils
+	$(BIN)/mypy -p ansible_collections.kube_storage.upgrade.plugins.module_utils -p ansible_collections.kube_storage.upgrade.plugins.plugin_utils
 	$(BIN)/mypy -p tests.control_plane
 	$(BIN)/mypy -p tests.release_data
 	$(BIN)/mypy -p tests.benchmark

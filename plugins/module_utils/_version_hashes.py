@@ -18,6 +18,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence 
     Watch,
     wait_converged,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._diff import (
+    diff_of,
+    versions_on_record,
+    versions_text,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
     ApiError,
     NotConvergedError,
@@ -34,7 +39,6 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store import open_store
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
     changed_since,
-    decode_hash,
     resource_result,
     storage_version_of,
 )
@@ -114,7 +118,7 @@ def describe(seen: Observation, state: State) -> dict[str, Any]:
         "changed_resources": [
             {
                 "resource": change.resource,
-                "before": _versions_text(change.before, change.resource, seen),
+                "before": versions_text(change.before, resources[change.resource], groups),
                 "after": storage_version_of(resources[change.resource], groups) or change.after,
             }
             for change in changed_since(resources, state.persisted)
@@ -164,29 +168,8 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _versions_text(hashes: tuple[str, ...], name: str, seen: Observation) -> str | None:
-    """Storage versions for hashes on record, such as ``apps/v1beta1, apps/v1``; None if there is none."""
-    resource = seen.resources[name]
-    decoded = [
-        decode_hash(one, resource.group, resource.kind, resource.versions, seen.other_groups) or one for one in hashes
-    ]
-    return ", ".join(decoded) or None
-
-
 def _diff(before: State, after: State, seen: Observation) -> dict[str, str]:
-    """What recording changes, one line a resource, for diff mode."""
-
-    def lines(state: State) -> str:
-        rows = [
-            f"{name}: {_versions_text(state.of(name).persisted, name, seen) or 'unknown'}"
-            for name in sorted(seen.resources)
-            if name in state.resources and state.of(name) != (before if state is after else after).of(name)
-        ]
-        return "\n".join(rows) + ("\n" if rows else "")
-
-    return {
-        "before_header": "on record",
-        "after_header": "recorded now",
-        "before": lines(before),
-        "after": lines(after),
-    }
+    """What recording changes."""
+    old = versions_on_record(seen.resources, before.persisted, seen.other_groups)
+    new = versions_on_record(seen.resources, after.persisted, seen.other_groups)
+    return diff_of("storage versions on record", "recorded now", ((name, old[name], new[name]) for name in new))

@@ -55,7 +55,7 @@ def _terminal_of_ansible() -> str | None:
 _TERMINAL = _terminal_of_ansible()
 
 
-class ModuleWithProgress(NormalAction):
+class ModuleWithProgress(NormalAction):  # type: ignore[misc]  # ansible-core is not typed for this
     """The action of any ordinary module, with progress shown."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

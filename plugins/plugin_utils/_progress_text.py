@@ -21,7 +21,7 @@ Event = Mapping[str, Any]
 
 def events_in(text: str) -> list[Event]:
     """The events among lines of a progress file; noise of shells and half-written lines are left out."""
-    found = []
+    found: list[Event] = []
     for line in text.splitlines():
         try:
             event = json.loads(line)
@@ -81,7 +81,7 @@ class Status:
         if self._last is None:
             return ""
         self._drawn = True
-        return _ERASE + "".join(notices) + self._line(self._last, now)[: max(10, width - 1)]
+        return _ERASE + "".join(notices) + cut(self._line(self._last, now), width - 1)
 
     def end(self) -> str:
         """Erases the status line."""
@@ -93,6 +93,11 @@ class Status:
             return f"{self._host}: {bar(event.get('fields') or {})}{_printable(event['message'])}"
         verb = "waiting" if event["kind"] == "waiting" else "working"
         return f"{self._host}: {verb} since {duration(now - self._started)} ..."
+
+
+def cut(text: str, width: int) -> str:
+    """Fits a line into a terminal; one that wraps could not be drawn anew."""
+    return text if len(text) <= width else text[: max(7, width - 3)] + "..."
 
 
 def bar(fields: Mapping[str, Any]) -> str:

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._crds import Trimmed
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._diff import diff_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.choice import DIRECT, Choice
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import ResourceRun
@@ -33,7 +34,7 @@ _NOTHING = Tally()
 
 @dataclass
 class Account:
-    """Everything that a run did."""
+    """Everything that a run did; ``recorded``: the versions on record before it, by resource."""
 
     plan: Plan
     runs: dict[str, ResourceRun] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Account:
     engine: Choice = field(default_factory=lambda: Choice(DIRECT, "asked for"))
     seconds: float = 0.0
     history: History = field(default_factory=History)
+    recorded: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def total(self) -> Tally:
@@ -128,6 +130,7 @@ def result_of(account: Account) -> dict[str, Any]:
         or any("interrupted run" in one.reason for one in account.plan.skipped),
         "seconds": seconds,
         "rate": None if total.unknown else round(total.visited / seconds, 1) if seconds else 0.0,
+        "diff": diff_of("stored before", "stored now", _diff_rows(account)),
     }
 
 
@@ -135,6 +138,20 @@ def _counts(tally: Tally) -> dict[str, int | None]:
     """What became of the objects; null where a controller did the work and nobody could count."""
     names = ("rewritten", "unchanged", "conflicts", "deleted")
     return {name: None if tally.unknown else getattr(tally, name) for name in names}
+
+
+def _diff_rows(account: Account) -> Iterator[tuple[str, str | None, str | None]]:
+    """What was rewritten, and from which version on record to which."""
+    for name, run in account.runs.items():
+        before, now = account.recorded.get(name), run.target.storage_version
+        tally = Tally()
+        tally.add(run.tally)
+        tally.add(account.earlier.get(name, _NOTHING))
+        if tally.rewritten or run.failures or (before is not None and before != now):
+            failed = f", {len(run.failures)} failed" if run.failures else ""
+            yield name, before, f"{now or 'unknown'} ({tally.rewritten} of {tally.visited} rewritten{failed})"
+    for one in account.trimmed:
+        yield f"{one.crd} status.storedVersions", ", ".join(one.before), ", ".join(one.after)
 
 
 def _proof(account: Account) -> dict[str, Any] | None:

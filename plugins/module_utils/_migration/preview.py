@@ -7,17 +7,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import METADATA_LIST
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import Cluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._diff import diff_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import Account, result_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import Chosen
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Plan, Target
 
 
-async def preview(cluster: Cluster, plan: Plan, chosen: Chosen) -> dict[str, Any]:
+async def preview(cluster: Cluster, plan: Plan, chosen: Chosen, recorded: Mapping[str, str | None]) -> dict[str, Any]:
     """Check mode: how many objects would be visited; nothing is written."""
     numbers = await asyncio.gather(*(count_objects(cluster, target) for target in plan.targets))
     counted = {target.name: number for target, number in zip(plan.targets, numbers)}
@@ -31,6 +33,15 @@ async def preview(cluster: Cluster, plan: Plan, chosen: Chosen) -> dict[str, Any
         }
         for target in plan.targets
     }
+    result["diff"] = diff_of(
+        "stored before",
+        "would be stored",
+        (
+            (target.name, recorded.get(target.name), f"{target.storage_version} ({counted[target.name]} to visit)")
+            for target in plan.targets
+            if counted[target.name] and (target.objects or recorded.get(target.name) != target.storage_version)
+        ),
+    )
     return result
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence import Observation
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._diff import versions_on_record
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import MigrationIncompleteError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import (
@@ -67,9 +68,10 @@ async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: R
             await truth.read(seen, selection.resources, report)
         plan = _plan(resources, state, selection, seen, truth)
         chosen = await choose_engine(cluster.entry, params, plan.targets)
+        recorded = versions_on_record(resources, state.persisted, seen.other_groups)
         if check_mode:
-            return await preview(cluster, plan, chosen)
-        account = Account(plan, engine=chosen.choice)
+            return await preview(cluster, plan, chosen, recorded)
+        account = Account(plan, engine=chosen.choice, recorded=recorded)
         if not plan.targets and truth is None:
             account.seconds = time.monotonic() - started
             return result_of(account)
