@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import select
 import signal
@@ -34,7 +33,7 @@ _LISTENER_EVERY = 1.0
 def run_module(options: Mapping[str, Any], work: Work, **module_settings: Any) -> None:
     """Parses the arguments, awaits ``work(params, check_mode, report)`` and exits."""
     module = AnsibleModule(argument_spec={**AUTH_ARG_SPEC, **options}, supports_check_mode=True, **module_settings)
-    for one in (signal.SIGTERM, signal.SIGHUP):
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, _leave)
     try:
         with open_report() as report:
@@ -57,8 +56,7 @@ async def _finish(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         return await work
     finally:
         listening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await listening
+        await asyncio.gather(listening, return_exceptions=True)
 
 
 async def _end_when_nobody_listens() -> None:

@@ -151,13 +151,22 @@ async def wait_converged(
             good_since = None
             text = f"Waiting for the API servers to agree: {seen.summary()}."
         if text != told:
-            report(Event("waiting", text, {"converged": seen.converged, "seconds": round(now - start, 1)}))
+            report(Event("waiting", text, _waiting_fields(seen, now - start)))
             told = text
         if now - start + patience.interval > patience.timeout and not (
             good_since is not None and _can_still_hold(good_since, start, patience)
         ):
             raise NotConvergedError(_timeout_sentence(seen, patience), {"observation": seen})
         await asyncio.sleep(min(patience.interval, max(0.0, start + patience.timeout - now)) or patience.interval)
+
+
+def _waiting_fields(seen: Observation, seconds: float) -> dict[str, object]:
+    return {
+        "converged": seen.converged,
+        "seconds": round(seconds, 1),
+        "reasons": seen.reasons()[:_NAMED_AT_MOST],
+        "more": max(0, len(seen.reasons()) - _NAMED_AT_MOST),
+    }
 
 
 class Watch:

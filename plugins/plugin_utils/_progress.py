@@ -101,12 +101,11 @@ def _wanted(task: Any) -> bool:
 
 def _ok_hosts_shown() -> bool:
     """The setting display_ok_hosts, for callbacks that have it."""
-    try:
-        return bool(
-            C.config.get_config_value("display_ok_hosts", plugin_type="callback", plugin_name=C.DEFAULT_STDOUT_CALLBACK)
-        )
-    except (AnsibleError, KeyError):
-        return True
+    name = str(C.DEFAULT_STDOUT_CALLBACK)
+    for known_as in (name, name.rsplit(".", 1)[-1]):
+        with suppress(AnsibleError, KeyError):
+            return bool(C.config.get_config_value("display_ok_hosts", plugin_type="callback", plugin_name=known_as))
+    return True
 
 
 class _Watch:

@@ -37,6 +37,16 @@ def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
+def sentences(event: Event) -> list[str]:
+    """The message; where it gives several reasons, each on a line of its own."""
+    fields = event.get("fields") or {}
+    reasons = fields.get("reasons") or []
+    if len(reasons) < 2:
+        return [event["message"]]
+    more = [f"  and {fields['more']} more"] if fields.get("more") else []
+    return [event["message"].split(": ")[0] + ":", *(f"  {reason}" for reason in reasons), *more]
+
+
 class Lines:
     """For logs: every notice once, and progress as a line now and then."""
 
@@ -52,7 +62,7 @@ class Lines:
             if event["kind"] == "progress":
                 progress = event
             else:
-                lines.append(event["message"])
+                lines += sentences(event)
         if progress is not None and (self._progress_at is None or now - self._progress_at >= self._every):
             self._progress_at = now
             lines.append(progress["message"])
@@ -77,7 +87,7 @@ class Status:
         for event in events:
             self._last = event
             if event["kind"] != "progress":
-                notices.append(f"{self._host}: {_printable(event['message'])}\n")
+                notices += [f"{self._host}: {_printable(line)}\n" for line in sentences(event)]
         if self._last is None:
             return ""
         self._drawn = True

@@ -50,7 +50,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
 
 _SAVE_EVERY = 5.0
 _TELL_EVERY = 1.0
-_COUNT_AFTER = 1.5
+_COUNT_EVERY = 1.5
 
 
 class Job:
@@ -111,6 +111,7 @@ class Job:
             asyncio.create_task(guard.watch()),
             asyncio.create_task(self._ledger.keep_saving(_SAVE_EVERY, self._saving_failed)),
             asyncio.create_task(self._tell()),
+            asyncio.create_task(self._count_ahead()),
             asyncio.create_task(self._sample()),
             asyncio.create_task(self._watch_lease()),
         ]
@@ -188,16 +189,20 @@ class Job:
         )
 
     async def _tell(self) -> None:
-        """Progress, once a second; a run that lasts is worth a question for the numbers that no list told yet."""
+        """Progress, once a second."""
         started = time.monotonic()
         speed = Speed()
         speed.at(started, 0)
         while True:
             await asyncio.sleep(_TELL_EVERY)
             now = time.monotonic()
-            if now - started > _COUNT_AFTER:
-                await asyncio.gather(*(self._count(run) for run in self._account.runs.values() if run.total is None))
             self._report(progress_of(self._account, speed.at(now, done_of(self._account))))
+
+    async def _count_ahead(self) -> None:
+        """A run that lasts is worth a question for the numbers that no list told yet."""
+        while True:
+            await asyncio.sleep(_COUNT_EVERY)
+            await asyncio.gather(*(self._count(run) for run in self._account.runs.values() if run.total is None))
 
     async def _count(self, run: ResourceRun) -> None:
         number = await count_objects(self._cluster, run.target)

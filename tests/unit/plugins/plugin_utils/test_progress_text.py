@@ -13,6 +13,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._progress_tex
     bar,
     cut,
     events_in,
+    sentences,
 )
 
 ERASE = "\r\x1b[2K"
@@ -42,6 +43,14 @@ def test_a_log_gets_every_notice_and_progress_now_and_then() -> None:
     assert lines.take([waiting("for m3")], 9) == "m1: for m3\n"
     assert lines.take([progress("4 of 9")], 10) == "m1: 4 of 9\n"
     assert lines.end() == ""
+
+
+def test_several_reasons_are_a_list() -> None:
+    fields = {"reasons": ["m2 is at v1.36.", "m3 is not ready."], "more": 4}
+    event = {"kind": "waiting", "message": "Waiting: m2 is at v1.36; m3 is not ready; and 4 more.", "fields": fields}
+    assert sentences(event) == ["Waiting:", "  m2 is at v1.36.", "  m3 is not ready.", "  and 4 more"]
+    event["fields"] = {"reasons": ["m2 is at v1.36."]}
+    assert sentences(event) == [event["message"]]
 
 
 def test_nothing_from_a_target_can_steer_a_terminal() -> None:
