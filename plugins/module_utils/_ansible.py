@@ -73,4 +73,4 @@ async def _end_when_nobody_listens() -> None:
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     """Ends the work through its ``finally`` clauses, so that connections and files are left clean."""
-    sys.exit(128 + number)
+    raise SystemExit(128 + number)

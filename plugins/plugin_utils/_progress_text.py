@@ -100,7 +100,7 @@ class Status:
 
     def _line(self, event: Event, now: float) -> str:
         if event["kind"] == "progress":
-            return f"{self._host}: {bar(event.get('fields') or {})}{_printable(event['message'])}"
+            return f"{self._host}: {progress_bar(event.get('fields') or {})}{_printable(event['message'])}"
         verb = "waiting" if event["kind"] == "waiting" else "working"
         return f"{self._host}: {verb} since {duration(now - self._started)} ..."
 
@@ -110,7 +110,7 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(7, width - 3)] + "..."
 
 
-def bar(fields: Mapping[str, Any]) -> str:
+def progress_bar(fields: Mapping[str, Any]) -> str:
     """``[######--------------] ``, or nothing where the total is not known."""
     done, total = fields.get("done"), fields.get("total")
     if not fields.get("total_is_known") or not isinstance(done, int) or not isinstance(total, int) or total <= 0:

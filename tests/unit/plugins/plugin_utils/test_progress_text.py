@@ -10,9 +10,9 @@ from typing import Any
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._progress_text import (
     Lines,
     Status,
-    bar,
     cut,
     events_in,
+    progress_bar,
     sentences,
 )
 
@@ -75,7 +75,7 @@ def test_the_line_never_wraps() -> None:
 
 
 def test_a_bar_needs_a_known_total() -> None:
-    assert bar({"done": 10, "total": 10, "total_is_known": True}) == "[####################] "
-    assert bar({"done": 5, "total": 10, "total_is_known": False}) == ""
-    assert bar({"done": 5, "total": None, "total_is_known": True}) == ""
-    assert bar({}) == ""
+    assert progress_bar({"done": 10, "total": 10, "total_is_known": True}) == "[####################] "
+    assert progress_bar({"done": 5, "total": 10, "total_is_known": False}) == ""
+    assert progress_bar({"done": 5, "total": None, "total_is_known": True}) == ""
+    assert progress_bar({}) == ""
