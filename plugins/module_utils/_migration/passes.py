@@ -110,6 +110,7 @@ class Passes:
 
     async def _left_in_etcd(self, truth: EtcdTruth, seen: Observation, last: bool) -> list[Target]:
         """What etcd still holds in an old form, but for objects that failed: those are told as failures."""
+        self._report(Event("notice", "All was visited; reading etcd once more for the proof."))
         try:
             left = self._account.left = await truth.left()
         except EtcdError as error:
