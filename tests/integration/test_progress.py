@@ -24,13 +24,13 @@ import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress_file import PATH_VARIABLE
 
 from tests.control_plane.cluster import Cluster
-from tests.control_plane.hosts import Network, add_host, enter, release_network, take_network
+from tests.control_plane.hosts import add_host, enter
 from tests.control_plane.processes import Process, spawn
 from tests.tools.prepare import cache
 
 from .conftest import ANSIBLE, ROOT, apply, config_maps, environment, run_module, wait_until
 
-OBJECTS = 120
+OBJECTS = 80
 SLOW = {"resources": ["configmaps"], "max_rate": 10}
 PROGRESS = r"\d+ of \d+ objects \(\d+ %\), [\d.]+/s(, \d+ s left)?: configmaps"
 INTERPRETER = {"ansible_python_interpreter": sys.executable}
@@ -235,7 +235,6 @@ def test_with_the_newest_core(cluster: Cluster) -> None:
 class SshHost:
     """A host of its own with an SSH server; nothing of the user's own ssh is touched."""
 
-    network: Network
     address: str
     folder: Path
     server: Process
@@ -254,33 +253,29 @@ class SshHost:
 
 
 @pytest.fixture(scope="module")
-def ssh_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHost]:
-    # A path for a socket must be short.
+def ssh_host(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHost]:
     folder = tmp_path_factory.mktemp("ssh")
-    network = take_network(folder)
-    try:
-        address = add_host(network, "target", 11)
-        for key in ("host", "user"):
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)],
-                check=True,
-                stdin=subprocess.DEVNULL,
-            )
-        (folder / "sshd_config").write_text(
-            f"ListenAddress {address}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\nPidFile none\n"
-            "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n",
-            encoding="utf-8",
+    network = cluster.network
+    address = add_host(network, "target", 200)  # it goes when the cluster goes
+    for key in ("host", "user"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)],
+            check=True,
+            stdin=subprocess.DEVNULL,
         )
-        Path("/run/sshd").mkdir(exist_ok=True)
-        server = spawn(
-            [*enter(network, "target", "target"), "/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "sshd_config")],
-            folder / "sshd.log",
-        )
-        wait_until(lambda: "listening on" in (folder / "sshd.log").read_text(encoding="utf-8"))
-        yield SshHost(network, address, folder, server)
-        server.stop()
-    finally:
-        release_network(network.number)
+    (folder / "sshd_config").write_text(
+        f"ListenAddress {address}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\nPidFile none\n"
+        "StrictModes no\nSubsystem sftp internal-sftp\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n",
+        encoding="utf-8",
+    )
+    Path("/run/sshd").mkdir(exist_ok=True)
+    server = spawn(
+        [*enter(network, "target", "target"), "/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "sshd_config")],
+        folder / "sshd.log",
+    )
+    wait_until(lambda: "listening on" in (folder / "sshd.log").read_text(encoding="utf-8"))
+    yield SshHost(address, folder, server)
+    server.stop()
 
 
 def test_over_ssh(cluster: Cluster, ssh_host: SshHost, tmp_path: Path) -> None:
