@@ -62,7 +62,7 @@ async def upgrade_check(params: Mapping[str, Any], check_mode: bool, report: Rep
         served = dict(seen.resources)
         way = _way(seen, params["target_version"])
         check = _Check(cluster, seen, way, served)
-        scanned = (await read_stored(etcd, seen, keep=_KEPT)).stored if etcd is not None else None
+        scanned = (await read_stored(etcd, seen, keep=_KEPT, report=report)).stored if etcd is not None else None
         await check.list_everything(scanned)
         check.hold_against_target(scanned, state)
         await check.compare_crds(new_crds, scanned)
