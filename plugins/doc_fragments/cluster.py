@@ -73,18 +73,18 @@ options:
     suboptions:
       endpoints:
         description:
-          - URLs of etcd members.
+          - URLs of etcd members. Reads are spread over them, and go around one that fails.
           - Defaults to V(https://127.0.0.1:2379) on a kubeadm master.
         type: list
         elements: str
       ca_cert:
-        description: Path of the CA certificate that etcd's certificate is verified with.
+        description: Path of the CA certificate that etcd's certificate is verified with. Where none of the three is given, V(/etc/kubernetes/pki/etcd/ca.crt).
         type: path
       client_cert:
-        description: Path of the client certificate.
+        description: Path of the client certificate. Where none of the three is given, V(/etc/kubernetes/pki/etcd/healthcheck-client.crt).
         type: path
       client_key:
-        description: Path of the client certificate's key.
+        description: Path of the client certificate's key. Where none of the three is given, V(/etc/kubernetes/pki/etcd/healthcheck-client.key).
         type: path
       prefix:
         description: The API servers' C(--etcd-prefix).

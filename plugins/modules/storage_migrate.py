@@ -131,6 +131,10 @@ options:
       - By default the one that the static pod manifest of this host's API server names. Outside of check mode the API servers show
         by themselves how they write.
     type: path
+  etcd_max_rate:
+    description: For O(select=stale), read at most so many objects a second from etcd; V(0) is no limit.
+    type: float
+    default: 0
 seealso:
   - module: kube_storage.upgrade.storage_version_hashes
   - module: kube_storage.upgrade.stored_versions_info
@@ -389,6 +393,7 @@ def main() -> None:
         "failures_file": {"type": "path"},
         "etcd": ETCD_SPEC,
         "encryption_config": {"type": "path"},
+        "etcd_max_rate": {"type": "float", "default": 0},
     }
     run_module(options, storage_migrate)
 

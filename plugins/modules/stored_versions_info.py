@@ -44,12 +44,18 @@ options:
     type: int
     default: 5
 notes:
-  - etcd is read through its JSON gateway, which is on by default since etcd 3.4 and needs no etcdctl and no Python library for gRPC.
-  - On a kubeadm master nothing has to be given; run the task there with C(become=true).
+  - etcd is read through its JSON gateway, which needs no etcdctl and no Python library for gRPC, and takes the same client
+    certificates. It is on by default since etcd 3.5, and in 3.4 where flags and no file configure it; C(--enable-grpc-gateway=false)
+    turns it off.
+  - On a kubeadm master nothing has to be given; run the task there with C(become=true). Everywhere else give all of O(etcd).
+    The endpoints of all members are best, as the scan is spread over them and goes around one that is down.
   - On RKE2 and k3s with embedded etcd the files are C(server-ca.crt), C(client.crt) and C(client.key) in
-    C(/var/lib/rancher/rke2/server/tls/etcd) or C(/var/lib/rancher/k3s/server/tls/etcd).
-  - On OpenShift they are in C(/etc/kubernetes/static-pod-resources/etcd-certs), and O(etcd.prefix) is V(/kubernetes.io).
+    C(/var/lib/rancher/rke2/server/tls/etcd) or C(/var/lib/rancher/k3s/server/tls/etcd), and the endpoint is V(https://127.0.0.1:2379).
+  - On OpenShift O(etcd.prefix) is V(/kubernetes.io). On a master the files are, below C(/etc/kubernetes/static-pod-resources/etcd-certs),
+    C(configmaps/etcd-all-bundles/server-ca-bundle.crt) (C(configmaps/etcd-serving-ca/ca-bundle.crt) before 4.17), and
+    C(secrets/etcd-all-certs/etcd-peer-NODE.crt) with its C(.key). What OpenShift's own API servers store is below V(/openshift.io).
   - k3s with SQLite, MySQL or PostgreSQL (kine) has no JSON gateway, so this module can't read it.
+  - To spare etcd, set O(max_rate), and read only the O(resources) that matter.
 seealso:
   - module: kube_storage.upgrade.storage_migrate
   - module: kube_storage.upgrade.storage_version_hashes

@@ -4,7 +4,7 @@
 
 """etcd, read through its JSON gateway (POST /v3/kv/range), which needs no gRPC library and no etcdctl.
 
-The gateway is on by default since etcd 3.4 and takes the same client certificates as gRPC.
+The gateway is on by default since etcd 3.5 (in 3.4 only where no file configures etcd) and takes the same client certificates as gRPC.
 """
 
 from __future__ import annotations

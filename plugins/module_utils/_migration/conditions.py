@@ -41,7 +41,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store 
 
 def refuse_nonsense(params: Mapping[str, Any]) -> None:
     require_positive(params, ["workers", "page_size", "retries", "timeout", "controller_timeout"])
-    require_not_negative(params, ["max_rate"])
+    require_not_negative(params, ["max_rate", "etcd_max_rate"])
     if params["page_size"] > 10000:
         raise BadInputError("page_size must be at most 10000; larger pages strain the API servers.")
     failures_file = params.get("failures_file")

@@ -72,7 +72,7 @@ async def open_truth(params: Mapping[str, Any]) -> AsyncIterator[EtcdTruth | Non
         return
     rules, media_type = local_configuration(params.get("encryption_config"))
     async with open_etcd(params.get("etcd")) as etcd:
-        yield EtcdTruth(etcd, encryption=rules, media_type=media_type)
+        yield EtcdTruth(etcd, encryption=rules, media_type=media_type, max_rate=params.get("etcd_max_rate") or 0)
 
 
 @dataclass
