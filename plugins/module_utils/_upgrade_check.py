@@ -118,7 +118,7 @@ class _Check:
                 unknown.append("What etcd held at one moment, as it was compacted while it was read; check again.")
         else:
             held, unknown = stored.held_on_record(
-                self._served, state, self.releases, self._way, self._seen.other_groups
+                self._served, state, self.releases, self._way, self._seen.other_groups, counts
             )
         self._held = held
         self.findings.found += stored.judge(held, self._way, counts)

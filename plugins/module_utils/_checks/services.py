@@ -76,7 +76,7 @@ async def state_of_conversion(server: ApiServer, client: Mapping[str, Any]) -> S
         answer = await server.request("POST", path, body=json.dumps(review).encode())
     except UnreachableError:
         return State(unknown=f"whether service {namespace}/{name} answers, as the API server did not say in time")
-    if answer.status == 403:
+    if answer.status == 403 and b"services/proxy" in answer.body:  # else it is the webhook that answers so
         return State(unknown=f"whether service {namespace}/{name} answers, as the permission for its proxy is missing")
     if answer.status in (502, 503, 504):
         # Its other reason for a 503 is an endpoint that is no Pod: no proxy goes there, but calls of webhooks do.

@@ -96,13 +96,21 @@ def held_in_etcd(
 
 
 def held_on_record(
-    served: Mapping[str, ServedResource], state: State, releases: Releases, way: Way, groups: tuple[str, ...]
+    served: Mapping[str, ServedResource],
+    state: State,
+    releases: Releases,
+    way: Way,
+    groups: tuple[str, ...],
+    counts: Mapping[str, int | None],
 ) -> tuple[list[Held], list[str]]:
-    """The same without etcd: what the record and the API servers' hashes say, and what they can't."""
+    """The same without etcd: what the record and the API servers' hashes say, and what they can't.
+
+    Of a resource with no object by LIST (``counts``) nothing is in doubt.
+    """
     found, unknown, unrecorded = [], [], []
     for name, resource in sorted(served.items()):
         persisted = state.of(name).persisted
-        if not persisted:
+        if not persisted and counts.get(name) != 0:
             may_hold = _unreadable(resource.group, resource.kind, releases, way)
             if may_hold:
                 unrecorded.append(f"{name} ({listed(may_hold)})")

@@ -72,14 +72,6 @@ def _rule_matches(rule: Mapping[str, Any], resource: ServedResource) -> bool:
     )
 
 
-def target_of(client: Mapping[str, Any]) -> str:
-    """Where a webhook is, for a person."""
-    service = client.get("service")
-    if service:
-        return f"service {service.get('namespace')}/{service.get('name')}"
-    return f"URL {client.get('url')}"
-
-
 def judge(
     webhook: Webhook, resources: Iterable[str], problem: str | None, rewritable: frozenset[str]
 ) -> Finding | None:
@@ -103,6 +95,6 @@ def judge(
         f"The webhook {webhook.name} of {webhook.kind} {webhook.configuration} is asked about every update of "
         f"{listed(names)}, and {problem}.",
         effect,
-        f"Bring its {target_of(webhook.client).split(' ')[0]} back, or delete the {webhook.kind} if its owner is gone.",
+        f"Bring its {'service' if webhook.client.get('service') else 'server'} back, or delete the {webhook.kind} if its owner is gone.",
         blocks=blocks,
     )

@@ -110,11 +110,12 @@ def test_hidden_versions_are_only_in_doubt_where_one_could_not_be_read() -> None
 
 def test_without_etcd_the_record_and_the_hashes_speak() -> None:
     way = Way("1.35", "1.37")
-    _found, unknown = stored.held_on_record(SERVED, State(), RELEASES, way, ())
+    _found, unknown = stored.held_on_record(SERVED, State(), RELEASES, way, (), {})
     assert len(unknown) == 1 and AUTOSCALERS in unknown[0] and "secrets" not in unknown[0]
+    assert stored.held_on_record(SERVED, State(), RELEASES, way, (), {AUTOSCALERS: 0})[1] == []
     old = storage_version_hash("autoscaling", "v2beta2", "HorizontalPodAutoscaler")
     state = State("2026-01-01", resources={AUTOSCALERS: ResourceState(persisted=(old,))})
-    found, unknown = stored.held_on_record(SERVED, state, RELEASES, way, ())
+    found, unknown = stored.held_on_record(SERVED, state, RELEASES, way, (), {})
     assert unknown == []
     assert [one.id for one in stored.judge(found, way, {})] == [f"undecodable/{AUTOSCALERS}"]
     assert stored.judge(found, way, {AUTOSCALERS: 0}) == [], "nothing is stored of it"
@@ -123,7 +124,7 @@ def test_without_etcd_the_record_and_the_hashes_speak() -> None:
 def test_the_way_back() -> None:
     way = Way("1.37", "1.35")
     thing = {"things.new.k8s.io": served("things.new.k8s.io", "Thing", "v1", stored_as="v1")}
-    found, _unknown = stored.held_on_record(thing, State(), RELEASES, way, ())
+    found, _unknown = stored.held_on_record(thing, State(), RELEASES, way, (), {})
     (blocker,) = stored.judge(found, way, {"things.new.k8s.io": 1})
     assert blocker.check == "rollback" and "1.35 is older" in blocker.why
     assert [one.blocks for one in stored.judge_rollback(way)] == [False]
