@@ -8,7 +8,10 @@ Each API server has a Limit of its own. The rule is hill climbing on throughput 
 multiplicative decrease (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms", 1989; RFC 5681),
 as adaptive concurrency limiters do it: grow by half while that brings at least 5 % more throughput,
 else go back and hold; shrink by 30 % on 429, 503, 504 and timeouts, and by 15 % when throughput at the
-same concurrency falls by 40 %, which by Little's law is latency rising by two thirds. After a hold it probes again.
+same concurrency falls by 40 % for a second, which by Little's law is latency rising by two thirds. After a
+hold it probes again. Slowness alone never takes it below where it began: a few requests don't strain a server,
+and on a busy machine throughput falls by that much every few seconds for reasons of its own (measured: the
+limit went down step by step, and with it a fifth of the throughput).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ _GROW = 1.5
 _WORTH_IT = 1.05
 _OVERLOADED = 0.7
 _SLOWER = 0.6
+_SLOW_WINDOWS = 2
 _SLOWED = 0.85
 _HOLD_SECONDS = 10.0
 FIRST = 16
@@ -38,6 +42,7 @@ class Limit:
     _window_start: float | None = None
     _completed: int = 0
     _was_full: bool = False
+    _slow: int = 0
     _shrunk_at: float = float("-inf")
 
     def __post_init__(self) -> None:
@@ -66,12 +71,13 @@ class Limit:
         if now - self._shrunk_at < _WINDOW_SECONDS:
             return
         self._shrunk_at = now
-        self._shrink(now, _OVERLOADED)
+        self._shrink(now, max(1.0, self.value * _OVERLOADED))
 
-    def _shrink(self, now: float, factor: float) -> None:
-        self.value = max(1.0, self.value * factor)
+    def _shrink(self, now: float, value: float) -> None:
+        self.value = value
         self._growing = False
         self._best_rate = 0.0
+        self._slow = 0
         self._held_until = now + _HOLD_SECONDS
         self._window_start, self._completed = None, 0
 
@@ -87,11 +93,15 @@ class Limit:
         elif self._best_rate == 0.0:
             self._best_rate, self._best_value = rate, self.value
         elif rate < self._best_rate * _SLOWER:
-            self._shrink(now, _SLOWED)
+            self._slow += 1
+            if self._slow >= _SLOW_WINDOWS:
+                self._shrink(now, max(min(self.value, float(FIRST)), self.value * _SLOWED))
         elif now >= self._held_until:
             self._growing = True
             self._best_rate, self._best_value = rate, self.value
             self.value = min(float(self.maximum), max(self.value + 1, self.value * _GROW))
+        else:
+            self._slow = 0
 
 
 @dataclass
