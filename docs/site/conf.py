@@ -10,6 +10,7 @@ from pathlib import Path
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "docs"
 ELSEWHERE = {
+    "action_plugins": "plugins/action.html",
     "ansible_configuration_settings": "reference_appendices/config.html",
     "common_return_values": "reference_appendices/common_return_values.html",
 }
