@@ -64,6 +64,10 @@ class ApiServer:
         """The decoded answer; raises ApiError for any HTTP error, also where a proxy answers without JSON."""
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         answer = await self.request(method, path, accept=accept, content_type=content_type, body=data, timeout=timeout)
+        return self.document(answer, method, path)
+
+    def document(self, answer: Response, method: str, path: str) -> dict[str, Any]:
+        """What an answer holds; raises as ``json`` does."""
         if answer.status >= 400:
             raise api_error(answer, self.url, method, path)
         try:

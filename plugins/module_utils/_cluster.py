@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer, api_error
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._connection import (
     Connection,
     normalize_url,
@@ -131,9 +131,7 @@ class Cluster:
         now = server_time(answer.headers)
         if answer.status in (403, 404):
             return {}, now
-        if answer.status >= 400:
-            raise api_error(answer, self.entry.url, "GET", _IDENTITY_LEASES)
-        return await self.entry.get(_IDENTITY_LEASES), now
+        return self.entry.document(answer, "GET", _IDENTITY_LEASES), now
 
 
 def open_cluster(params: Mapping[str, Any]) -> Cluster:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +17,12 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server i
     METADATA_LIST,
     ApiServer,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import ApiError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import ApiError, UnreachableError, is_passing
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import storage_version_hash
 
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,17 @@ class Trimmed:
     crd: str
     before: tuple[str, ...]
     after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Untrimmed:
+    """A CRD that could not be trimmed: it was edited or, where ``failed``, the server refused."""
+
+    crd: str
+    reason: str
+    status: int = 0
+    status_reason: str = ""
+    failed: bool = False
 
 
 async def generations(server: ApiServer) -> dict[str, int]:
@@ -45,37 +61,59 @@ async def generations(server: ApiServer) -> dict[str, int]:
 
 
 def storage_version(crd: Mapping[str, Any]) -> str | None:
-    """The version that a CRD says it stores its objects in."""
+    """The version that a CRD says it stores its objects in; it need not be served."""
     return next((one["name"] for one in crd["spec"]["versions"] if one.get("storage")), None)
 
 
-def may_trim(crd: Mapping[str, Any], generation: int, stored: str) -> bool:
-    """Whether storedVersions may be cut down to ``stored``: the CRD was not edited since the migration began."""
-    metadata = crd["metadata"]
-    return (
-        int(metadata.get("generation") or 0) == generation
-        and not metadata.get("deletionTimestamp")
-        and storage_version(crd) == stored
-        and list((crd.get("status") or {}).get("storedVersions") or ()) != [stored]
-    )
+def _stored(crd: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple((crd.get("status") or {}).get("storedVersions") or ())
 
 
-async def trim(server: ApiServer, name: str, generation: int, stored: str) -> Trimmed | None:
+def why_not_trim(crd: Mapping[str, Any], generation: int | None, hashed: str) -> str | None:
+    """Why storedVersions may not be cut down to the storage version; None if it may.
+
+    ``generation`` and ``hashed`` are those that the migration of its objects began with.
+    """
+    metadata, spec = crd["metadata"], crd["spec"]
+    if metadata.get("deletionTimestamp"):
+        return "it is being deleted"
+    stored = storage_version_hash(spec["group"], storage_version(crd) or "", spec["names"]["kind"])
+    if int(metadata.get("generation") or 0) != generation or stored != hashed:
+        return "it was edited during the migration; run again when nobody edits it"
+    return None
+
+
+async def trim(server: ApiServer, name: str, generation: int | None, hashed: str) -> Trimmed | Untrimmed | None:
     """Cuts status.storedVersions of one CRD down to the version that all its objects are now stored in.
 
     The caller has made sure that every object was rewritten and that all API servers agree. Returns
-    None where there was nothing to trim, or the CRD was edited meanwhile (409 included).
+    None where there is nothing to trim.
     """
-    try:
-        crd = await server.get(f"{_CRDS}/{name}")
-        if not may_trim(crd, generation, stored):
-            return None
-        await _patch_status(server, crd, {"storedVersions": [stored]})
-    except ApiError as error:
-        if error.status in (404, 409):
-            return None
-        raise
-    return Trimmed(name, tuple(crd["status"]["storedVersions"]), (stored,))
+    for tries in itertools.count(1):
+        try:
+            return await _trim(server, name, generation, hashed)
+        except (ApiError, UnreachableError) as error:
+            status = error.status if isinstance(error, ApiError) else 0
+            if status == 404:
+                return None
+            # 409: somebody else wrote its status or labels; an edit of its spec shows in the generation.
+            if tries == _TRIES or not (status == 409 or is_passing(error)):
+                reason = error.reason if isinstance(error, ApiError) else error.kind
+                return Untrimmed(name, error.message, status, reason, failed=True)
+            await asyncio.sleep(tries)
+    return None
+
+
+async def _trim(server: ApiServer, name: str, generation: int | None, hashed: str) -> Trimmed | Untrimmed | None:
+    crd = await server.get(f"{_CRDS}/{name}")
+    before, stored = _stored(crd), storage_version(crd)
+    if before == (stored,):
+        return None
+    why_not = why_not_trim(crd, generation, hashed)
+    if why_not is not None:
+        return Untrimmed(name, why_not)
+    await _patch_status(server, crd, {"storedVersions": [stored]})
+    return Trimmed(name, before, (stored or "",))
 
 
 async def stored_versions(server: ApiServer, name: str) -> tuple[str, ...] | None:
@@ -86,7 +124,7 @@ async def stored_versions(server: ApiServer, name: str) -> tuple[str, ...] | Non
         if error.status in (403, 404):
             return None
         raise
-    return tuple((crd.get("status") or {}).get("storedVersions") or ())
+    return _stored(crd)
 
 
 async def put_back(server: ApiServer, name: str, before: tuple[str, ...]) -> bool:
@@ -95,7 +133,7 @@ async def put_back(server: ApiServer, name: str, before: tuple[str, ...]) -> boo
     Objects may still be stored in those versions, and an operator who drops one would lose them.
     """
     crd = await server.get(f"{_CRDS}/{name}")
-    now = list((crd.get("status") or {}).get("storedVersions") or ())
+    now = list(_stored(crd))
     defined = {one["name"] for one in crd["spec"]["versions"]}
     wanted = [one for one in before if one in defined]
     wanted += [one for one in now if one not in wanted]

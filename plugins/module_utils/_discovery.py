@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer
@@ -18,9 +18,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
     group_version,
     resource_name,
     split_group_version,
+    storage_version_hash,
 )
 
 _PARALLEL = 8
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 
 
@@ -93,8 +95,13 @@ async def _stored_resources(server: ApiServer, groups: set[str] | None) -> dict[
         async with slots:
             return name, await _resource_list(server, name)
 
+    async def ask_crd(name: str) -> tuple[str, str | None]:
+        async with slots:
+            return name, await _hash_from_crd(server, name)
+
     answers = await asyncio.gather(*(ask(name) for name in wanted))
-    return merge_resource_lists(answers)
+    hashes = await asyncio.gather(*(ask_crd(name) for name in without_hash(answers)))
+    return merge_resource_lists(answers, {name: hashed for name, hashed in hashes if hashed is not None})
 
 
 def _preferred_first(group: dict[str, Any]) -> list[dict[str, Any]]:
@@ -113,6 +120,22 @@ async def _resource_list(server: ApiServer, name: str) -> dict[str, Any] | None:
         raise
 
 
+async def _hash_from_crd(server: ApiServer, name: str) -> str | None:
+    """The hash that discovery leaves out where a CRD's storage version is not served; None if there is no such CRD.
+
+    See k8s.io/apiextensions-apiserver, pkg/apiserver/customresource_discovery_controller.go.
+    """
+    try:
+        crd = await server.get(f"{_CRDS}/{name}")
+    except ApiError as error:
+        if error.status in (403, 404):
+            return None
+        raise
+    spec = crd["spec"]
+    stored = next((one["name"] for one in spec["versions"] if one.get("storage")), None)
+    return None if stored is None else storage_version_hash(spec["group"], stored, spec["names"]["kind"])
+
+
 async def _aggregated(server: ApiServer) -> set[str]:
     """Group versions that an extension server answers for."""
     answer = await server.get(_APISERVICES)
@@ -129,10 +152,25 @@ def aggregated_group_versions(api_services: dict[str, Any]) -> set[str]:
     return found
 
 
-def merge_resource_lists(answers: Iterable[tuple[str, dict[str, Any] | None]]) -> dict[str, ServedResource]:
+def without_hash(answers: Iterable[tuple[str, dict[str, Any] | None]]) -> list[str]:
+    """Names of resources that look as if they were stored though discovery tells no hash."""
+    found = set()
+    for name, answer in answers:
+        group, _version = split_group_version(name)
+        for item in (answer or {}).get("resources") or []:
+            plural, verbs = str(item.get("name") or ""), item.get("verbs") or ()
+            if group and "/" not in plural and not item.get("storageVersionHash") and {"list", "patch"} <= set(verbs):
+                found.add(resource_name(plural, group))
+    return sorted(found)
+
+
+def merge_resource_lists(
+    answers: Iterable[tuple[str, dict[str, Any] | None]], other_hashes: Mapping[str, str] | None = None
+) -> dict[str, ServedResource]:
     """Stored resources by name out of (group version, APIResourceList or None for 404) in order of preference.
 
-    Names with a slash are subresources; those without a hash are not stored (reviews, bindings).
+    Names with a slash are subresources; those without a hash are not stored (reviews, bindings), unless
+    ``other_hashes`` has one for them by name.
     """
     found: dict[str, ServedResource] = {}
     for name, answer in answers:
@@ -140,10 +178,11 @@ def merge_resource_lists(answers: Iterable[tuple[str, dict[str, Any] | None]]) -
             continue
         group, version = split_group_version(name)
         for item in answer.get("resources") or []:
-            plural, hashed = str(item.get("name") or ""), item.get("storageVersionHash")
+            plural = str(item.get("name") or "")
+            key = resource_name(plural, group)
+            hashed = item.get("storageVersionHash") or (other_hashes or {}).get(key)
             if "/" in plural or not hashed:
                 continue
-            key = resource_name(plural, group)
             known = found.get(key)
             found[key] = ServedResource(
                 name=key,

@@ -61,3 +61,10 @@ class MigrationIncompleteError(StorageUpgradeError):
 
 class EtcdError(StorageUpgradeError):
     """etcd can't be read."""
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same request may well succeed a moment later."""
+    if isinstance(error, ApiError):
+        return error.status >= 500 or error.status == 429
+    return isinstance(error, UnreachableError)

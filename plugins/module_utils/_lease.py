@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer, api_error
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import parse_time, server_time
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
     AlreadyRunningError,
@@ -85,9 +85,7 @@ class Lease:
         now = server_time(answer.headers)
         if answer.status == 404:
             return None, now
-        if answer.status >= 400:
-            raise api_error(answer, self._server.url, "GET", self._path)
-        return await self._server.get(self._path), now
+        return self._server.document(answer, "GET", self._path), now
 
     async def _write(self, method: str, path: str, body: dict[str, Any]) -> None:
         try:

@@ -21,6 +21,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
     ApiError,
     BadInputError,
     StateStoreError,
+    StorageUpgradeError,
+    UnreachableError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import State, parse, render
 
@@ -49,6 +51,7 @@ class ConfigMapStore:
         self._server = server
         self._collection = f"/api/v1/namespaces/{namespace}/configmaps"
         self._resource_version: str | None = None
+        self._unanswered: set[str] = set()
 
     async def load(self) -> State:
         try:
@@ -77,29 +80,51 @@ class ConfigMapStore:
     async def save(self, state: State) -> None:
         """One conditional write; raises StateStoreError where somebody else wrote it meanwhile."""
         packed = base64.b64encode(gzip.compress(render(state).encode(), mtime=0)).decode()
-        body: dict[str, Any] = {"metadata": {"name": self.name}, "binaryData": {_KEY: packed}}
         try:
-            if self._resource_version is None:
-                body["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kube_storage.upgrade"}
-                written = await self._server.json("POST", self._collection, body=body)
-            else:
-                body["metadata"]["resourceVersion"] = self._resource_version
-                written = await self._server.json(
-                    "PATCH", f"{self._collection}/{self.name}", content_type=MERGE_PATCH, body=body
-                )
-        except ApiError as error:
-            if error.status == 409:
-                raise StateStoreError(
-                    f"{self.where} was written by somebody else at the same time; "
-                    "make sure that only one run is active and run again."
-                ) from error
-            if error.status == 404:
-                raise StateStoreError(
-                    f"{self.where} can't be written: the namespace does not exist or the ConfigMap was deleted; "
-                    "create the namespace, or run again."
-                ) from error
+            await self._write(packed)
+        except UnreachableError:
+            self._unanswered.add(packed)
             raise
+        except ApiError as error:
+            if error.status != 409 or not await self._was_ours():
+                raise self._explained(error) from error
+            await self._write(packed)
+        self._unanswered.clear()
+
+    async def _was_ours(self) -> bool:
+        """Whether what is there was written by a request of ours whose answer was lost."""
+        if not self._unanswered:
+            return False
+        found = await self._server.get(f"{self._collection}/{self.name}")
+        if (found.get("binaryData") or {}).get(_KEY) not in self._unanswered:
+            return False
+        self._resource_version = found["metadata"]["resourceVersion"]
+        return True
+
+    async def _write(self, packed: str) -> None:
+        body: dict[str, Any] = {"metadata": {"name": self.name}, "binaryData": {_KEY: packed}}
+        if self._resource_version is None:
+            body["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kube_storage.upgrade"}
+            written = await self._server.json("POST", self._collection, body=body)
+        else:
+            body["metadata"]["resourceVersion"] = self._resource_version
+            written = await self._server.json(
+                "PATCH", f"{self._collection}/{self.name}", content_type=MERGE_PATCH, body=body
+            )
         self._resource_version = written["metadata"]["resourceVersion"]
+
+    def _explained(self, error: ApiError) -> StorageUpgradeError:
+        if error.status == 409:
+            return StateStoreError(
+                f"{self.where} was written by somebody else at the same time; "
+                "make sure that only one run is active and run again."
+            )
+        if error.status == 404:
+            return StateStoreError(
+                f"{self.where} can't be written: the namespace does not exist or the ConfigMap was deleted; "
+                "create the namespace, or run again."
+            )
+        return error
 
 
 class FileStore:

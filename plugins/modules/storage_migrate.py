@@ -318,6 +318,13 @@ trimmed:
       description: storedVersions after.
       type: list
       elements: str
+untrimmed:
+  description:
+    - CRDs whose storedVersions name more than the storage version still, each with its V(crd) name and the V(reason).
+    - With O(select=changed) the next run takes them again.
+  returned: always
+  type: list
+  elements: dict
 proof:
   description:
     - What etcd was seen to hold after the run, for O(select=stale), else null.

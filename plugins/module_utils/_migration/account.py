@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._crds import Trimmed
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._crds import CRDS, Trimmed, Untrimmed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._diff import diff_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.choice import DIRECT, Choice
@@ -40,6 +40,7 @@ class Account:
     runs: dict[str, ResourceRun] = field(default_factory=dict)
     earlier: dict[str, Tally] = field(default_factory=dict)
     trimmed: list[Trimmed] = field(default_factory=list)
+    untrimmed: list[Untrimmed] = field(default_factory=list)
     proven: list[str] = field(default_factory=list)
     left: Left | None = None
     engine: Choice = field(default_factory=lambda: Choice(DIRECT, "asked for"))
@@ -58,7 +59,12 @@ class Account:
 
     @property
     def failures(self) -> list[Failure]:
-        return [failure for run in self.runs.values() for failure in run.failures]
+        crds = [
+            Failure(CRDS, None, one.crd, one.status, one.status_reason, f"storedVersions not trimmed: {one.reason}")
+            for one in self.untrimmed
+            if one.failed
+        ]
+        return [failure for run in self.runs.values() for failure in run.failures] + crds
 
     def sample(self, seconds: float) -> None:
         """Takes down how far each resource is."""
@@ -95,7 +101,7 @@ def failed_sentence(account: Account) -> str:
     return (
         f"{len(failures)} {'object' if len(failures) == 1 else 'objects or lists'} could not be rewritten, {done} are done: "
         f"{shown}{f'; and {more} more (see failures)' if more > 0 else ''}. "
-        "Mend the causes and run again with select: changed, which visits only what is left."
+        "Mend the causes and run the same again with select: changed, which visits only what is left."
     )
 
 
@@ -122,6 +128,7 @@ def result_of(account: Account) -> dict[str, Any]:
         },
         "failures": [failure.as_dict() for failure in failures[:_FAILURES_RETURNED]],
         "trimmed": [{"crd": one.crd, "before": list(one.before), "after": list(one.after)} for one in account.trimmed],
+        "untrimmed": [{"crd": one.crd, "reason": one.reason} for one in account.untrimmed],
         "proof": _proof(account),
         "history": account.history.as_dict(),
         "engine": account.engine.engine,

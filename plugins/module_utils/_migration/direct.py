@@ -16,7 +16,7 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
@@ -46,6 +46,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ou
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.pace import Rate
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import ObjectKey
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import split_group_version
 
 _PATCH_TIMEOUT = 40.0
 _LIST_TIMEOUT = 60.0
@@ -59,7 +60,7 @@ _SIDE_BY_SIDE = 16
 class Settings:
     """``retries``: tries for one object. ``conflicts_are_done``: all servers had converged before the list.
 
-    ``served_versions``: group versions that managedFields may name, where stale entries are to be pruned.
+    ``served_versions``: by resource, where managedFields entries of versions that are served no more are to be pruned.
     ``rehearsal``: patches are dry runs, which go through admission but write nothing.
     """
 
@@ -68,7 +69,7 @@ class Settings:
     max_rate: float = 0.0
     stop_on_error: bool = False
     conflicts_are_done: bool = True
-    served_versions: Collection[str] | None = None
+    served_versions: Mapping[str, Collection[str]] | None = None
     rehearsal: bool = False
 
 
@@ -101,11 +102,6 @@ class _Work:
     done: asyncio.Event = field(default_factory=asyncio.Event)
     all_fed: bool = False
 
-    def path(self, key: ObjectKey) -> str:
-        resource = self.run.target.resource
-        namespace = f"/namespaces/{key.namespace}" if key.namespace else ""
-        return f"{self.base}{namespace}/{resource.plural}/{quote(key.name, safe=':')}"
-
 
 class DirectEngine:
     """Implements Engine."""
@@ -116,11 +112,13 @@ class DirectEngine:
         self._lanes = lanes
         self._settings = settings
         self._rate = Rate(settings.max_rate)
+        self._served_anywhere = frozenset().union(*(settings.served_versions or {}).values())
         self._active: deque[_Work] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._control: Control = Control()
         self._moved = asyncio.Event()
+        self._broken: BaseException | None = None
 
     def rehearsal(self) -> DirectEngine:
         """One that writes nothing and stops at the first object that is refused."""
@@ -142,6 +140,8 @@ class DirectEngine:
         finally:
             stop.cancel()
             await self._abandon(working)
+        if self._broken is not None:
+            raise self._broken
 
     async def _abandon(self, working: set[asyncio.Task[None]]) -> None:
         """Lets requests in flight end, so that every write is counted; then drops the rest."""
@@ -170,7 +170,7 @@ class DirectEngine:
         self._active.append(work)
         try:
             if run.target.objects is not None:
-                self._feed(work, [_item(key) for key in run.target.objects], None)
+                self._feed(work, [self._named(key) for key in run.target.objects], None)
                 run.total = len(run.target.objects)
                 run.listed = True
             else:
@@ -205,9 +205,13 @@ class DirectEngine:
                 outcome = error_outcome(answer)
                 self._fail(work, None, outcome)
                 return
-            token = self._feed_page(work, answer)
+            page = _page_of(answer)
+            if page is None:
+                self._fail(work, None, Outcome(Verdict.FAILED, answer.status, "UnexpectedAnswer", "it is no list"))
+                return
+            token = self._feed_page(work, page)
             # An answer is some hundred kilobytes; up to sixteen lists wait here with theirs.
-            del answer
+            del answer, page
             if token is None:
                 run.listed = True
                 return
@@ -250,24 +254,31 @@ class DirectEngine:
                 return None
             await asyncio.sleep(backoff(max(tries, 1), outcome.wait, random.random()))
 
-    def _feed_page(self, work: _Work, answer: Response) -> str | None:
-        """Queues what a page lists; returns the token of the next one. The parsed page ends with this call."""
-        page = json.loads(answer.body)
+    def _feed_page(self, work: _Work, page: dict[str, Any]) -> str | None:
+        """Queues what a page lists; returns the token of the next one."""
         token = (page.get("metadata") or {}).get("continue") or None
-        items = [self._listed(item) for item in page.get("items") or ()]
+        items = [self._listed(work, item) for item in page.get("items") or ()]
         left = (page.get("metadata") or {}).get("remainingItemCount")
         run = work.run
         run.total = max(run.total or 0, run.tally.visited + _waiting(work) + len(items) + int(left or 0))
         self._feed(work, items, token)
         return token
 
-    def _listed(self, item: dict[str, Any]) -> _Item:
+    def _listed(self, work: _Work, item: dict[str, Any]) -> _Item:
         metadata = item["metadata"]
         key = ObjectKey(metadata.get("namespace"), metadata["name"], metadata["resourceVersion"])
         found = _item(key)
         if self._settings.served_versions is not None:
-            found.managed_fields = kept_managed_fields(metadata.get("managedFields"), self._settings.served_versions)
+            resource = work.run.target.resource
+            own = self._settings.served_versions.get(resource.name, ())
+            found.managed_fields = kept_managed_fields(
+                metadata.get("managedFields"), resource.group, own, self._served_anywhere
+            )
         return found
+
+    def _named(self, key: ObjectKey) -> _Item:
+        """An object known by name; its managers are known only after it was read."""
+        return _item(key if self._settings.served_versions is None else replace(key, resource_version=None))
 
     def _feed(self, work: _Work, items: list[_Item], token_after: str | None) -> None:
         page = _Page(token_after, len(items))
@@ -309,7 +320,14 @@ class DirectEngine:
             work.in_flight += 1
             task = asyncio.create_task(self._visit(work, item, lane))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._visited)
+
+    def _visited(self, task: asyncio.Task[None]) -> None:
+        """A visit ended; one that broke would leave its object unaccounted for, so it breaks the run."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and self._broken is None:
+            self._broken = error
+            self._control.stop(MigrationIncompleteError("Stopped by an error of this program."))
 
     def _timer_fired(self) -> None:
         self._timer = None
@@ -353,7 +371,7 @@ class DirectEngine:
             body, content_type = b'{"metadata":{"resourceVersion":"%s"}}' % version.encode(), MERGE_PATCH
         else:
             body, content_type = _prune_patch(version, item.managed_fields), JSON_PATCH
-        path = work.path(item.key) + ("?dryRun=All" if self._settings.rehearsal else "")
+        path = work.run.target.path_of(item.key) + ("?dryRun=All" if self._settings.rehearsal else "")
         answer = await lane.server.request(
             "PATCH", path, accept=METADATA, content_type=content_type, body=body, timeout=_PATCH_TIMEOUT
         )
@@ -361,10 +379,12 @@ class DirectEngine:
 
     async def _read_again(self, work: _Work, item: _Item, lane: Lane) -> Outcome:
         """Learns the present resourceVersion of an object that is known by name only; to be patched next."""
-        answer = await lane.server.request("GET", work.path(item.key), accept=METADATA, timeout=_PATCH_TIMEOUT)
+        answer = await lane.server.request(
+            "GET", work.run.target.path_of(item.key), accept=METADATA, timeout=_PATCH_TIMEOUT
+        )
         if answer.status >= 400:
             return error_outcome(answer)
-        fresh = self._listed(json.loads(answer.body))
+        fresh = self._listed(work, json.loads(answer.body))
         item.key, item.managed_fields = fresh.key, fresh.managed_fields
         item.tries -= 1
         return Outcome(Verdict.RETRY, wait=0.0)
@@ -372,8 +392,8 @@ class DirectEngine:
     def _account(self, work: _Work, item: _Item, outcome: Outcome) -> None:
         run = work.run
         verdict = outcome.verdict
-        if verdict is Verdict.CONFLICT and not self._settings.conflicts_are_done:
-            # While servers disagree, another's write may be in the old version: visit what it wrote.
+        if verdict is Verdict.CONFLICT and (not self._settings.conflicts_are_done or item.managed_fields is not None):
+            # While servers disagree, another's write may be in the old version; and it leaves managers as they are.
             item.key = ObjectKey(item.key.namespace, item.key.name)
             verdict = Verdict.RETRY
         if verdict is Verdict.RETRY:
@@ -383,14 +403,19 @@ class DirectEngine:
                 delay = backoff(max(item.tries, 1), outcome.wait, random.random()) if outcome.status != 200 else 0.0
                 asyncio.get_running_loop().call_later(delay, self._requeue, work, item)
                 return
-            self._fail(work, item.key, outcome)
+            if not outcome.not_served:
+                self._fail(work, item.key, outcome)
+            else:
+                run.gone = True
+                run.tally.count(Verdict.DELETED)
         elif verdict is Verdict.FAILED:
             self._fail(work, item.key, outcome)
         else:
             run.tally.count(verdict)
             if verdict is Verdict.REWRITTEN and item.managed_fields is not None:
                 run.tally.pruned += 1
-            run.remember(item.key)
+            if verdict is not Verdict.DELETED:
+                run.remember(item.key)
         item.page.open -= 1
         self._close_pages(work)
 
@@ -432,6 +457,15 @@ def _waiting(work: _Work) -> int:
     return sum(page.open for page in work.pages)
 
 
+def _page_of(answer: Response) -> dict[str, Any] | None:
+    """A list page; None if the answer is something else (a page of some proxy)."""
+    try:
+        page = json.loads(answer.body)
+    except ValueError:
+        return None
+    return page if isinstance(page, dict) and isinstance(page.get("metadata"), dict) else None
+
+
 def _fresh_token(answer: Response) -> str | None:
     try:
         token = json.loads(answer.body)["metadata"]["continue"]
@@ -440,9 +474,20 @@ def _fresh_token(answer: Response) -> str | None:
     return str(token) if token else None
 
 
-def kept_managed_fields(entries: list[dict[str, Any]] | None, served: Collection[str]) -> list[Any] | None:
-    """The managedFields without entries of versions that are served no more; None if there is nothing to drop."""
-    kept = [entry for entry in entries or () if entry.get("apiVersion") in served]
+def kept_managed_fields(
+    entries: list[dict[str, Any]] | None, group: str, own: Collection[str], anywhere: Collection[str]
+) -> list[Any] | None:
+    """The managedFields without entries of versions that are served no more; None if there is nothing to drop.
+
+    ``own``: the group versions of this very resource, since another of its group may still be served in an old
+    one; ``anywhere``: all that are served, which is what counts for entries of other groups.
+    """
+
+    def is_kept(entry: Mapping[str, Any]) -> bool:
+        version = str(entry.get("apiVersion") or "")
+        return version in own or (split_group_version(version)[0] != group and version in anywhere)
+
+    kept = [entry for entry in entries or () if is_kept(entry)]
     if entries is None or len(kept) == len(entries):
         return None
     return kept or [{}]  # An empty entry is how all of them are reset (KEP-555).

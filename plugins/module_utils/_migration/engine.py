@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import Failure, Tally
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import ObjectKey, Target
+
+T = TypeVar("T")
 
 _SAMPLE = 5
 
@@ -30,6 +33,8 @@ class ResourceRun:
     ``total`` is an estimate (the list's remainingItemCount). ``gone``: the resource was removed meanwhile.
     ``reported``: objects that a controller says it has done; ``why_engine``: why another engine than the one
     asked for did it.
+    ``generation``: for a custom resource whose CRD is to be trimmed, the edit of the CRD that this began with.
+    ``verified``: whether writes are known to be in the version that discovery tells.
     """
 
     target: Target
@@ -45,6 +50,8 @@ class ResourceRun:
     sample: list[ObjectKey] = field(default_factory=list)
     reported: int | None = None
     why_engine: str | None = None
+    generation: int | None = None
+    verified: bool = True
 
     @property
     def complete(self) -> bool:
@@ -69,11 +76,13 @@ class ResourceRun:
 
 
 class Control:
-    """Lets writers write, holds them, or stops them for good."""
+    """Lets writers write, holds them, or stops them for good. ``begun``: there are writers."""
 
     def __init__(self) -> None:
+        self.begun = False
         self.stopped: StorageUpgradeError | None = None
         self.changed = asyncio.Event()
+        self._ended = asyncio.Event()
         self._held = False
 
     @property
@@ -93,6 +102,20 @@ class Control:
         if self.stopped is None:
             self.stopped = why
             self.changed.set()
+            self._ended.set()
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """The work's result; raises the reason to stop as soon as there is one."""
+        task, ended = asyncio.ensure_future(work), asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if self.stopped is not None:
+                raise self.stopped
+            return task.result()
+        finally:
+            ended.cancel()
+            task.cancel()
+            await asyncio.gather(task, ended, return_exceptions=True)
 
 
 class Engine(Protocol):

@@ -107,13 +107,11 @@ class Guard:
 
     async def prove_the_end(self) -> Observation:
         """The observation that closes a pass; raises NotConvergedError if the servers don't agree in time."""
-        asked_at = time.monotonic()
         if self._required:
             seen = await wait_converged(self._cluster.observe, Patience(_AT_THE_END, 1.0, 0.0), self._report)
         else:
             seen = await self._cluster.observe()
         self._ledger.observe(seen.reports)
-        self._ledger.settle(seen, asked_at)
         return seen
 
     async def _glance(self) -> bool:

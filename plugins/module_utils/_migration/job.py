@@ -2,15 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One run: the passes, and the tasks beside them (guard, saving, progress, time limit, signals)."""
+"""One run: the passes, and what goes on beside them (guard, saving, progress, the Lease, the time limit)."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils import _crds
@@ -22,8 +21,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
     MigrationIncompleteError,
     StateStoreError,
     StorageUpgradeError,
+    is_passing,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Event, Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._lease import Lease
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import Account
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.choice import IN_TREE, MIGRATOR
@@ -45,16 +45,17 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.pr
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress import Speed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
     group_version,
-    split_group_version,
 )
 
 _SAVE_EVERY = 5.0
 _TELL_EVERY = 1.0
 _COUNT_EVERY = 1.5
+_SAVE_AGAIN_AFTER = (1.0, 3.0, 10.0)
+_TRIMMED_AT_ONCE = 8
 
 
 class Job:
-    """Use ``run`` once, then ``close``; what stopped it is in ``control``."""
+    """Use ``run`` once, then ``close``; what stopped it is in the control."""
 
     def __init__(
         self,
@@ -66,8 +67,9 @@ class Job:
         report: Report,
         account: Account,
         truth: EtcdTruth | None,
+        control: Control,
     ) -> None:
-        self.control = Control()
+        self.control = control
         self._truth = truth
         self._cluster = cluster
         self._params = params
@@ -79,23 +81,17 @@ class Job:
         self._finished = False
 
     async def run(self, seen: Observation, plan: Plan) -> None:
-        params = self._params
-        lanes = Lanes([self._cluster.known_servers[one.url] for one in seen.reports if one.usable], params["workers"])
-        guard = Guard(
-            self._cluster,
-            lanes,
-            self.control,
-            self._ledger,
-            required=params["require_convergence"],
-            report=self._report,
-        )
+        """Ends when all is done that can be done, or the control says stop."""
+        required = self._params["require_convergence"]
+        usable = [self._cluster.known_servers[one.url] for one in seen.reports if one.usable]
+        lanes = Lanes(usable, self._params["workers"])
+        guard = Guard(self._cluster, lanes, self.control, self._ledger, required=required, report=self._report)
         guard.start(seen)
         direct = DirectEngine(lanes, self._settings(seen))
         engine = make_engine(
-            self._chosen, direct, server=self._cluster.entry, lanes=lanes, params=params, report=self._report
+            self._chosen, direct, server=self._cluster.entry, lanes=lanes, params=self._params, report=self._report
         )
         states = StorageStates(self._cluster.entry) if self._chosen.name == MIGRATOR else None
-        generations = await self._crd_generations(plan)
         passes = Passes(
             engine=engine,
             guard=guard,
@@ -104,33 +100,31 @@ class Job:
             ledger=self._ledger,
             account=self._account,
             truth=self._truth,
-            generations=generations,
+            generations=await self._crd_generations(plan),
             report=self._report,
         )
-        beside = [
-            asyncio.create_task(guard.watch()),
-            asyncio.create_task(self._ledger.keep_saving(_SAVE_EVERY, self._saving_failed)),
-            asyncio.create_task(self._tell()),
-            asyncio.create_task(self._count_ahead()),
-            asyncio.create_task(self._sample()),
-            asyncio.create_task(self._watch_lease()),
-        ]
-        try:
-            with _signals(self.control), self._time_limit():
-                if states is not None:
-                    await states.begun(plan.targets)
-                self._finished = await passes.run(list(plan.targets))
-                if states is not None:
-                    runs = self._account.runs
-                    await states.proven(runs[name].target for name in self._ledger.done if name in runs)
-                if isinstance(engine, ControllerEngine):
-                    self._account.trimmed += engine.trimmed
-                if self.control.stopped is None and params["trim_stored_versions"]:
-                    await self._trim(generations)
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+        async with self._beside(
+            guard.watch(),
+            self._ledger.keep_saving(_SAVE_EVERY, self.control.stop),
+            self._tell(),
+            self._count_ahead(),
+            self._sample(),
+            self._watch_lease(),
+        ):
+            with self._time_limit():
+                try:
+                    if states is not None:
+                        await states.begun(plan.targets)
+                    self._finished = await passes.run(list(plan.targets))
+                    if states is not None:
+                        runs = self._account.runs
+                        await states.proven(runs[name].target for name in self._ledger.done if name in runs)
+                    if isinstance(engine, ControllerEngine):
+                        self._account.trimmed += engine.trimmed
+                    if self.control.stopped is None:
+                        await self._trim()
+                except StorageUpgradeError as error:
+                    self.control.stop(error)
 
     async def close(self) -> None:
         """Saves what is known, however the run ended."""
@@ -138,47 +132,86 @@ class Job:
         summary: dict[str, Any] = {}
         if total.rewritten and self._account.seconds:
             summary["rate"] = round(total.visited / self._account.seconds, 1)
-        try:
-            await self._ledger.save(finished=self._finished, summary=summary)
-        except StorageUpgradeError as error:
-            self.control.stop(error)
+        for wait in (*_SAVE_AGAIN_AFTER, None):
+            try:
+                await self._ledger.save(finished=self._finished, summary=summary)
+            except StorageUpgradeError as error:
+                if wait is not None and is_passing(error):
+                    await asyncio.sleep(wait)
+                    continue
+                self.control.stop(
+                    StateStoreError(
+                        f"What the run did could not be recorded: {error.message} Run again; "
+                        "what is current already costs one request for each object."
+                    )
+                )
+            return
 
-    async def _crd_generations(self, plan: Plan) -> dict[str, int]:
-        """Generations of the CRDs among the targets, as they were before the first write."""
-        if not any("." in target.resource.group for target in plan.targets):
+    @asynccontextmanager
+    async def _beside(self, *works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Runs them beside the block until it ends. If one breaks, the run must not go on without it."""
+
+        async def guarded(work: Coroutine[Any, Any, None]) -> None:
+            try:
+                await work
+            except Exception:
+                self.control.stop(MigrationIncompleteError("Stopped by an error of this program."))
+                raise
+
+        tasks = [asyncio.create_task(guarded(work)) for work in works]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        broken = [one for one in ended if isinstance(one, Exception)]
+        if broken:
+            raise broken[0]
+
+    async def _crd_generations(self, plan: Plan) -> dict[str, int] | None:
+        """Generations of the CRDs that are to be trimmed, as they were before the first write."""
+        custom = {target.name for target in plan.targets if "." in target.resource.group}
+        if not self._params["trim_stored_versions"]:
+            return None
+        if not custom:
             return {}
-        names = {target.name for target in plan.targets}
         try:
             found = await _crds.generations(self._cluster.entry)
         except ApiError as error:
             if error.status == 403 and self._chosen.name == IN_TREE:
                 return {}  # Its controller looks after CRDs by itself, so the user need not be allowed to.
             raise
-        return {name: generation for name, generation in found.items() if name in names}
+        return {name: generation for name, generation in found.items() if name in custom}
 
-    async def _trim(self, generations: Mapping[str, int]) -> None:
-        for name in self._ledger.done:
-            run = self._account.runs.get(name)
-            if run is None or name not in generations or run.target.storage_version is None:
-                continue
-            _group, version = split_group_version(run.target.storage_version)
-            try:
-                trimmed = await _crds.trim(self._cluster.entry, name, generations[name], version)
-            except ApiError as error:
-                if error.status == 403 and self._chosen.name == IN_TREE:
-                    continue
-                raise
-            if trimmed is not None:
-                self._account.trimmed.append(trimmed)
+    async def _trim(self) -> None:
+        """Trims the CRDs of which every object is proven to be stored in the present version."""
+        slots = asyncio.Semaphore(_TRIMMED_AT_ONCE)
+
+        async def one(run: ResourceRun) -> None:
+            name = run.target.name
+            async with slots:
+                done = await _crds.trim(self._cluster.entry, name, run.generation, run.target.hash)
+            if isinstance(done, _crds.Untrimmed) and not (done.status == 403 and self._chosen.name == IN_TREE):
+                self._ledger.not_trimmed(name)
+                self._account.untrimmed.append(done)
+                self._report(Event("notice", f"The CRD {name} was not trimmed: {done.reason}.", {}))
+                return
+            self._ledger.trimmed(name)
+            if isinstance(done, _crds.Trimmed):
+                self._account.trimmed.append(done)
+
+        runs = [self._account.runs[name] for name in self._ledger.done if name in self._account.runs]
+        await asyncio.gather(*(one(run) for run in runs if run.generation is not None))
+        self._account.trimmed.sort(key=lambda one: one.crd)
 
     def _settings(self, seen: Observation) -> Settings:
         params = self._params
-        served = {
-            group_version(resource.group, version)
-            for one in seen.reports
-            for resource in one.resources.values()
-            for version in resource.versions
-        }
+        served: dict[str, set[str]] = {}
+        for one in seen.reports:
+            for name, resource in one.resources.items():
+                versions = {group_version(resource.group, version) for version in resource.versions}
+                served.setdefault(name, set()).update(versions)
         return Settings(
             page_size=params["page_size"],
             retries=params["retries"],
@@ -226,10 +259,6 @@ class Job:
             AlreadyRunningError("Stopped: another run took over the Lease. Wait until it ends; it goes on from here.")
         )
 
-    def _saving_failed(self, error: Exception) -> None:
-        if isinstance(error, (StateStoreError, ApiError)) and not _is_passing(error):
-            self.control.stop(error)
-
     @contextmanager
     def _time_limit(self) -> Iterator[None]:
         timeout = self._params.get("timeout")
@@ -244,31 +273,3 @@ class Job:
             yield
         finally:
             handle.cancel()
-
-
-def _is_passing(error: StorageUpgradeError) -> bool:
-    return isinstance(error, ApiError) and (error.status >= 500 or error.status == 429)
-
-
-@contextmanager
-def _signals(control: Control) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP (the end of an ssh session) stop the run in an orderly way."""
-    loop = asyncio.get_running_loop()
-    before: dict[signal.Signals, Any] = {}
-
-    def stopper(name: str) -> Callable[[], None]:
-        return lambda: control.stop(
-            MigrationIncompleteError(f"Interrupted by {name}; run again: it goes on from here.")
-        )
-
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
-            handler = signal.getsignal(one)
-            loop.add_signal_handler(one, stopper(one.name))
-            before[one] = handler
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            loop.remove_signal_handler(one)
-            signal.signal(one, handler)

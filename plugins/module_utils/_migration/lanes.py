@@ -13,7 +13,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server i
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import UnreachableError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.pace import Limit
 
-_TIMEOUTS_UNTIL_OUT = 3
+_FAILURES_UNTIL_OUT = 3
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Lane:
     limit: Limit
     in_flight: int = 0
     out: bool = False
-    timeouts: int = 0
+    failures: int = 0
 
 
 class Lanes:
@@ -82,15 +82,15 @@ class Lanes:
 
     def answered(self, lane: Lane, now: float) -> None:
         lane.limit.completed(now, lane.in_flight)
-        lane.timeouts = 0
+        lane.failures = 0
         self._end(lane)
 
     def failed(self, lane: Lane, error: UnreachableError, now: float) -> None:
-        """No answer came. Repeated timeouts, or one failed connection, take the server out."""
+        """No answer came. A refusal takes the server out; resets and timeouts do when no answer comes in between."""
+        lane.failures += 1
         if error.kind == "timeout":
-            lane.timeouts += 1
             lane.limit.overloaded(now)
-        if error.kind != "timeout" or lane.timeouts >= _TIMEOUTS_UNTIL_OUT:
+        if error.kind not in ("timeout", "reset") or lane.failures >= _FAILURES_UNTIL_OUT:
             lane.out = True
         self._end(lane)
 
@@ -104,7 +104,7 @@ class Lanes:
         if lane is None:
             self._lanes[server.url] = Lane(server, Limit(self._workers))
         elif lane.out:
-            lane.out, lane.timeouts, lane.limit = False, 0, Limit(self._workers)
+            lane.out, lane.failures, lane.limit = False, 0, Limit(self._workers)
 
     def _end(self, lane: Lane) -> None:
         lane.in_flight -= 1

@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence import Observation, hashes_by_resource
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError, is_passing
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Selection
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import State
@@ -37,6 +38,7 @@ class Ledger:
         self._done: list[str] = []
         self._runs: dict[str, ResourceRun] = {}
         self._foreign: set[str] = set()
+        self._untrimmed: dict[str, bool] = {}
         self._lock = asyncio.Lock()
 
     def begin(self, runs: Iterable[ResourceRun]) -> None:
@@ -46,10 +48,7 @@ class Ledger:
             self._foreign.discard(run.target.name)
             if run.target.name in self._done:
                 self._done.remove(run.target.name)
-
-    def already_done(self, names: Iterable[str]) -> None:
-        """What the interrupted run that this one goes on from had finished."""
-        self._done.extend(names)
+            self._untrimmed.pop(run.target.name, None)
 
     def observe(self, reports: Iterable[ServerReport]) -> None:
         """Takes down what the servers report; another hash than the run's own spoils its proof."""
@@ -71,6 +70,7 @@ class Ledger:
                 name not in self._done
                 and name not in self._foreign
                 and run.complete
+                and run.verified
                 and (run.finished or 0.0) < asked_at
                 and served is not None
                 and served.hash == run.target.hash
@@ -78,6 +78,8 @@ class Ledger:
                 self.state = self.state.completed(name, run.target.hash, _now())
                 self._done.append(name)
                 proven.append(name)
+                if run.generation is not None:
+                    self._untrimmed[name] = False
         return proven
 
     def distrust(self, name: str) -> None:
@@ -85,27 +87,36 @@ class Ledger:
         self.state = self.state.with_resource(name, replace(self.state.of(name), persisted=()))
         if name in self._done:
             self._done.remove(name)
+        self._untrimmed.pop(name, None)
 
     @property
     def done(self) -> list[str]:
         return list(self._done)
 
-    def spoiled(self) -> list[str]:
-        """Resources for which some server reported another storage version during the run."""
-        return sorted(self._foreign)
+    def trimmed(self, name: str) -> None:
+        """Nothing is left to do for this custom resource, not even at its CRD."""
+        self._untrimmed.pop(name, None)
+
+    def not_trimmed(self, name: str) -> None:
+        """Its CRD could not be trimmed, so the next run that takes what is unfinished visits all of it again."""
+        self._untrimmed[name] = True
 
     async def save(self, *, finished: bool = False, summary: dict[str, Any] | None = None) -> None:
         """Writes the state if it differs from what was written last."""
         async with self._lock:
             state = self.state
             for name, run in self._runs.items():
+                known = state.of(name)
                 if name not in self._done:
-                    known = state.of(name)
                     state = state.with_resource(name, replace(known, progress=_progress(run, known.persisted)))
+                elif name in self._untrimmed:
+                    listed = not self._untrimmed[name]
+                    progress = _progress_of(run, known.persisted, token=None, listed=listed, failed=[])
+                    state = state.with_resource(name, replace(known, progress=progress))
             before = self.state.last_run or {}
             last_run = {
                 "selection": self._selection.as_dict(),
-                "done": sorted(self._done),
+                "done": sorted(set(self._done) - set(self._untrimmed)),
                 "finished": finished,
                 # The rate last measured is kept: a run that found everything current measures none.
                 **({"rate": before["rate"]} if "rate" in before else {}),
@@ -116,15 +127,16 @@ class Ledger:
                 await self._store.save(state)
                 self._saved = state
 
-    async def keep_saving(self, every: float, failed: Callable[[Exception], None]) -> None:
-        """Saves from time to time until cancelled; a failure is told once and ends it."""
+    async def keep_saving(self, every: float, failed: Callable[[StorageUpgradeError], None]) -> None:
+        """Saves from time to time until cancelled; a failure that won't pass is told once and ends it."""
         while True:
             await asyncio.sleep(every)
             try:
                 await self.save()
-            except Exception as error:  # told to the run, which stops with it
-                failed(error)
-                return
+            except StorageUpgradeError as error:
+                if not is_passing(error):
+                    failed(error)
+                    return
 
 
 def _progress(run: ResourceRun, persisted: tuple[str, ...]) -> dict[str, Any] | None:
@@ -134,14 +146,24 @@ def _progress(run: ResourceRun, persisted: tuple[str, ...]) -> dict[str, Any] | 
         return None
     names = [[one.namespace, one.name] for one in run.failures if one.name is not None]
     few = len(names) == len(run.failures) and len(names) <= _FAILED_KEPT
-    return {
+    # A page with a failure counts as done, so its token would step over what failed.
+    token = None if run.failures else run.token
+    return _progress_of(run, persisted, token=token, listed=listed and few, failed=names if few else [])
+
+
+def _progress_of(
+    run: ResourceRun, persisted: tuple[str, ...], *, token: str | None, listed: bool, failed: list[Any]
+) -> dict[str, Any]:
+    progress: dict[str, Any] = {
         "hash": run.target.hash,
         "persisted": list(persisted),
-        # A page with a failure counts as done, so its token would step over what failed.
-        "token": None if run.failures else run.token,
-        "listed": listed and few,
-        "failed": names if few else [],
+        "token": token,
+        "listed": listed,
+        "failed": failed,
     }
+    if run.generation is not None:
+        progress["generation"] = run.generation
+    return progress
 
 
 def _now() -> str:

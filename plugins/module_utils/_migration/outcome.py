@@ -38,6 +38,7 @@ class Outcome:
     """``wait`` is what the server asks to wait before the next try, in seconds; None if it asks nothing.
 
     ``few_tries``: a webhook failed; trying again may help, but each try can take as long as its timeout.
+    ``not_served``: the server knows no such resource (any more).
     """
 
     verdict: Verdict
@@ -47,6 +48,7 @@ class Outcome:
     wait: float | None = None
     overloaded: bool = False
     few_tries: bool = False
+    not_served: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def error_outcome(answer: Response) -> Outcome:
     reason, message, details = status_of(answer)
     status = answer.status
     text = redact(forbidden_sentence(message) or message or f"HTTP status {status}")
+    if status == 404 and not details.get("name"):
+        return Outcome(Verdict.RETRY, status, reason, text, few_tries=True, not_served=True)
     if status == 404:
         return Outcome(Verdict.DELETED, status, reason, text)
     if status == 409 and reason in ("Conflict", ""):

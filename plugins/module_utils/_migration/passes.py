@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -27,10 +29,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.pl
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.verify import stored_as_served
 
 _PASSES = 3
+_VERIFIED_AT_ONCE = 8
 
 
 class Passes:
-    """``generations``: the CRDs among the targets, and which edit of each the run began with."""
+    """``generations``: the CRDs among the targets, and which edit of each the run began with; None: not asked."""
 
     def __init__(
         self,
@@ -42,7 +45,7 @@ class Passes:
         ledger: Ledger,
         account: Account,
         truth: EtcdTruth | None,
-        generations: Mapping[str, int],
+        generations: Mapping[str, int] | None,
         report: Report,
     ) -> None:
         self._engine = engine
@@ -58,7 +61,7 @@ class Passes:
     async def run(self, targets: list[Target]) -> bool:
         """Migrates, and again what a change in the meantime made necessary; whether nothing is left to redo."""
         for last in [False] * (_PASSES - 1) + [True]:
-            runs = [ResourceRun(target, self._engine.name) for target in targets]
+            runs = [self._begun(target) for target in targets]
             if self._truth is not None:
                 for run in runs:
                     run.tally.rewritten += self._truth.rewritten.pop(run.target.name, 0)
@@ -67,8 +70,9 @@ class Passes:
             await self._engine.migrate(runs, self._control)
             if self._control.stopped is not None:
                 return False
+            asked_at = time.monotonic()
             try:
-                seen = await self._guard.prove_the_end()
+                seen = await self._control.unless_stopped(self._guard.prove_the_end())
             except NotConvergedError as error:
                 self._control.stop(
                     NotConvergedError(
@@ -76,7 +80,9 @@ class Passes:
                     )
                 )
                 return False
-            targets = await self._to_redo(seen)
+            await self._verify()
+            targets = self._to_redo(seen)
+            self._ledger.settle(seen, asked_at)
             if not targets and self._truth is not None:
                 targets = await self._left_in_etcd(self._truth, seen, last)
                 if self._control.stopped is not None:
@@ -95,7 +101,18 @@ class Passes:
             self._report(Event("notice", f"Once more: {', '.join(target.name for target in targets)}.", {}))
         return False
 
-    async def _to_redo(self, seen: Observation) -> list[Target]:
+    def _begun(self, target: Target) -> ResourceRun:
+        if self._generations is None:
+            return ResourceRun(target, self._engine.name, verified="." not in target.resource.group)
+        generation = self._generations.get(target.name)
+        if generation is None:
+            return ResourceRun(target, self._engine.name)
+        if target.resumed and target.generation != generation:
+            # What an earlier run did before that edit of the CRD proves nothing any more.
+            target = replace(target, objects=None, token=None, resumed=False)
+        return ResourceRun(target, self._engine.name, generation=generation, verified=False)
+
+    def _to_redo(self, seen: Observation) -> list[Target]:
         """Resources whose storage version changed during their pass, or whose writes came after their hash."""
         redo = []
         for run in self._account.runs.values():
@@ -104,9 +121,22 @@ class Passes:
                 continue
             if served.hash != run.target.hash:
                 redo.append(self._anew(run, seen))
-            elif run.complete and run.target.name in self._generations and not await stored_as_served(run, self._lanes):
+            elif run.complete and not run.verified:
                 redo.append(self._anew(run, seen))
         return redo
+
+    async def _verify(self) -> None:
+        """Makes sure of the custom resources whose storage version may have changed just before their pass."""
+        slots = asyncio.Semaphore(_VERIFIED_AT_ONCE)
+
+        async def verify(run: ResourceRun) -> None:
+            if self._ledger.state.of(run.target.name).persisted == (run.target.hash,) and not run.tally.rewritten:
+                run.verified = True
+                return
+            async with slots:
+                run.verified = await stored_as_served(run, self._lanes)
+
+        await asyncio.gather(*(verify(run) for run in self._account.runs.values() if run.complete and not run.verified))
 
     async def _left_in_etcd(self, truth: EtcdTruth, seen: Observation, last: bool) -> list[Target]:
         """What etcd still holds in an old form, but for objects that failed: those are told as failures."""

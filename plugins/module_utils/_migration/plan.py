@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import require_known
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import State
@@ -31,7 +32,10 @@ class ObjectKey:
 
 @dataclass(frozen=True)
 class Target:
-    """One resource to migrate. ``objects`` limits it to those; None means that everything is listed."""
+    """One resource to migrate. ``objects`` limits it to those; None means that everything is listed.
+
+    ``resumed``: it goes on from an earlier run, which of a CRD had seen that ``generation``.
+    """
 
     resource: ServedResource
     storage_version: str | None
@@ -39,6 +43,7 @@ class Target:
     objects: tuple[ObjectKey, ...] | None = None
     token: str | None = None
     resumed: bool = False
+    generation: int | None = None
 
     @property
     def name(self) -> str:
@@ -47,6 +52,11 @@ class Target:
     @property
     def hash(self) -> str:
         return self.resource.hash or ""
+
+    def path_of(self, key: ObjectKey) -> str:
+        """The URL path of one object."""
+        namespace = f"/namespaces/{key.namespace}" if key.namespace else ""
+        return f"{self.resource.path}{namespace}/{self.resource.plural}/{quote(key.name, safe=':')}"
 
 
 @dataclass(frozen=True)
@@ -91,10 +101,12 @@ def make_plan(
     finished = _finished_by_interrupted_run(state, selection) if stale is None else set()
     targets: list[Target] = []
     skipped: list[Skipped] = []
-    storages: dict[str, str] = {}
-    for name in _in_order(resources, selection.resources):
+    ordered = list(_in_order(resources, selection.resources))
+    storages = _storages(resources[name] for name in ordered if name not in selection.exclude)
+    for name in ordered:
         resource = resources[name]
-        twin = storages.get(resource.hash or "")
+        stored_as = storages.get(resource.hash or "", name)
+        twin = None if stored_as == name else stored_as
         why_not = _why_not(resource, selection, name in changed, twin, name in finished)
         if why_not is not None:
             skipped.append(Skipped(name, why_not))
@@ -102,7 +114,6 @@ def make_plan(
         if stale is not None and name not in stale:
             skipped.append(Skipped(name, "etcd holds nothing stale of it"))
             continue
-        storages[resource.hash or ""] = name
         target = _target(resource, state, selection, other_groups)
         if stale is not None:
             target = replace(target, objects=stale[name], token=None, resumed=False, reason="stale in etcd")
@@ -115,6 +126,15 @@ def _in_order(resources: Mapping[str, ServedResource], named: Sequence[str]) -> 
     first = "customresourcedefinitions.apiextensions.k8s.io"
     wanted = sorted(named or resources, key=lambda name: (name != first, resources[name].group != "", name))
     return wanted
+
+
+def _storages(resources: Iterable[ServedResource]) -> dict[str, str]:
+    """Under which name each storage is migrated, by hash: the first that can be listed and patched."""
+    found: dict[str, str] = {}
+    for resource in resources:
+        if resource.hash is not None and {"list", "patch"} <= resource.verbs:
+            found.setdefault(resource.hash, resource.name)
+    return found
 
 
 def _why_not(
@@ -153,10 +173,18 @@ def _target(resource: ServedResource, state: State, selection: Selection, other_
     ):
         if progress.get("listed") and progress.get("failed") is not None and selection.select == "changed":
             objects = tuple(ObjectKey(namespace, name) for namespace, name in progress["failed"])
-            return Target(resource, version, "objects that failed before", objects=objects, resumed=True)
+            reason = "objects that failed before" if objects else "its CRD was not trimmed yet"
+            return Target(
+                resource, version, reason, objects=objects, resumed=True, generation=progress.get("generation")
+            )
         if progress.get("token"):
             return Target(
-                resource, version, "goes on where an earlier run stopped", token=progress["token"], resumed=True
+                resource,
+                version,
+                "goes on where an earlier run stopped",
+                token=progress["token"],
+                resumed=True,
+                generation=progress.get("generation"),
             )
     return Target(resource, version, reason)
 

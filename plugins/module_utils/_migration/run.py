@@ -35,8 +35,10 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.co
     require_convergence,
     require_servers,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import Control
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import choose_engine, direct_needs
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth, open_truth
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.interrupt import interruptible
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.job import Job
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ledger import Ledger
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Plan, Selection, make_plan
@@ -50,6 +52,12 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
 async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors, with the result so far where something was done."""
     refuse_nonsense(params)
+    control = Control()
+    with interruptible(control):
+        return await _migrate(params, check_mode, report, control)
+
+
+async def _migrate(params: Mapping[str, Any], check_mode: bool, report: Report, control: Control) -> dict[str, Any]:
     started = time.monotonic()
     async with open_cluster(params) as cluster, open_truth(params) as truth:
         store = open_store(params.get("state_store"), cluster.entry)
@@ -87,7 +95,8 @@ async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: R
                 await truth.probe(usable, [target.name for target in everything.targets])
             account.plan = plan = chosen.whole(_plan(resources, state, selection, seen, truth))
             ledger = Ledger(store, state, selection)
-            job = Job(cluster, params, chosen, ledger, lease, report, account, truth)
+            job = Job(cluster, params, chosen, ledger, lease, report, account, truth, control)
+            control.begun = True
             try:
                 await job.run(seen, plan)
             finally:
@@ -96,8 +105,8 @@ async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: R
                 await job.close()
     write_failures(params.get("failures_file"), account.failures)
     result = result_of(account)
-    if job.control.stopped is not None:
-        raise with_result(job.control.stopped, result)
+    if control.stopped is not None:
+        raise with_result(control.stopped, result)
     if account.failures:
         raise MigrationIncompleteError(failed_sentence(account), result)
     return result

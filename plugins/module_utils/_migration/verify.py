@@ -1,12 +1,13 @@
-# Copyright (c) 2026, kube_storage.upgrade contributors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether writes of custom resources really are in the storage version that discovery tells.
 
-"""Whether writes really are in the storage version that discovery tells."""
+After a CRD's storage version changes, its hash can change before writes do (kubernetes/kubernetes#130235).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import MERGE_PATCH, METADATA
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
@@ -14,17 +15,20 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.en
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.lanes import Lanes
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import Verdict, outcome_of
 
+# Both follow from the same watch event in an API server; two seconds are a hundred times what was seen.
+_SETTLED_AFTER = 2.0
+
 
 async def stored_as_served(run: ResourceRun, lanes: Lanes) -> bool:
-    """Patches a few objects again through every server: a rewrite means that the first one was stored stale.
+    """Patches the objects that were visited first again, through every server; a rewrite means that they were stale.
 
-    After a CRD's storage version changes, its hash can change before writes do (kubernetes/kubernetes#130235).
+    The question is put no sooner than writes must have followed a hash that was new when the run began.
     """
-    resource = run.target.resource
-    fresh = True
+    if run.sample and run.started is not None:
+        await asyncio.sleep(max(0.0, run.started + _SETTLED_AFTER - time.monotonic()))
+    good = True
     for key in run.sample:
-        namespace = f"/namespaces/{key.namespace}" if key.namespace else ""
-        path = f"{resource.path}{namespace}/{resource.plural}/{key.name}"
+        path = run.target.path_of(key)
         for server in lanes.servers:
             try:
                 metadata = (await server.get(path, accept=METADATA))["metadata"]
@@ -33,6 +37,6 @@ async def stored_as_served(run: ResourceRun, lanes: Lanes) -> bool:
             except StorageUpgradeError:
                 continue
             if outcome_of(answer, metadata["resourceVersion"]).verdict is Verdict.REWRITTEN:
-                fresh = False
+                good = False
                 run.tally.rewritten += 1
-    return fresh
+    return good
