@@ -107,7 +107,7 @@ blockers:
     mend:
       description: How to mend it.
       type: str
-    keys:
+    etcd_keys:
       description: Keys in etcd of objects that it is about, as far as they are known.
       type: list
       elements: str

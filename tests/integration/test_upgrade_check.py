@@ -180,13 +180,13 @@ def test_a_stored_version_that_the_target_cannot_read(one: Cluster, module: Call
         undecodable = blockers[f"undecodable/{AUTOSCALERS}"]
         assert undecodable["what"] == "1 object is stored as autoscaling/v2beta2."
         assert "the last release that can is 1.35" in undecodable["why"]
-        assert undecodable["keys"] == [key]
+        assert undecodable["etcd_keys"] == [key]
         assert found["safe"] is False
         assert (found["safe_up_to"], found["safe_up_to_limited_by"]) == ("1.35", [AUTOSCALERS])
         # Without etcd, the server's own word for it.
         without = module(one, NAME, target_version="1.37")
         fails = by_id(without["blockers"])[f"list_fails/{AUTOSCALERS}"]
-        assert fails["keys"] == [key], fails
+        assert fails["etcd_keys"] == [key], fails
         assert "HorizontalPodAutoscaler of version autoscaling/v2beta2" in fails["what"]
         assert "hunter2" not in found.output + without.output
         # The way out that the module's notes describe.
@@ -228,7 +228,7 @@ def test_damaged_objects_are_named_and_their_data_is_not(one: Cluster, module: C
     with holding(one, stored):
         found = module(one, NAME, target_version="1.37", etcd=one.etcd)
     fails = {one["resource"]: one for one in found["blockers"]}
-    assert {name: one["keys"] for name, one in fails.items()} == {
+    assert {name: one["etcd_keys"] for name, one in fails.items()} == {
         "configmaps": ["/registry/configmaps/default/zz-corrupt"],  # on the second page
         "secrets": ["/registry/secrets/default/sealed"],
         "limitranges": ["/registry/limitranges/default/odd"],

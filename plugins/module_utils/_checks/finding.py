@@ -37,7 +37,7 @@ class Finding:
             "what": self.what,
             "why": self.why,
             "mend": self.mend,
-            "keys": list(self.keys),
+            "etcd_keys": list(self.keys),
         }
 
 
