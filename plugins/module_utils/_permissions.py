@@ -37,6 +37,7 @@ class Need:
             + (f".{self.group}" if self.group else "")
             + (f"/{self.subresource}" if self.subresource else "")
         )
+        what += f" {self.name}" if self.name else ""
         return f"{self.verb} {what}{f' in namespace {self.namespace}' if self.namespace else ''}"
 
 

@@ -178,7 +178,8 @@ RETURN = r"""
 rewritten:
   description:
     - Objects that were stale and were written again.
-    - This and the other counts are null where a controller did the work and the user may not list the objects to count them.
+    - This and the other counts are null where a controller did the work and the user may not list the objects to count them, or
+      it was cut off. RV(ignore:changed) is true then, as something may have been rewritten.
   returned: always
   type: int
 unchanged:
@@ -365,7 +366,7 @@ seconds:
   returned: always
   type: float
 rate:
-  description: Objects visited a second.
+  description: Objects visited a second, null where they were not counted.
   returned: always
   type: float
 """

@@ -29,11 +29,12 @@ CRDS = Path(__file__).with_name("migrator_crds.yml")
 class Migrator:
     """Takes up migrations one after another, as the real one does: get and replace of each object, retried for ever.
 
-    ``fails``: what it says of a migration before it tries anything.
+    ``fails``: what it says of a migration before it tries anything. ``plural``: whose part it plays.
     """
 
-    def __init__(self, cluster: Cluster, fails: str = "") -> None:
+    def __init__(self, cluster: Cluster, fails: str = "", plural: str = MIGRATIONS) -> None:
         self._cluster = cluster
+        self._plural = plural
         self._fails = fails
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -50,7 +51,7 @@ class Migrator:
 
     def _run(self) -> None:
         while not self._ending.wait(0.2):
-            for one in items(self._cluster, MIGRATIONS):
+            for one in items(self._cluster, self._plural):
                 conditions = one.get("status", {}).get("conditions", [])
                 if not any(each["type"] in ("Succeeded", "Failed") for each in conditions):
                     self._take_up(one)
@@ -59,7 +60,8 @@ class Migrator:
         name = migration["metadata"]["name"]
         self.seen.append(migration)
         self._say(name, "Running", "")
-        self.states_when_running += items(self._cluster, STATES)
+        if self._plural == MIGRATIONS:
+            self.states_when_running += items(self._cluster, STATES)
         if self._fails:
             self._say(name, "Failed", self._fails)
             return
@@ -80,7 +82,7 @@ class Migrator:
         conditions = [{"type": kind, "status": "True", "message": message}]
         patch = json.dumps({"status": {"conditions": conditions}})
         try:
-            self._cluster.kubectl("patch", MIGRATIONS, name, "--subresource=status", "--type=merge", "-p", patch)
+            self._cluster.kubectl("patch", self._plural, name, "--subresource=status", "--type=merge", "-p", patch)
         except ClusterError as error:
             if "NotFound" not in str(error):
                 raise
@@ -89,6 +91,21 @@ class Migrator:
 def items(cluster: Cluster, plural: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(cluster.kubectl("get", plural, "-n", "default", "-o", "json"))["items"]
     return found
+
+
+def install(cluster: Cluster, group: str = "migration.k8s.io", version: str = "v1alpha1") -> None:
+    """The CRDs, or the like of them under another name."""
+    text = CRDS.read_text(encoding="utf-8").replace("migration.k8s.io", group).replace("v1alpha1", version)
+    cluster.kubectl("apply", "-f", "-", input=text)
+    names = [f"{plural}.{group}" for plural in ("storageversionmigrations", "storagestates")]
+    cluster.kubectl("wait", "--for=condition=Established", "crd", *names, "--timeout=30s")
+    wait_until(lambda: "storageversionmigrations" in cluster.kubectl("api-resources", f"--api-group={group}"))
+
+
+def remove(cluster: Cluster, group: str = "migration.k8s.io") -> None:
+    for plural in ("storageversionmigrations", "storagestates"):
+        cluster.kubectl("delete", "crd", f"{plural}.{group}", "--ignore-not-found", "--timeout=60s")
+    wait_until(lambda: "storageversionmigrations" not in cluster.kubectl("api-resources", f"--api-group={group}"))
 
 
 def state(cluster: Cluster) -> dict[str, Any]:
@@ -111,6 +128,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_without_its_api_each_engine_says_what_to_do(migrated: Cluster, module: Callable[..., Result]) -> None:
+    remove(migrated)
     refused = module(migrated, NAME, engine=ENGINE)
     assert refused.failed and "does not serve migration.k8s.io/v1alpha1" in refused.message
     refused = module(migrated, NAME, engine="storage_version_migration")
@@ -124,8 +142,8 @@ def test_without_its_api_each_engine_says_what_to_do(migrated: Cluster, module: 
 def test_the_migrator_migrates_and_the_storage_state_stays_true(
     migrated: Cluster, module: Callable[..., Result]
 ) -> None:
-    migrated.kubectl("apply", "-f", str(CRDS))
-    migrated.kubectl("wait", "--for=condition=Established", "crd", MIGRATIONS, STATES, "--timeout=30s")
+    remove(migrated)
+    install(migrated)
     make_json(migrated, "master-1", config_maps(5))
     with Migrator(migrated) as migrator:
         done = module(migrated, NAME, engine=ENGINE, resources=["configmaps"])
@@ -146,6 +164,7 @@ def test_the_migrator_migrates_and_the_storage_state_stays_true(
 
 
 def test_what_the_migrator_fails_at_is_finished_by_us(migrated: Cluster, module: Callable[..., Result]) -> None:
+    install(migrated)
     make_json(migrated, "master-1", config_maps(5, "left"))
     with Migrator(migrated, fails="etcd is full"):
         done = module(migrated, NAME, engine=ENGINE, resources=["configmaps"])
@@ -175,7 +194,8 @@ def test_a_denied_object_that_is_retried_for_ever_is_named(migrated: Cluster, mo
         "metadata": {"name": "frozen"},
         "spec": {"policyName": "frozen", "validationActions": ["Deny"]},
     }
-    apply(migrated, policy, binding)
+    install(migrated)
+    apply(migrated, config_maps(5), policy, binding)
 
     def is_enforced() -> bool:
         try:
@@ -197,3 +217,21 @@ def test_a_denied_object_that_is_retried_for_ever_is_named(migrated: Cluster, mo
     assert "no progress for 4 s" in failed.data["resources"]["configmaps"]["engine_reason"]
     assert items(migrated, MIGRATIONS) == []
     assert read_etcd(migrated, "/registry/configmaps/default/cm-0002") == before
+
+
+@pytest.mark.parametrize("version", ["v1alpha1", "v1beta1"])
+def test_the_in_tree_api_in_its_older_versions(migrated: Cluster, module: Callable[..., Result], version: str) -> None:
+    """Served by an equivalent CRD, since a 1.37 server has but the newest ones."""
+    group = "storagemigration.k8s.io"
+    install(migrated, group, version)
+    try:
+        with Migrator(migrated, plural=f"storageversionmigrations.{group}") as migrator:
+            done = module(migrated, NAME, engine="storage_version_migration", resources=["configmaps"])
+    finally:
+        remove(migrated, group)
+    (made,) = migrator.seen
+    assert made["apiVersion"] == f"{group}/{version}"
+    resource = {"group": "", "resource": "configmaps"}
+    assert made["spec"]["resource"] == ({**resource, "version": "v1"} if version == "v1alpha1" else resource)
+    assert done["resources"]["configmaps"]["engine"] == "storage_version_migration"
+    assert done["resources"]["configmaps"]["persisted"] is True and done["totals"]["failed"] == 0

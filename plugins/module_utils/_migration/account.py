@@ -97,9 +97,9 @@ def failed_sentence(account: Account) -> str:
     failures = account.failures
     shown = "; ".join(describe_failure(one) for one in failures[:_FAILURES_IN_MESSAGE])
     more = len(failures) - _FAILURES_IN_MESSAGE
-    done = total.visited - total.failed
+    done = "" if total.unknown else f", {total.visited - total.failed} are done"
     return (
-        f"{len(failures)} {'object' if len(failures) == 1 else 'objects or lists'} could not be rewritten, {done} are done: "
+        f"{len(failures)} {'object' if len(failures) == 1 else 'objects or lists'} could not be rewritten{done}: "
         f"{shown}{f'; and {more} more (see failures)' if more > 0 else ''}. "
         "Mend the causes and run the same again with select: changed, which visits only what is left."
     )

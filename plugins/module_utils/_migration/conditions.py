@@ -71,9 +71,12 @@ def needs(plan: Plan, chosen: Chosen, store: StateStore, params: Mapping[str, An
     """Everything that the run will do, as verbs on resources."""
     needs = chosen.needs(plan.targets)
     namespace, name = _lease_place(store, params)
-    needs += [Need(verb, "coordination.k8s.io", "leases", namespace) for verb in ("get", "create", "update")]
+    leases, group = "leases", "coordination.k8s.io"
+    needs += [Need(verb, group, leases, namespace, name=name) for verb in ("get", "update")]
+    needs.append(Need("create", group, leases, namespace))
     if isinstance(store, ConfigMapStore):
-        needs += [Need(verb, "", "configmaps", namespace) for verb in ("get", "create", "patch")]
+        needs += [Need(verb, "", "configmaps", namespace, name=name) for verb in ("get", "patch")]
+        needs.append(Need("create", "", "configmaps", namespace))
     if chosen.name == MIGRATOR:
         needs += storage_state_needs()
     # The in-tree controller trims by itself.

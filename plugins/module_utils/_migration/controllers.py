@@ -192,22 +192,28 @@ class ControllerEngine:
 
     async def _by_controller(self, pieces: list[_Piece]) -> None:
         failed: list[_Piece] = []
+        self._moved_at = time.monotonic()
         try:
-            await self._clear_leftovers(pieces)
-            self._moved_at = time.monotonic()
             await self._follow(pieces, failed)
         finally:
             # Also what failed is kept if the user wants to look at it; what was cut off is not.
             await self._withdraw([piece for piece in pieces if not (self.manners.keep and piece.progress.phase.final)])
         if failed and self._control.stopped is None:
             await self._finish(failed)
+        for piece in pieces:
+            if piece.run.finished is None and piece.progress.phase is not Phase.PENDING:
+                piece.run.tally.unknown = 1  # Cut off in the middle: who knows what was rewritten.
         await self._look_after_crds(pieces)
 
     async def _follow(self, pieces: Sequence[_Piece], failed: list[_Piece]) -> None:
         """Until each migration has ended, or the run is stopped."""
         open_pieces = list(pieces)
+        cleared = False
         while open_pieces and self._control.stopped is None:
             try:
+                if not cleared:
+                    await self._clear_leftovers(pieces)
+                    cleared = True
                 if self._control.writable:
                     await self._create([piece for piece in open_pieces if not piece.exists])
                     await self._look(open_pieces)
@@ -215,21 +221,22 @@ class ControllerEngine:
                     # Servers disagree: nothing may be written until they agree again.
                     await self._withdraw(open_pieces)
                     self._moved_at = time.monotonic()
+                for piece in [one for one in open_pieces if self._has_ended(one)]:
+                    if piece.progress.phase is Phase.SUCCEEDED:
+                        await self._close(piece)
+                    elif await self._may_be_tried_anew(piece):
+                        await self._withdraw([piece])
+                        piece.progress = Progress(Phase.PENDING)
+                        continue
+                    else:
+                        failed.append(piece)
+                    open_pieces.remove(piece)
             except UnreachableError:
-                pass
+                pass  # Tried again; if no server can be reached, the guard stops the run in time.
             except ApiError as error:
-                if error.status < 500 and error.status not in (409, 429):
+                if error.status < 500 and error.status != 429:
                     self._control.stop(error)
                     return
-            for piece in [one for one in open_pieces if self._has_ended(one)]:
-                open_pieces.remove(piece)
-                if await self._close(piece):
-                    continue
-                if await self._may_be_tried_anew(piece):
-                    await self._withdraw([piece])
-                    open_pieces.append(piece)
-                else:
-                    failed.append(piece)
             if open_pieces and time.monotonic() - self._moved_at > self.manners.patience:
                 self._give_up(open_pieces, failed)
                 return
@@ -251,8 +258,13 @@ class ControllerEngine:
                         piece.run.total = len(piece.before)
                         for key in some_keys(piece.before, _SAMPLE):
                             piece.run.remember(key)
-                await server.json("POST", self.dialect.collection, body=self._document(piece))
-                piece.exists = True
+                piece.exists = True  # Whether an answer comes or not.
+                try:
+                    await server.json("POST", self.dialect.collection, body=self._document(piece))
+                except ApiError as error:
+                    piece.exists = error.status == 409 and await self._is_ours(server, piece)
+                    if not piece.exists:
+                        raise
                 piece.attempts += 1
                 piece.progress, piece.ended_at = Progress(Phase.PENDING), None
                 self._marks.pop(piece.name, None)
@@ -261,6 +273,11 @@ class ControllerEngine:
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
+
+    async def _is_ours(self, server: ApiServer, piece: _Piece) -> bool:
+        """Whether the object of that name was made by an attempt of this run whose answer got lost."""
+        document = await server.get(f"{self.dialect.collection}/{piece.name}")
+        return bool((document["metadata"].get("labels") or {}).get(LABEL) == LABEL_VALUE)
 
     def _document(self, piece: _Piece) -> dict[str, Any]:
         return {
@@ -304,23 +321,22 @@ class ControllerEngine:
         tidied = progress.settled or piece.stored_versions is None
         return tidied or time.monotonic() - (piece.ended_at or 0.0) > _TIDIES_FOR
 
-    async def _close(self, piece: _Piece) -> bool:
-        """Counts what was done; True if the whole resource is."""
+    async def _close(self, piece: _Piece) -> None:
+        """Counts what was done to a resource that is."""
         run = piece.run
-        after = None
-        if piece.before is not None:
-            after = await snapshot(await self._server(), piece.resource, self.manners.page_size)
-        tally = Tally(unknown=1) if piece.before is None or after is None else compare(piece.before, after)
-        piece.rewritten = None if tally.unknown else tally.rewritten
-        if piece.progress.phase is not Phase.SUCCEEDED:
-            return False
-        run.tally.add(tally)
+        run.tally.add(await self._count(piece) or Tally(unknown=1))
         run.listed = True
         run.finished = time.monotonic()
         run.started = run.started or run.finished
         if not self.manners.keep:
             await self._withdraw([piece])
-        return True
+
+    async def _count(self, piece: _Piece) -> Tally | None:
+        """What became of the objects since the beginning; None if they can't be listed."""
+        if piece.before is None:
+            return None
+        after = await snapshot(await self._server(), piece.resource, self.manners.page_size)
+        return None if after is None else compare(piece.before, after)
 
     async def _may_be_tried_anew(self, piece: _Piece) -> bool:
         """A failed migration is final, so it is made anew, unless the direct engine can take over right away."""
@@ -360,6 +376,8 @@ class ControllerEngine:
             if self.manners.fall_back and allowed:
                 self.report(Event("notice", f"{piece.resource.name} is finished by the direct engine; {why}", {}))
                 self._hand_over(piece.run, why)
+                counted = await self._count(piece)
+                piece.rewritten = None if counted is None else counted.rewritten
                 taken.append(piece)
                 continue
             culprit = await self._find_culprit(piece) if allowed else None

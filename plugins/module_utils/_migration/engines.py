@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration import controllers
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.choice import (
@@ -105,7 +106,10 @@ def make_engine(
         return direct
 
     async def may_finish(target: Target) -> bool:
-        return await are_allowed(server, direct_needs([target]))
+        try:
+            return await are_allowed(server, direct_needs([target]))
+        except StorageUpgradeError:
+            return False
 
     manners = Manners(
         patience=params["controller_timeout"],

@@ -40,7 +40,10 @@ class KubeStorageVersionMigrator:
     version = VERSION
     collection = f"{_BASE}/{kind}"
     title = "kube-storage-version-migrator"
-    how_to_start = "see that its Deployment migrator runs and may use migration.k8s.io"
+    how_to_start = (
+        "see that its Deployment migrator runs and may use migration.k8s.io, and restart it if its log shows that it still "
+        "hangs on an object of an earlier migration"
+    )
     trims = False
 
     def __init__(self) -> None:
