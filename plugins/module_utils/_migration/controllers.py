@@ -266,6 +266,7 @@ class ControllerEngine:
                     if not piece.exists:
                         raise
                 piece.attempts += 1
+                self._moved_at = time.monotonic()  # A long list before it was our time, not the controller's.
                 piece.progress, piece.ended_at = Progress(Phase.PENDING), None
                 self._marks.pop(piece.name, None)
 
@@ -328,6 +329,7 @@ class ControllerEngine:
         run.listed = True
         run.finished = time.monotonic()
         run.started = run.started or run.finished
+        self._moved_at = run.finished
         if not self.manners.keep:
             await self._withdraw([piece])
 
