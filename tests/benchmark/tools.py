@@ -12,13 +12,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,28 +89,7 @@ class ModuleRun:
 
 def run_module(name: str, folder: Path, **params: Any) -> ModuleRun:
     """Runs a module of the collection ad hoc, as users do; its process's memory is noted by the way."""
-    interpreter = folder / "python"
-    if not interpreter.exists():
-        interpreter.write_text(_MEASURED.format(python=sys.executable, peak=folder / "peak"), encoding="utf-8")
-        interpreter.chmod(0o755)
-    command = [
-        str(_ANSIBLE),
-        "localhost",
-        "-o",
-        "-m",
-        name if "." in name else f"kube_storage.upgrade.{name}",
-        "-a",
-        json.dumps(params),
-    ]
-    command += ["-e", f"ansible_python_interpreter={interpreter}"]
-    keep = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "K8S_AUTH_"))}
-    environment = {
-        **keep,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_NOCOLOR": "1",
-        "KUBECONFIG": str(folder / "no-kubeconfig"),
-        "PYTHONWARNINGS": "ignore",
-    }
+    command, environment = _command(name, folder, params)
     started = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     wall = time.monotonic() - started
@@ -118,6 +98,52 @@ def run_module(name: str, folder: Path, **params: Any) -> ModuleRun:
         raise BenchmarkError(f"{name} failed: {(done.stdout + done.stderr)[-1500:]}")
     peak = int((folder / "peak").read_text(encoding="utf-8"))
     return ModuleRun(wall, json.loads(found[2]), peak / 1024)
+
+
+@contextmanager
+def module_beside(name: str, folder: Path, **params: Any) -> Iterator[None]:
+    """Runs a module while something else is measured, and ends it when that is done."""
+    command, environment = _command(name, folder, params)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet, stdin=quiet)
+    try:
+        yield
+        if process.poll() is not None:
+            raise BenchmarkError(f"{name} ended before what was to be measured beside it.")
+    finally:
+        # Ansible puts what it starts into sessions of their own, so a signal to its group would leave the module running.
+        for pid in _family(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that it started, directly or not."""
+    found = [pid]
+    for one in found:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, children.read_text(encoding="utf-8").split())
+    return found
+
+
+def _command(name: str, folder: Path, params: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
+    interpreter = folder / "python"
+    if not interpreter.exists():
+        interpreter.write_text(_MEASURED.format(python=sys.executable, peak=folder / "peak"), encoding="utf-8")
+        interpreter.chmod(0o755)
+    full_name = name if "." in name else f"kube_storage.upgrade.{name}"
+    command = [str(_ANSIBLE), "localhost", "-o", "-m", full_name, "-a", json.dumps(params)]
+    command += ["-e", f"ansible_python_interpreter={interpreter}"]
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "K8S_AUTH_"))}
+    return command, {
+        **keep,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "KUBECONFIG": str(folder / "no-kubeconfig"),
+        "PYTHONWARNINGS": "ignore",
+    }
 
 
 _MEASURED = """#!/bin/sh

@@ -11,7 +11,8 @@ else go back and hold; shrink by 30 % on 429, 503, 504 and timeouts, and by 15 %
 same concurrency falls by 40 % for a second, which by Little's law is latency rising by two thirds. After a
 hold it probes again. Slowness alone never takes it below where it began: a few requests don't strain a server,
 and on a busy machine throughput falls by that much every few seconds for reasons of its own (measured: the
-limit went down step by step, and with it a fifth of the throughput).
+limit went down step by step, and with it a fifth of the throughput). It begins where one API server on two
+cores has enough to do even while this process, which has but one thread, is busy with other answers.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _SLOWER = 0.6
 _SLOW_WINDOWS = 2
 _SLOWED = 0.85
 _HOLD_SECONDS = 10.0
-FIRST = 16
+FIRST = 32
 
 
 @dataclass
