@@ -29,7 +29,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import ApiError, NotConvergedError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import open_etcd
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import Stored
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Event, Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import require_release
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._releases import Releases, minor_of, number_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import State
@@ -62,10 +62,14 @@ async def upgrade_check(params: Mapping[str, Any], check_mode: bool, report: Rep
         served = dict(seen.resources)
         way = _way(seen, params["target_version"])
         check = _Check(cluster, seen, way, served)
+        if etcd is not None:
+            report(Event("notice", "Reading what etcd holds.", {}))
         scanned = (await read_stored(etcd, seen, keep=_KEPT, report=report)).stored if etcd is not None else None
+        report(Event("notice", f"Listing {len(served)} resources.", {}))
         await check.list_everything(scanned)
         check.hold_against_target(scanned, state)
         await check.compare_crds(new_crds, scanned)
+        report(Event("notice", "Rehearsing one write of each resource.", {}))
         await check.rehearse_writes()
         found = check.findings
         told = {one.id for one in found.found}

@@ -123,7 +123,7 @@ def held_on_record(
             found.append(_held(name, resource.kind, version, source, releases, way, None))
     if unrecorded:
         unknown.append(
-            f"Without etcd and without a record of {'it' if len(unrecorded) == 1 else 'them'} it can't be told whether "
+            f"Without etcd, and with {'it' if len(unrecorded) == 1 else 'them'} not on record, nobody can tell whether "
             f"objects are still stored in a version that {way.target} can't read: {listed(unrecorded, 10)}."
         )
     return found, unknown
