@@ -30,8 +30,9 @@ for folder in (ROOT, ROOT / ".ansible" / "collections"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import open_cluster
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._releases import minor_of, number_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils import _cluster as cluster_access
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._data import releases as data
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._releases import Releases, minor_of, number_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
     ServedResource,
     split_group_version,
@@ -68,7 +69,7 @@ from __future__ import annotations
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("releases", nargs="*", default=RELEASES, help="releases such as 1.37 or v1.28.15")
-    parser.add_argument("--no-servers", action="store_true", help="don't ask real API servers")
+    parser.add_argument("--no-servers", action="store_true", help="keep what the present data say of real API servers")
     arguments = parser.parse_args()
     asked: dict[str, Release] = {}
     for release in sorted(arguments.releases, key=lambda one: number_of(minor_of(one))):
@@ -124,11 +125,23 @@ async def ask_servers(minors: Iterable[str]) -> dict[str, dict[str, ServedResour
             for minor in wanted:
                 if minor != wanted[0]:
                     cluster.upgrade("master-1", minor)
-                async with open_cluster({"kubeconfig": str(cluster.kubeconfig)}) as opened:
-                    found[minor] = dict((await opened.observe()).resources)
+                async with cluster_access.open_cluster({"kubeconfig": str(cluster.kubeconfig)}) as opened:
+                    found[minor] = await _settled(opened)
         finally:
             cluster.down()
     return found
+
+
+async def _settled(cluster: cluster_access.Cluster) -> dict[str, ServedResource]:
+    """What the one server reports once it is ready, and the same twice: some groups appear late."""
+    before: dict[str, ServedResource] = {}
+    for _attempt in range(60):
+        seen = await cluster.observe()
+        if seen.converged and seen.resources and dict(seen.resources) == before:
+            return before
+        before = dict(seen.resources)
+        await asyncio.sleep(1)
+    raise ReleaseError("The API server did not settle within a minute.")
 
 
 def render(asked: Mapping[str, Release], reported: Mapping[str, Mapping[str, ServedResource]]) -> str:
@@ -136,6 +149,18 @@ def render(asked: Mapping[str, Release], reported: Mapping[str, Mapping[str, Ser
     own = minor_of(kubernetes_version())
     stores = {minor: _stored(release) for minor, release in asked.items()}
     emulated: dict[str, dict[str, str]] = {}
+    answered = {minor: f"kube-apiserver {kubernetes_version()}" for minor in reported}
+    for minor, release in asked.items():
+        before = data.RELEASES.get(minor, {})
+        if minor in reported or before.get("modules") != _module_of(release):
+            continue
+        # The very same release was asked before, and servers are not asked this time.
+        answered[minor] = before["server"].removesuffix(f" emulating {minor}")
+        if minor in data.EMULATED:
+            emulated[minor] = data.EMULATED[minor]
+        if minor == own:
+            known = {name: Releases().storage_version(name, minor) for name in data.STORES}
+            stores[minor] = {name: version for name, version in known.items() if version}
     for minor, resources in reported.items():
         for name, version in differences(stores[minor], resources).items():
             print(f"{minor}: {name} is {version} by the server, {stores[minor].get(name)} by the modules.")
@@ -145,11 +170,9 @@ def render(asked: Mapping[str, Release], reported: Mapping[str, Mapping[str, Ser
                 emulated.setdefault(minor, {})[name] = version
     provenance = {
         minor: {
-            "modules": f"k8s.io/kubernetes {release.version}",
+            "modules": _module_of(release),
             "go": release.go_version,
-            "server": f"kube-apiserver {kubernetes_version()}{'' if minor == own else f' emulating {minor}'}"
-            if minor in reported
-            else "not asked",
+            "server": _server(answered.get(minor, "not asked"), minor, own),
         }
         for minor, release in asked.items()
     }
@@ -168,6 +191,14 @@ def render(asked: Mapping[str, Release], reported: Mapping[str, Mapping[str, Ser
         "",
     ]
     return HEADER + "\n".join(parts)
+
+
+def _module_of(release: Release) -> str:
+    return f"k8s.io/kubernetes {release.version}"
+
+
+def _server(answered: str, minor: str, own: str) -> str:
+    return answered if minor == own or answered == "not asked" else f"{answered} emulating {minor}"
 
 
 def differences(stores: Mapping[str, str], resources: Mapping[str, ServedResource]) -> dict[str, str]:
