@@ -128,8 +128,7 @@ class Cluster:
 
     def down(self) -> None:
         """Stops everything and removes the namespaces; logs and certificates stay in the folder."""
-        # Other processes (a playbook that upgrades masters) may have restarted some since this object was made.
-        self.data = Cluster(self.folder).data
+        self._catch_up()
         known = [one for one in map(processes.from_dict, self.data["processes"].values()) if one is not None]
         running = [one for one in known if one.pid != os.getpid()]  # the reaper itself may be what calls
         for process in running:
@@ -225,6 +224,7 @@ class Cluster:
 
     def start(self, name: str, *, version: str | None = None, flags: Sequence[str] = ()) -> dict[str, Any]:
         """Starts a master (its readiness is awaited), an etcd member or the controller-manager."""
+        self._catch_up()
         if self._running(name):
             raise ClusterError(f"{name} is running already.")
         if name in self.data["members"]:
@@ -243,23 +243,28 @@ class Cluster:
 
     def stop(self, name: str) -> None:
         """Stops in an orderly way."""
+        self._catch_up()
         self._process(name).stop()
         self._forget(name)
 
     def kill(self, name: str) -> None:
         """SIGKILL: as if the machine lost its power."""
+        self._catch_up()
         self._process(name).kill()
         self._forget(name)
 
     def pause(self, name: str) -> None:
         """SIGSTOP: the host hangs."""
+        self._catch_up()
         self._process(name).send(signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
+        self._catch_up()
         self._process(name).send(signal.SIGCONT)
 
     def upgrade(self, name: str, version: str, *, flags: Sequence[str] = ()) -> dict[str, Any]:
         """Replaces one master's process with another version's; returns when it is ready again."""
+        self._catch_up()
         self._require_master(name)
         before = self.data["masters"][name]["version"]
         down_at = time.time()
@@ -270,6 +275,7 @@ class Cluster:
 
     def encrypt(self, name: str, config: Path) -> dict[str, Any]:
         """Restarts a master with another encryption configuration."""
+        self._catch_up()
         self._require_master(name)
         own = self.folder / "encryption" / f"{name}.yaml"
         shutil.copyfile(config, own)
@@ -310,6 +316,10 @@ class Cluster:
         return self._ask(self.data["masters"][master]["address"], _PORT, "/readyz", "ca", "admin") == b"ok"
 
     # Inside
+
+    def _catch_up(self) -> None:
+        """Other processes (a playbook that upgrades masters) may have restarted some since this object was made."""
+        self.data = Cluster(self.folder).data
 
     def _save(self) -> None:
         temporary = self.folder / "cluster.json.new"

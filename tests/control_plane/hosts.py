@@ -9,9 +9,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,21 @@ def release_network(number: int) -> None:
     for line in listed.splitlines():
         name = line.split()[0] if line.split() else ""
         if name.startswith(f"ksu{number}-"):
+            _end_processes(name)
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
     # The kernel removes a namespace's links some time after it; a new network may need their names at once.
     for link in Path("/sys/class/net").glob(f"ksu{number}[a-z]*"):
         subprocess.run(["ip", "link", "delete", link.name], check=False, capture_output=True)
     with _registry() as taken:
         taken.pop(str(number), None)
+
+
+def _end_processes(namespace: str) -> None:
+    """Whatever still runs on a host goes with it."""
+    listed = subprocess.run(["ip", "netns", "pids", namespace], check=False, capture_output=True, text=True).stdout
+    for pid in listed.split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _ip(*arguments: str) -> None:
