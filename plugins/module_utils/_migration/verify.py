@@ -1,3 +1,7 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
 """Whether writes of custom resources really are in the storage version that discovery tells.
 
 After a CRD's storage version changes, its hash can change before writes do (kubernetes/kubernetes#130235).
