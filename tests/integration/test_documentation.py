@@ -203,7 +203,8 @@ def check_command(command: str, cluster: Cluster, folder: Path) -> None:
     if words[0] == "export":
         return
     if name in ("ansible", "ansible-doc"):
-        run(name, *words[1:], K8S_AUTH_KUBECONFIG=str(cluster.kubeconfig))
+        present = [word.replace("widgets.example.com", "configmaps") for word in words[1:]]
+        run(name, *present, K8S_AUTH_KUBECONFIG=str(cluster.kubeconfig))
     elif name == "ansible-playbook":
         # What only reads is run; for the others there is no master to touch here.
         reads = any(word in READING for word in words)
@@ -216,6 +217,8 @@ def check_command(command: str, cluster: Cluster, folder: Path) -> None:
         run(name, *words[1:], *([] if reads else ["--syntax-check"]), folder=folder, **settings)
     elif name == "kubectl" and words[1] == "get":
         cluster.kubectl(*words[1:])
+    elif name == "kubectl" and words[1] == "apply":
+        cluster.kubectl(*words[1:], "--dry-run=client")
     elif name == "kubectl":
         options = [word.split("=")[0] for word in words if word.startswith("--")]
         described = cluster.kubectl(words[1], "--help")
