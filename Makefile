@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo test bench docs unit integration lint format ansible-test sanity molecule tarball clean
+.PHONY: setup demo test bench docs unit integration browser lint format ansible-test sanity molecule tarball clean
 
 setup: .venv/stamp .ansible/stamp
 
@@ -35,14 +35,18 @@ bench: setup
 data: setup
 	$(BIN)/python -m tests.release_data.generate $(RELEASES)
 
-test: setup lint sanity
+test: setup lint sanity browser
 	$(BIN)/pytest
 
 unit: setup
 	$(BIN)/pytest tests/unit
 
-integration: setup
+integration: setup browser
 	$(BIN)/pytest tests/integration
+
+# Chromium, for the test that opens reports; where it can't be had, that test is skipped and says so.
+browser:
+	@tests/tools/browser.sh
 
 lint: setup
 	$(BIN)/ruff check .

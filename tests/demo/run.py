@@ -58,11 +58,25 @@ def main() -> int:
     finally:
         cluster.down()
     print(f"\nThe demo took {time.monotonic() - started:.0f} s.", flush=True)
+    kept = keep_report(folder)
+    if kept is not None:
+        print(f"The report of the upgrade, to open in a browser: {kept}")
     if good:
         shutil.rmtree(folder)
     else:
         print(f"Logs are in {folder / 'logs'}.")
     return 0 if good else 1
+
+
+def keep_report(folder: Path) -> Path | None:
+    """Copies the report to where it stays."""
+    if not (folder / "report.html").exists():
+        return None
+    place = ROOT / "build" / "demo"
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("report.html", "report.json"):
+        shutil.copy(folder / name, place / name)
+    return place / "report.html"
 
 
 def upgrade(cluster: Cluster, folder: Path) -> bool:
@@ -73,7 +87,7 @@ def upgrade(cluster: Cluster, folder: Path) -> bool:
     writers.start()
     say(f"Clients keep writing from now on; the playbook kube_storage.upgrade.upgrade takes the masters to {NEW}")
     report_path = folder / "report.json"
-    status = run_playbook(cluster, folder, report_path)
+    status = run_playbook(cluster, folder, folder / "report.html")
     acknowledged, lost = writers.stop()
     after = stored_versions(cluster)
     report = json.loads(report_path.read_text(encoding="utf-8")) if report_path.exists() else {}
@@ -322,9 +336,9 @@ def summarize(
     cluster: Cluster,
 ) -> bool:
     """Prints what happened, and what of it is true."""
-    steps = report.get("masters") or []
-    migration = report.get("migration") or {}
-    mixed = sum(1 for step in steps if step.get("mixed"))
+    steps = [step for step in report.get("steps") or [] if step["state"] == "done"]
+    migration = (report.get("migrations") or [{}])[-1]
+    mixed = sum(1 for step in steps if mixed_after(step, report))
     trimmed = json.loads(cluster.kubectl("get", "crd", CRD, "-o", "json"))["status"]["storedVersions"]
     old_left = {name: old_objects(name, counts) for name, counts in after.items()}
     checks = [
@@ -341,7 +355,7 @@ def summarize(
         ),
         (
             "The collection's own scan of all of etcd found nothing stale",
-            (report.get("stored") or {}).get("stale") == 0,
+            ((report.get("stored") or {}).get("after") or {"totals": {}})["totals"].get("stale") == 0,
         ),
         (f"The CRD's storedVersions were trimmed: {trimmed}", trimmed == ["v1"]),
         (f"Of {acknowledged} updates by other clients in the meantime none was lost", acknowledged > 0 and not lost),
@@ -351,12 +365,12 @@ def summarize(
     for step in steps:
         down = seconds_between(step["started"], step["finished"])
         print(
-            f"  {step['master']}  {step['from']} -> {step['to']}  in {down:4.1f} s   masters mixed afterwards: {'yes' if step['mixed'] else 'no'}"
+            f"  {step['master']}  {step['from']} -> {step['to']}  in {down:4.1f} s   masters mixed afterwards: {'yes' if mixed_after(step, report) else 'no'}"
         )
     if migration:
         print(
-            f"\n  {migration['rewritten']} objects were stale and written again, {migration['unchanged']} were current, "
-            f"{migration['conflicts']} had been written by clients meanwhile; {migration['seconds']} s."
+            f"\n  {migration['totals']['rewritten']} objects were stale and written again, {migration['totals']['unchanged']} "
+            f"were current, {migration['totals']['conflicts']} had been written by clients meanwhile; {migration['seconds']} s."
         )
     print("\n  Stored in etcd                       before                      after")
     for name in _WATCHED:
@@ -376,6 +390,12 @@ def old_objects(_resource: str, counts: dict[str, int]) -> int:
 
 def counts_text(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} as {version}" for version, number in sorted(counts.items())) or "none"
+
+
+def mixed_after(step: dict[str, Any], report: dict[str, Any]) -> bool:
+    """Whether servers differed when all of them were looked at after a master's upgrade."""
+    seen = [one for one in report["observations"] if len(one["servers"]) == 3 and one["first"] <= step["finished"]]
+    return bool(seen and seen[-1]["disagreeing"])
 
 
 def seconds_between(start: str, end: str) -> float:

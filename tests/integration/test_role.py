@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,8 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
-from .conftest import ROOT, environment, read_etcd, run_module
+from . import browser
+from .conftest import ROOT, environment, install_widgets, read_etcd, run_module
 
 CLUSTER = ROOT / "tests" / "control_plane" / "cluster.py"
 
@@ -57,7 +61,7 @@ class Play:
             "rolling_upgrade_etcd": self.cluster.etcd,
             "rolling_upgrade_stable_for": 1,
             "rolling_upgrade_wait_timeout": 15,
-            "rolling_upgrade_report_path": str(self.folder / "report.json"),
+            "rolling_upgrade_report_path": str(self.folder / "report.html"),
             **(variables or {}),
         }
         command = [
@@ -72,6 +76,10 @@ class Play:
         return subprocess.run(
             command, cwd=self.folder, env=settings, capture_output=True, text=True, check=False, timeout=400
         )
+
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
+        return found
 
     def upgrade_tasks(self, before: str = "") -> str:
         command = (
@@ -122,38 +130,188 @@ def test_one_master_at_a_time_and_nothing_on_the_second_run(play: Play, head: st
     assert "Masters are mixed now; nothing may be migrated yet" in done.stdout
     assert "Proven from etcd" in done.stdout
     assert versions(play.cluster) == ["1.37"] * 3
-    report = json.loads((play.folder / "report.json").read_text(encoding="utf-8"))
-    assert report["stored"]["stale"] == 0 and report["proven_from_etcd"] is True
+    report = play.report()
+    assert report["status"] == "succeeded" and report["proof"]["etcd"] is True
+    assert report["stored"]["after"]["totals"]["stale"] == 0
     if not head:
         again = play.run()
         assert again.returncode == 0, again.stdout + again.stderr
         assert changed(again.stdout) == [0, 0, 0], again.stdout
 
 
-def test_a_master_that_does_not_come_back_stops_the_roll(play: Play) -> None:
-    broken = (
-        play.upgrade_tasks(
-            f"- ansible.builtin.command: {sys.executable} {CLUSTER} kill {play.cluster.folder} master-2\n"
-            "  when: inventory_hostname == 'master-2'\n  changed_when: true\n"
-            "- ansible.builtin.meta: end_host\n  when: false\n"
+@dataclass
+class Repaired:
+    """A roll that stopped at master-2, and the one that went on after its repair; what each left."""
+
+    play: Play
+    stopped: subprocess.CompletedProcess[str]
+    half: Play
+    gone_on: subprocess.CompletedProcess[str]
+    between: list[str]
+
+
+@pytest.fixture(scope="module")
+def repaired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repaired]:
+    folder = tmp_path_factory.mktemp("repaired")
+    cluster = Cluster.up(folder / "cluster", version="1.36", owner_pid=os.getpid())
+    try:
+        install_widgets(cluster, 12)
+        play = Play(cluster, folder)
+        broken = (
+            play.upgrade_tasks(
+                f"- ansible.builtin.command: {sys.executable} {CLUSTER} kill {cluster.folder} master-2\n"
+                "  when: inventory_hostname == 'master-2'\n  changed_when: true\n"
+                "- ansible.builtin.meta: end_host\n  when: false\n"
+            )
+            .replace("  changed_when: true\n", "  changed_when: true\n  when: inventory_hostname != 'master-2'\n", 2)
+            .replace("  when: inventory_hostname != 'master-2'\n", "", 1)
         )
-        .replace("  changed_when: true\n", "  changed_when: true\n  when: inventory_hostname != 'master-2'\n", 2)
-        .replace("  when: inventory_hostname != 'master-2'\n", "", 1)
+        stopped = play.run(tasks=broken)
+        half = Play(cluster, folder / "half")
+        half.folder.mkdir()
+        for path in [*folder.glob("report.*"), *folder.glob("master-*.json")]:
+            shutil.copy(path, half.folder)
+        cluster.start("master-2")
+        between = versions(cluster)
+        (folder / "master-1.json").unlink()
+        yield Repaired(play, stopped, half, play.run(), between)
+    finally:
+        cluster.down()
+
+
+def test_a_master_that_does_not_come_back_stops_the_roll(repaired: Repaired) -> None:
+    said = repaired.stopped.stdout
+    assert repaired.stopped.returncode != 0
+    assert "master-2" in said and "did not come through its upgrade" in said, said
+    assert "is down" in said
+    assert "master-3 was not touched" in said
+    assert not (repaired.half.folder / "master-3.json").exists()
+    assert repaired.between == ["1.37", "1.36", "1.36"]
+
+
+def test_after_a_repair_it_goes_on(repaired: Repaired) -> None:
+    assert repaired.gone_on.returncode == 0, repaired.gone_on.stdout + repaired.gone_on.stderr
+    assert not (repaired.play.folder / "master-1.json").exists(), "a master that was done was touched again"
+    assert versions(repaired.play.cluster) == ["1.37"] * 3
+
+
+def test_the_report_of_half_an_upgrade(repaired: Repaired) -> None:
+    report = repaired.half.report()
+    assert report["status"] == "failed"
+    assert [(step["master"], step["state"]) for step in report["steps"]] == [
+        ("master-1", "done"),
+        ("master-2", "failed"),
+    ]
+    failure = report["runs"][0]["failures"][0]
+    assert failure["host"] == "master-2" and "did not come through its upgrade to 1.37" in failure["message"]
+    assert report["stored"]["before"]["totals"]["objects"] > 0 and report["stored"]["after"] is None
+    assert report["migrations"] == []
+    assert f"What was done, and what is proven: {repaired.play.folder}/report.html" in repaired.stopped.stdout
+
+
+def test_the_report_goes_on_with_the_second_run(repaired: Repaired) -> None:
+    half, report = repaired.half.report(), repaired.play.report()
+    assert [run["status"] for run in report["runs"]] == ["failed", "succeeded"]
+    assert report["steps"][:2] == half["steps"]
+    assert [step["master"] for step in report["steps"][2:]] == ["master-2", "master-3"]
+    assert report["observations"][: len(half["observations"]) - 1] == half["observations"][:-1]
+    assert report["stored"]["before"] == half["stored"]["before"]
+    moved = report["migrations"][-1]
+    assert moved["resources"]["widgets.shop.example.com"]["rewritten"] == 12
+    assert [one["crd"] for one in moved["trimmed"]] == ["widgets.shop.example.com"]
+    assert moved["samples"], "no course of the migration"
+    assert report["stored"]["after"]["totals"]["stale"] == 0 and report["proof"]["etcd"] is True
+    down = [
+        one
+        for seen in report["observations"]
+        for one in seen["servers"]
+        if one["url"] == repaired.play.cluster.url("master-2") and not one["ready"]
+    ]
+    assert down, "nobody saw that master-2 was down"
+    mixed = {
+        version
+        for seen in report["observations"]
+        for version in seen["versions"].get("mutatingadmissionpolicies.admissionregistration.k8s.io", {}).values()
+    }
+    assert mixed == {"admissionregistration.k8s.io/v1beta1", "admissionregistration.k8s.io/v1"}
+    for path in (repaired.play.folder / "report.json", repaired.play.folder / "report.html"):
+        assert path.stat().st_mode & 0o077 == 0
+        text = path.read_text(encoding="utf-8")
+        assert "/registry/" not in text and "PRIVATE KEY" not in text and ".crt" not in text
+
+
+@pytest.mark.skipif(browser.find() is None, reason="there is no Chromium here (tests/tools/browser.sh installs it)")
+@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (1100, "dark"), (390, "light")])
+def test_a_browser_shows_the_reports(repaired: Repaired, tmp_path: Path, width: int, scheme: str) -> None:
+    """A real one, from files, as a person opens them; PICTURES names a folder to keep the screenshots in."""
+    keep = Path(os.environ.get("PICTURES") or tmp_path)
+    keep.mkdir(parents=True, exist_ok=True)
+
+    async def look() -> None:
+        async with browser.browser(str(browser.find())) as page:
+            await page.look(width=width, scheme=scheme)
+            for name, play in (("half", repaired.half), ("whole", repaired.play)):
+                url = (play.folder / "report.html").as_uri()
+                page.requests.clear()
+                await page.open(url)
+                assert page.errors == []
+                assert page.requests == [url], "the page asked for something else"
+                await page.picture(keep / f"{name}-{scheme}-{width}.png")
+                await check(page, name)
+            assert (await page.printed()).startswith(b"%PDF")
+
+    async def check(page: browser.Page, name: str) -> None:
+        text = str(await page.evaluate("document.body.innerText"))
+        if name == "half":
+            for part in ("Stopped", "Where things stand, and what to do", "master-2 is down", "1 of 3"):
+                assert part in text, text
+        else:
+            for part in (
+                "Done and proven",
+                "Upgrade to Kubernetes 1.37",
+                "12",
+                "in 2 runs",
+                "widgets.shop.example.com",
+            ):
+                assert part in text, text
+            tree = await page.call("Accessibility.getFullAXTree")
+            names = [str(one.get("name", {}).get("value")) for one in tree["nodes"]]
+            assert "The masters over time" in names and "Objects rewritten over time" in names
+        # Each picture is shown in just one of its two layouts, and nothing makes the page wider than the screen.
+        layout = "narrow" if width < 600 else "wide"
+        shown = "[...document.querySelectorAll('svg')].filter(s => s.getClientRects().length).map(s => s.getAttribute('class'))"
+        assert set(await page.evaluate(shown)) == {layout}
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        dark = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
+
+    asyncio.run(look())
+
+
+def test_the_playbook_migrate_writes_a_report(repaired: Repaired, tmp_path: Path) -> None:
+    cluster = repaired.play.cluster
+    variables = {
+        "rolling_upgrade_kubeconfig": str(cluster.kubeconfig),
+        "rolling_upgrade_etcd": cluster.etcd,
+        "rolling_upgrade_report_path": "migration.html",
+        "ansible_python_interpreter": sys.executable,
+    }
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "kube_storage.upgrade.migrate"]
+    settings = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
+    done = subprocess.run(
+        [*command, "-i", "localhost,", "-c", "local", "-e", json.dumps(variables)],
+        cwd=tmp_path,
+        env=settings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
-    failed = play.run(tasks=broken)
-    assert failed.returncode != 0
-    assert "master-2" in failed.stdout and "did not come through its upgrade" in failed.stdout, failed.stdout
-    assert "is down" in failed.stdout
-    assert "master-3 was not touched" in failed.stdout
-    assert not (play.folder / "master-3.json").exists()
-    assert not (play.folder / "report.json").exists()
-    play.cluster.start("master-2")
-    assert versions(play.cluster) == ["1.37", "1.36", "1.36"]
-    (play.folder / "master-1.json").unlink()
-    done = play.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not (play.folder / "master-1.json").exists(), "a master that was done was touched again"
-    assert versions(play.cluster) == ["1.37"] * 3
+    report = json.loads((tmp_path / "migration.json").read_text(encoding="utf-8"))
+    assert report["version"] is None and report["status"] == "succeeded"
+    assert report["stored"]["before"] and report["stored"]["after"] and len(report["migrations"]) == 1
+    assert "Migration of stored objects" in (tmp_path / "migration.html").read_text(encoding="utf-8")
 
 
 def test_with_the_free_strategy_never_two_at_a_time(play: Play) -> None:

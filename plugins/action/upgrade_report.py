@@ -1,0 +1,59 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Writes the report on the controller, in whose Python Jinja is always there."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.keep import keep
+
+_SPEC: dict[str, Any] = {
+    "path": {"type": "path", "required": True},
+    "version": {"type": "str"},
+    "masters": {"type": "dict"},
+    "begin": {"type": "bool", "default": False},
+    "during": {"type": "str"},
+    "step": {
+        "type": "dict",
+        "options": {
+            "master": {"type": "str", "required": True},
+            "server": {"type": "str"},
+            "from": {"type": "str"},
+            "to": {"type": "str"},
+            "state": {"type": "str", "choices": ["running", "done", "failed"], "required": True},
+        },
+    },
+    "observed": {"type": "list", "elements": "dict"},
+    "stored_before": {"type": "dict"},
+    "migration": {"type": "dict"},
+    "stored_after": {"type": "dict"},
+    "outcomes": {"type": "list", "elements": "dict"},
+    "verified": {"type": "bool", "default": False},
+    "end": {"type": "bool", "default": False},
+}
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _checked, news = self.validate_argument_spec(argument_spec=_SPEC)
+        news["host"] = (task_vars or {}).get("inventory_hostname")
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        try:
+            files = ReportFiles(str(news["path"]))
+            told = keep(files, news, now, write=not self._task.check_mode)
+        except StorageUpgradeError as error:
+            raise AnsibleActionFail(error.message) from error
+        result.update(told)
+        return result

@@ -1,0 +1,147 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Documentation only: the work is done by the action plugin of the same name, on the controller.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: upgrade_report
+short_description: Write the report of an upgrade, as a page and as JSON
+version_added: 0.1.0
+author:
+  - kube_storage.upgrade contributors (@kube-storage)
+description:
+  - Keeps a record of an upgrade in a JSON file on the controller, wherever the task runs, and beside it one HTML file that shows it, with pictures. The
+    page needs no network and no script.
+  - Each call adds what it is given, so the report tells what happened so far, however a run ends. A later run of the same upgrade
+    goes on with it; nothing that an earlier one saw is lost. A report of another release is put aside under another name.
+  - The role rolling_upgrade calls it wherever there is something to tell; call it by yourself around an upgrade of your own.
+  - Only named fields of results are taken over. No option of a task, no key in etcd and no content of an object gets into the report;
+    names of objects that could not be rewritten do.
+options:
+  path:
+    description:
+      - The page (V(.html)), or the JSON beside it (V(.json)), or their common name without a suffix.
+      - Both are readable by their owner only.
+    type: path
+    required: true
+  version:
+    description:
+      - The release that is upgraded to. Where a report of another one is at O(path), it is put aside and a new one is begun.
+      - Without it, the news is added to whatever report is there.
+    type: str
+  masters:
+    description:
+      - The masters in their order, so that the report can name API servers after them.
+      - By inventory name, the address or host name that it is reached at, empty if unknown.
+    type: dict
+  begin:
+    description: Begin a new run. Without it, the news belongs to the run that did not end yet, if there is one.
+    type: bool
+    default: false
+  during:
+    description: What the news is about, of V(check), V(upgrade), V(agreement), V(migration) and V(proof); the report's advice depends on it.
+    type: str
+  step:
+    description: The upgrade of one master begins or ends now.
+    type: dict
+    suboptions:
+      master:
+        description: Inventory name.
+        type: str
+        required: true
+      server:
+        description: URL of its API server.
+        type: str
+      from:
+        description: Release before.
+        type: str
+      to:
+        description: Release after.
+        type: str
+      state:
+        description: Whether it begins or how it ended.
+        type: str
+        choices: [running, done, failed]
+        required: true
+  observed:
+    description: Results of M(kube_storage.upgrade.storage_version_hashes), in the order of time.
+    type: list
+    elements: dict
+  stored_before:
+    description: Result of M(kube_storage.upgrade.stored_versions_info) before the upgrade. The first one counts.
+    type: dict
+  migration:
+    description: Result of M(kube_storage.upgrade.storage_migrate).
+    type: dict
+  stored_after:
+    description: Result of M(kube_storage.upgrade.stored_versions_info) after the migration.
+    type: dict
+  outcomes:
+    description: Results of other tasks. Where one failed, its message is noted as what stopped the run.
+    type: list
+    elements: dict
+  verified:
+    description: All that should be proven was. It counts unless something failed.
+    type: bool
+    default: false
+  end:
+    description: The run ends now.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Nothing is written in check mode.
+    support: full
+  diff_mode:
+    description: The files are no configuration; their differences are not shown.
+    support: none
+  platform:
+    description: Where it works.
+    support: full
+    platforms: posix
+seealso:
+  - module: kube_storage.upgrade.storage_version_hashes
+  - module: kube_storage.upgrade.storage_migrate
+  - module: kube_storage.upgrade.stored_versions_info
+"""
+
+EXAMPLES = r"""
+- name: Migrate and look at the result
+  kube_storage.upgrade.storage_migrate:
+  register: migration
+
+- name: Put it into a report
+  kube_storage.upgrade.upgrade_report:
+    path: ./upgrade.html
+    migration: "{{ migration }}"
+    end: true
+"""
+
+RETURN = r"""
+html:
+  description: The page.
+  returned: success
+  type: str
+  sample: /home/me/upgrade.html
+json:
+  description: The JSON beside it.
+  returned: success
+  type: str
+  sample: /home/me/upgrade.json
+put_aside:
+  description: Where a report of another release, or one that could not be read, is now; null if there was none.
+  returned: success
+  type: str
+status:
+  description: How the last run in it stands, of V(running), V(succeeded), V(failed) and V(unfinished); null if there is no report.
+  returned: success
+  type: str
+stored_before_found:
+  description: Whether it holds what etcd held before.
+  returned: success
+  type: bool
+"""
