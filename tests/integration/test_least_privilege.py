@@ -72,7 +72,7 @@ class Limited:
             elif role["metadata"]["name"] in self.bound:
                 where = ["-n", one["metadata"]["namespace"]] if "namespace" in one["metadata"] else []
                 self.cluster.kubectl("delete", one["kind"], one["metadata"]["name"], "--ignore-not-found", *where)
-        wait_until(lambda: self.may("list", "pods") is ("direct" in names))
+        wait_until(lambda: self.may("list", "pods") is bool({"direct", "check"} & set(names)))
 
     def take_away(self, role: dict[str, Any], number: int) -> None:
         rules = [rule for i, rule in enumerate(role["rules"]) if i != number]
@@ -172,7 +172,11 @@ NEEDED = {
 def test_each_rule_that_is_taken_away_is_named(limited: Limited, module: Callable[..., Result]) -> None:
     cluster, auth = limited.cluster, {"kubeconfig": str(limited.kubeconfig)}
     every = {(kind, name.removeprefix(P), i) for (kind, name), role in ROLES.items() for i in range(len(role["rules"]))}
-    optional = {("Role", "cross-check", 0), ("ClusterRole", "cross-check", 0)}
+    # Without these the modules say what they could not see.
+    optional = {
+        ("Role", "cross-check", 0),
+        *(("ClusterRole", *one) for one in (("cross-check", 0), ("check", 0), ("check", 1))),
+    }
     assert set(NEEDED) == every - optional
     before = read_etcd(cluster, "/registry/secrets/")
     # direct as it is allows all that the other roles of the cluster do, so nothing could be seen to be missing.
@@ -213,6 +217,17 @@ def test_the_manifests_are_what_the_api_server_takes(limited: Limited) -> None:
         told = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", str(path))
         assert told.count("(server dry run)") == len(documents(path))
     cluster.kubectl("apply", "-f", str(OPENSHIFT))
+
+
+def test_upgrade_check_by_the_manifests(limited: Limited, module: Callable[..., Result]) -> None:
+    cluster, auth = limited.cluster, {"kubeconfig": str(limited.kubeconfig)}
+    cluster.kubectl("apply", "-f", str(RBAC))
+    limited.bind("view", "state", "check")
+    told = module(cluster, "upgrade_check", target_version="1.37", **auth)
+    assert told["blockers"] == [] and "ermission" not in str(told.data)
+    limited.bind("view", "state")
+    refused = module(cluster, "upgrade_check", target_version="1.37", **auth)
+    assert "ermission is missing" in refused.message + str(refused.data)
 
 
 def test_the_job_does_its_work_as_its_own_account(limited: Limited, tmp_path: Path) -> None:
