@@ -217,6 +217,8 @@ def test_a_denied_object_that_is_retried_for_ever_is_named(migrated: Cluster, mo
     assert "no progress for 4 s" in failed.data["resources"]["configmaps"]["engine_reason"]
     assert items(migrated, MIGRATIONS) == []
     assert read_etcd(migrated, "/registry/configmaps/default/cm-0002") == before
+    migrated.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "frozen")
+    wait_until(lambda: not is_enforced())
 
 
 @pytest.mark.parametrize("version", ["v1alpha1", "v1beta1"])
@@ -226,12 +228,14 @@ def test_the_in_tree_api_in_its_older_versions(migrated: Cluster, module: Callab
     install(migrated, group, version)
     try:
         with Migrator(migrated, plural=f"storageversionmigrations.{group}") as migrator:
-            done = module(migrated, NAME, engine="storage_version_migration", resources=["configmaps"])
+            done = module(
+                migrated, NAME, engine="storage_version_migration", resources=["secrets"], controller_timeout=60
+            )
     finally:
         remove(migrated, group)
     (made,) = migrator.seen
     assert made["apiVersion"] == f"{group}/{version}"
-    resource = {"group": "", "resource": "configmaps"}
+    resource = {"group": "", "resource": "secrets"}
     assert made["spec"]["resource"] == ({**resource, "version": "v1"} if version == "v1alpha1" else resource)
-    assert done["resources"]["configmaps"]["engine"] == "storage_version_migration"
-    assert done["resources"]["configmaps"]["persisted"] is True and done["totals"]["failed"] == 0
+    assert done["resources"]["secrets"]["engine"] == "storage_version_migration"
+    assert done["resources"]["secrets"]["persisted"] is True and done["totals"]["failed"] == 0
