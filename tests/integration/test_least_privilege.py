@@ -34,7 +34,8 @@ P = "kube-storage-upgrade-"
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
-    return [one for one in yaml.safe_load_all(path.read_text(encoding="utf-8")) if one]
+    items: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["items"]
+    return items
 
 
 ROLES = {(one["kind"], one["metadata"]["name"]): one for one in documents(RBAC)}
