@@ -31,7 +31,7 @@ OLD_SECRET = base64.b64encode(b"old".ljust(32, b"!")).decode()
 
 @dataclass
 class Rotation:
-    """A play over the masters of a cluster whose Secrets are under the key ``old``."""
+    """A play over the masters of a cluster that encrypts everything with the key ``old``."""
 
     cluster: Cluster
     folder: Path
@@ -93,6 +93,10 @@ class Rotation:
         values = [one.value for one in read_etcd(self.cluster, "/registry/secrets/").values()]
         return Counter(b":".join(value.split(b":", 5)[:5]).decode(errors="replace")[:40] for value in values)
 
+    def under_old(self) -> list[str]:
+        """Everything in etcd that needs the old key, whatever it is."""
+        return [key for key, one in read_etcd(self.cluster).items() if one.value.startswith(b"k8s:enc:aescbc:v1:old:")]
+
 
 @pytest.fixture(scope="module")
 def rotation(tmp_path_factory: pytest.TempPathFactory) -> Any:
@@ -102,7 +106,7 @@ def rotation(tmp_path_factory: pytest.TempPathFactory) -> Any:
         "kind": "EncryptionConfiguration",
         "resources": [
             {
-                "resources": ["secrets"],
+                "resources": ["*.*"],
                 "providers": [{"aescbc": {"keys": [{"name": "old", "secret": OLD_SECRET}]}}, {"identity": {}}],
             }
         ],
@@ -154,6 +158,7 @@ def test_the_whole_rotation_with_a_failure_in_its_middle(rotation: Rotation, mod
     assert kept.returncode == 0, kept.stdout + kept.stderr
     assert rotation.keys("master-1") == rotation.keys("master-2") == ["new", "old"]
     assert rotation.stored() == {"k8s:enc:aescbc:v1:new": 20}
+    assert rotation.under_old() == []
     assert rotation.secrets() == {OLD_SECRET, new_secret}
 
     # Something that can't be rewritten is still under the old key: it stays.
@@ -166,7 +171,9 @@ def test_the_whole_rotation_with_a_failure_in_its_middle(rotation: Rotation, mod
 
     done = rotation.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Proven from etcd: all 20 objects of secrets are under aescbc new" in done.stdout
+    assert re.search(r"Proven from etcd: all \d+ objects of \d+ resources are under\s+aescbc\s+new", done.stdout), (
+        done.stdout
+    )
     assert rotation.keys("master-1") == rotation.keys("master-2") == ["new"]
     assert rotation.secrets() == {new_secret}
     assert_no_secret(rotation, done)
