@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import select
 import signal
@@ -36,7 +35,6 @@ def run_module(options: Mapping[str, Any], work: Work, **module_settings: Any) -
     module = AnsibleModule(argument_spec={**AUTH_ARG_SPEC, **options}, supports_check_mode=True, **module_settings)
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, _leave)
-    _collect_less()
     try:
         with open_report() as report:
             result = asyncio.run(_finish(work(module.params, module.check_mode, report)))
@@ -45,12 +43,6 @@ def run_module(options: Mapping[str, Any], work: Work, **module_settings: Any) -
     for sentence in result.pop("warnings", ()):
         module.warn(sentence)
     module.exit_json(**_as_asked(module, result))
-
-
-def _collect_less() -> None:
-    """Looks for cyclic garbage less often: requests leave little of it, and the search took 8 % of the time (make bench)."""
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _as_asked(module: AnsibleModule, result: Mapping[str, Any]) -> dict[str, Any]:
