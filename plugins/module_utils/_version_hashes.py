@@ -76,7 +76,7 @@ async def version_hashes(params: Mapping[str, Any], check_mode: bool, report: Re
             result.update(changed=recorded is not state, diff=_diff(state, recorded, seen))
             if recorded is not state and not check_mode:
                 await store.save(recorded)
-        return result
+        return {**result, "msg": _sentence(seen)}
 
 
 async def _first_look(cluster: Cluster) -> Observation:
@@ -125,6 +125,12 @@ def describe(seen: Observation, state: State) -> dict[str, Any]:
         ],
         "baseline_found": state.recorded_at is not None,
     }
+
+
+def _sentence(seen: Observation) -> str:
+    if not seen.converged:
+        return f"The API servers do not agree: {seen.summary()}."
+    return f"{len(seen.reports)} API servers agree on the storage versions of {len(seen.resources)} resources."
 
 
 def _moment(seen: Observation) -> dict[str, Any]:

@@ -175,6 +175,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+msg:
+  description: What was done in one sentence, or what went wrong and what to do next.
+  returned: always
+  type: str
 rewritten:
   description:
     - Objects that were stale and were written again.

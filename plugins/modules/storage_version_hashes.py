@@ -85,6 +85,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+msg:
+  description: How things stand in one sentence, or what went wrong and what to do next.
+  returned: always
+  type: str
 servers:
   description: The API servers that were asked.
   returned: always

@@ -105,6 +105,23 @@ def failed_sentence(account: Account) -> str:
     )
 
 
+def done_sentence(account: Account) -> str:
+    """The whole run in one sentence."""
+    total = account.total
+    if not account.runs:
+        return f"There was nothing to migrate: {len(account.plan.skipped)} resources were left out (see skipped_resources)."
+    if total.unknown:
+        counts = (
+            f"{account.engine.engine} did the work, and the user may not list the objects, so they were not counted"
+        )
+    else:
+        counts = (
+            f"{total.rewritten} objects were rewritten, {total.unchanged} were current, "
+            f"{total.conflicts} were written by others meanwhile, {total.deleted} were deleted"
+        )
+    return f"{counts}; {len(account.trimmed)} CRDs were trimmed; {account.seconds:.1f} s."
+
+
 def result_of(account: Account) -> dict[str, Any]:
     """The module's return values."""
     total = account.total

@@ -25,6 +25,9 @@ async def preview(cluster: Cluster, plan: Plan, chosen: Chosen, recorded: Mappin
     counted = {target.name: number for target, number in zip(plan.targets, numbers)}
     result = result_of(Account(plan, engine=chosen.choice))
     result["would_visit"] = sum(number or 0 for number in counted.values())
+    result["msg"] = (
+        f"{result['would_visit']} objects of {len(counted)} resources would be visited; nothing was written."
+    )
     result["resources"] = {
         target.name: {
             "would_visit": counted[target.name],

@@ -23,6 +23,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import (
     Account,
+    done_sentence,
     failed_sentence,
     result_of,
     with_result,
@@ -82,7 +83,7 @@ async def _migrate(params: Mapping[str, Any], check_mode: bool, report: Report, 
         account = Account(plan, engine=chosen.choice, recorded=recorded)
         if not plan.targets and truth is None:
             account.seconds = time.monotonic() - started
-            return result_of(account)
+            return {**result_of(account), "msg": done_sentence(account)}
         await require(cluster.entry, needs(plan, chosen, store, params))
         if truth is not None:
             await require(
@@ -109,7 +110,7 @@ async def _migrate(params: Mapping[str, Any], check_mode: bool, report: Report, 
         raise with_result(control.stopped, result)
     if account.failures:
         raise MigrationIncompleteError(failed_sentence(account), result)
-    return result
+    return {**result, "msg": done_sentence(account)}
 
 
 def _plan(
