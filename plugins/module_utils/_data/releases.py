@@ -380,4 +380,5 @@ EMULATED: dict[str, dict[str, str]] = {
         "devicetaintrules.resource.k8s.io": "resource.k8s.io/v1beta2",
         "volumeattributesclasses.storage.k8s.io": "storage.k8s.io/v1",
     },
+    "1.36": {"devicetaintrules.resource.k8s.io": "resource.k8s.io/v1beta2"},
 }
