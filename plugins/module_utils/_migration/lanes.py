@@ -25,6 +25,7 @@ class Lane:
     in_flight: int = 0
     out: bool = False
     failures: int = 0
+    last_turn: int = 0
 
 
 class Lanes:
@@ -38,6 +39,7 @@ class Lanes:
         self._workers = workers
         self._lanes = {server.url: Lane(server, Limit(workers)) for server in servers}
         self.in_flight = 0
+        self._turn = 0
 
     @property
     def slots(self) -> int:
@@ -55,17 +57,9 @@ class Lanes:
         return [url for url, lane in self._lanes.items() if lane.out]
 
     def pick(self) -> Lane | None:
-        """The server with the largest free share of its limit; None if all are busy or out."""
-        if self.in_flight >= self._workers:
-            return None
-        best: Lane | None = None
-        least = 1.0
-        for lane in self._lanes.values():
-            if not lane.out:
-                load = lane.in_flight / lane.limit.slots
-                if load < least:
-                    best, least = lane, load
-        return best
+        """The server with the largest free share of its limit, in turn where it is the same; None if all are busy or out."""
+        lane = self.least_loaded() if self.in_flight < self._workers else None
+        return lane if lane is not None and lane.in_flight < lane.limit.slots else None
 
     def least_loaded(self) -> Lane | None:
         """A server for a list, busy or not; None if all are out.
@@ -74,9 +68,11 @@ class Lanes:
         every slot as it gets free, would hold up the first page of a small one.
         """
         usable = [lane for lane in self._lanes.values() if not lane.out]
-        return min(usable, key=lambda lane: lane.in_flight / lane.limit.slots, default=None)
+        return min(usable, key=lambda lane: (lane.in_flight / lane.limit.slots, lane.last_turn), default=None)
 
     def start(self, lane: Lane) -> None:
+        self._turn += 1
+        lane.last_turn = self._turn
         lane.in_flight += 1
         self.in_flight += 1
 

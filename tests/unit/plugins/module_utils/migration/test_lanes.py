@@ -71,3 +71,15 @@ def test_an_answer_that_comes_late_takes_nobody_back() -> None:
     assert lanes.servers == []
     lanes.take_back(A)
     assert lanes.servers == [A] and lanes.in_flight == 0
+
+
+def test_idle_servers_take_turns() -> None:
+    """At a low rate there is never more than one request in flight, and still all servers do their part."""
+    lanes = Lanes([server("https://a"), server("https://b"), server("https://c")], 8)
+    picked = []
+    for _turn in range(6):
+        lane = cast(Lane, lanes.pick())
+        picked.append(lane.server.url)
+        lanes.start(lane)
+        lanes.answered(lane, 0.0)
+    assert picked == ["https://a", "https://b", "https://c"] * 2
