@@ -114,7 +114,9 @@ options:
     type: bool
     default: true
   prune_managed_fields:
-    description: Drop entries of C(metadata.managedFields) whose version is served no more.
+    description:
+      - Drop entries of C(metadata.managedFields) whose version is served no more.
+      - An object that is left without any is, as Kubernetes has it, not tracked again until somebody applies it.
     type: bool
     default: false
   timeout:

@@ -247,6 +247,35 @@ def test_a_storage_version_that_is_not_served(
     assert stock.stored_versions() == ["internal"]
 
 
+def test_managers_are_pruned_though_clients_write(
+    one: Cluster, new_stock: MakeStock, module: Callable[..., Result]
+) -> None:
+    """The patch is guarded by resourceVersion: what a client writes meanwhile stays as the server answered it."""
+    stock = new_stock("managers")
+    names = stock.fill(90)
+    stock.store("v1")
+    assert module(one, NAME, resources=[stock.name])["trimmed"][0]["after"] == ["v1"]
+    stock.update(versions=("v1",))
+    process = start_process(one, resources=[stock.name], prune_managed_fields=True, max_rate=15, page_size=500)
+
+    def old() -> set[str]:
+        return {key.partition("/")[2] for key, one in stock.stored().items() if b"v1alpha1" in one.value}
+
+    during(process, lambda: len(old()) < 90)
+    written = {}
+    for name in names[-5:]:
+        path = stock.path(name) + "?fieldManager=client"
+        metadata = stock.api.good("PATCH", path, {"spec": {"count": 7}}, MERGE_PATCH)["metadata"]
+        # Beside entries of versions that it doesn't know the server may track nothing new.
+        managed = metadata.get("managedFields") or []
+        written[name] = [entry for entry in managed if entry["apiVersion"] == f"{GROUP}/v1"]
+    done = finish(process)
+    assert 85 <= done["pruned"] <= 90 and old() == set()
+    for name, entries in written.items():
+        found = stock.get(name)
+        assert found["spec"]["count"] == 7 and (found["metadata"].get("managedFields") or []) == entries
+
+
 def test_a_crd_that_may_not_be_trimmed(one: Cluster, new_stock: MakeStock, module: Callable[..., Result]) -> None:
     """A policy forbids it: that is a failure with the server's reason, and the next run takes it up again."""
     stock = new_stock("locks")
