@@ -45,6 +45,16 @@ class Untrimmed:
     failed: bool = False
 
 
+async def read(server: ApiServer, name: str) -> dict[str, Any] | None:
+    """A CRD; None if there is none of that name, or the user may not read it."""
+    try:
+        return await server.get(f"{_CRDS}/{name}")
+    except ApiError as error:
+        if error.status in (403, 404):
+            return None
+        raise
+
+
 async def generations(server: ApiServer) -> dict[str, int]:
     """metadata.generation of every CRD; it changes with each edit of the spec."""
     found: dict[str, int] = {}
@@ -118,13 +128,8 @@ async def _trim(server: ApiServer, name: str, generation: int | None, hashed: st
 
 async def stored_versions(server: ApiServer, name: str) -> tuple[str, ...] | None:
     """status.storedVersions of a CRD; None if it is none, or can't be read."""
-    try:
-        crd = await server.get(f"{_CRDS}/{name}")
-    except ApiError as error:
-        if error.status in (403, 404):
-            return None
-        raise
-    return _stored(crd)
+    crd = await read(server, name)
+    return None if crd is None else _stored(crd)
 
 
 async def put_back(server: ApiServer, name: str, before: tuple[str, ...]) -> bool:

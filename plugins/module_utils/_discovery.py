@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils import _crds
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import ApiError, StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
@@ -22,7 +23,6 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
 )
 
 _PARALLEL = 8
-_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 
 
@@ -125,14 +125,10 @@ async def _hash_from_crd(server: ApiServer, name: str) -> str | None:
 
     See k8s.io/apiextensions-apiserver, pkg/apiserver/customresource_discovery_controller.go.
     """
-    try:
-        crd = await server.get(f"{_CRDS}/{name}")
-    except ApiError as error:
-        if error.status in (403, 404):
-            return None
-        raise
-    spec = crd["spec"]
-    stored = next((one["name"] for one in spec["versions"] if one.get("storage")), None)
+    crd = await _crds.read(server, name)
+    if crd is None:
+        return None
+    spec, stored = crd["spec"], _crds.storage_version(crd)
     return None if stored is None else storage_version_hash(spec["group"], stored, spec["names"]["kind"])
 
 

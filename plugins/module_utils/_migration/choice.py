@@ -16,7 +16,6 @@ DIRECT = "direct"
 IN_TREE = "storage_version_migration"
 MIGRATOR = "kube_storage_version_migrator"
 AUTO = "auto"
-ENGINES = (DIRECT, IN_TREE, MIGRATOR, AUTO)
 
 
 @dataclass(frozen=True)
