@@ -266,4 +266,4 @@ def test_the_job_does_its_work_as_its_own_account(limited: Limited, tmp_path: Pa
     assert done.returncode == 0, done.stdout + done.stderr
     stored = read_etcd(cluster, "/registry/shop.example.com/widgets/").values()
     assert [json.loads(one.value)["apiVersion"] for one in stored] == ["shop.example.com/v1"] * 10
-    assert "1 CRDs trimmed" in done.stdout and token not in done.stdout + done.stderr
+    assert "1 CRD was trimmed" in done.stdout and token not in done.stdout + done.stderr

@@ -119,7 +119,8 @@ def done_sentence(account: Account) -> str:
             f"{total.rewritten} objects were rewritten, {total.unchanged} were current, "
             f"{total.conflicts} were written by others meanwhile, {total.deleted} were deleted"
         )
-    return f"{counts}; {len(account.trimmed)} CRDs were trimmed; {account.seconds:.1f} s."
+    trimmed = "1 CRD was" if len(account.trimmed) == 1 else f"{len(account.trimmed)} CRDs were"
+    return f"{counts}; {trimmed} trimmed; {account.seconds:.1f} s."
 
 
 def result_of(account: Account) -> dict[str, Any]:
