@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._progress import ModuleWithProgress
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._action import ActionForPeople
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._short import STORED
 
 
-class ActionModule(ModuleWithProgress):
-    """Runs module stored_versions_info and shows its progress."""
+class ActionModule(ActionForPeople):
+    """Runs module stored_versions_info, shows its progress and, where nobody reads more, a short result."""
+
+    short = STORED

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._progress import ModuleWithProgress
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._action import ActionForPeople
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._short import CHECK
 
 
-class ActionModule(ModuleWithProgress):
-    """Runs module upgrade_check and shows its progress."""
+class ActionModule(ActionForPeople):
+    """Runs module upgrade_check, shows its progress and, where nobody reads more, a short result."""
+
+    short = CHECK

@@ -56,6 +56,17 @@ options:
       - Nothing is shown where Ansible is told to be quiet either, by C(no_log), C(--one-line), the callback setting C(display_ok_hosts=false)
         or one of the callbacks C(oneline), C(null), C(dense) and C(selective).
     type: bool
+  details:
+    description:
+      - Return the whole result. Else the long parts of it are left out (RV(ignore:left_out) names them), and
+        RV(ignore:summary) says in a few lines what matters of them.
+      - By default the result is whole wherever something can read it, that is where the task has C(register), C(until), C(failed_when)
+        or C(changed_when), or stands in a block with C(rescue), where Ansible runs with C(-v) or C(--one-line) or C(--tree),
+        and where another callback than those that just print (such as C(default) and C(minimal)) takes the results. So it is short ad hoc,
+        and where a task fails that registers nothing.
+      - Set it to V(true) for other programs that take the results of tasks that register nothing (such as ARA), and to V(false) for a
+        task that registers its result and shall print little if it fails.
+    type: bool
 requirements:
   - python >= 3.10
   - kubernetes >= 24.2.0

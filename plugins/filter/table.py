@@ -47,14 +47,11 @@ _value:
   elements: str
 """
 
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-
-_GAP = "  "
-_LEAST = 12
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._table import table_lines
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Any, width: int = 140) -> list[str]:
@@ -66,59 +63,7 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Any, width: int = 140) -> 
     rows = list(rows)
     if any(not isinstance(row, Mapping) for row in rows):
         raise AnsibleFilterError("table: the input must be a list of dictionaries.")
-    if not rows:
-        return []
-    titled = dict(columns) if isinstance(columns, Mapping) else {_title(key): key for key in columns}
-    cells = [[_text(row.get(key)) for key in titled.values()] for row in rows]
-    right = [all(_is_number(row.get(key)) for row in rows) for key in titled.values()]
-    widths = _widths(list(titled), cells, width)
-    lines = _lines(list(titled), widths, right)
-    lines.append(_GAP.join("-" * one for one in widths))
-    for row in cells:
-        lines += _lines(row, widths, right)
-    return lines
-
-
-def _title(key: Any) -> str:
-    return str(key).replace("_", " ").capitalize()
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_text(one) for one in value) or "-"
-    return " ".join(str(value).split())
-
-
-def _widths(titles: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
-    """What each column needs; the widest give way until a line fits, at first only between words."""
-    columns = [[line[at] for line in [titles, *cells]] for at in range(len(titles))]
-    widths = [max(len(cell) for cell in column) for column in columns]
-    words = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
-    room = width - len(_GAP) * (len(titles) - 1)
-    for floors in (words, [min(one, _LEAST) for one in words]):
-        while sum(widths) > room and any(one > floor for one, floor in zip(widths, floors)):
-            widest = max(range(len(widths)), key=lambda at: (widths[at] > floors[at], widths[at]))
-            widths[widest] -= 1
-    return widths
-
-
-def _lines(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
-    wrapped = [textwrap.wrap(cell, one, break_on_hyphens=False) or [""] for cell, one in zip(row, widths)]
-    height = max(len(one) for one in wrapped)
-    found = []
-    for at in range(height):
-        parts = [one[at] if at < len(one) else "" for one in wrapped]
-        aligned = [part.rjust(wide) if to else part.ljust(wide) for part, wide, to in zip(parts, widths, right)]
-        found.append(_GAP.join(aligned).rstrip())
-    return found
+    return table_lines(rows, columns, width)
 
 
 class FilterModule:

@@ -39,10 +39,10 @@ def run_module(options: Mapping[str, Any], work: Work, **module_settings: Any) -
         with open_report() as report:
             result = asyncio.run(_finish(work(module.params, module.check_mode, report)))
     except StorageUpgradeError as error:
-        module.fail_json(msg=error.message, **_as_asked(module, error.result))
+        module.fail_json(msg=error.message, **_as_asked(module, {**error.result, "error": error.name}))
     for sentence in result.pop("warnings", ()):
         module.warn(sentence)
-    module.exit_json(**_as_asked(module, result))
+    module.exit_json(**_as_asked(module, {**result, "error": None}))
 
 
 def _as_asked(module: AnsibleModule, result: Mapping[str, Any]) -> dict[str, Any]:

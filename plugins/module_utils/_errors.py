@@ -4,7 +4,7 @@
 
 """The few error classes of the collection.
 
-Each carries one sentence for a person (what is wrong, what to do next) and, for a playbook, the
+Each carries one sentence for a person (what is wrong, what to do next) and, for a playbook, its name and the
 keys that the module returns beside ``msg``. None of them ever holds a token, a key or an object's data.
 """
 
@@ -14,7 +14,9 @@ from typing import Any
 
 
 class StorageUpgradeError(Exception):
-    """Base class: ``message`` is for a person, ``result`` for a playbook."""
+    """Base class: ``message`` is for a person, ``result`` and ``name`` (the module's ``error``) for a playbook."""
+
+    name = "other"
 
     def __init__(self, message: str, result: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -25,9 +27,13 @@ class StorageUpgradeError(Exception):
 class BadInputError(StorageUpgradeError):
     """An option makes no sense; nothing was asked of any server, or nothing was written."""
 
+    name = "bad_input"
+
 
 class UnreachableError(StorageUpgradeError):
     """No usable answer came back: refused, reset, timed out, TLS or DNS failure."""
+
+    name = "unreachable"
 
     def __init__(self, message: str, *, kind: str, result: dict[str, Any] | None = None) -> None:
         super().__init__(message, result)
@@ -36,6 +42,8 @@ class UnreachableError(StorageUpgradeError):
 
 class ApiError(StorageUpgradeError):
     """A server answered with an HTTP error; the fields are those of its metav1.Status."""
+
+    name = "api"
 
     def __init__(self, message: str, *, status: int, reason: str = "", result: dict[str, Any] | None = None) -> None:
         super().__init__(message, result)
@@ -46,21 +54,31 @@ class ApiError(StorageUpgradeError):
 class NotConvergedError(StorageUpgradeError):
     """The API servers don't agree (yet), so a write could be stored in the old version."""
 
+    name = "not_converged"
+
 
 class StateStoreError(StorageUpgradeError):
     """The baseline or the progress can't be read or written."""
+
+    name = "state_store"
 
 
 class AlreadyRunningError(StorageUpgradeError):
     """Another run holds the Lease."""
 
+    name = "already_running"
+
 
 class MigrationIncompleteError(StorageUpgradeError):
     """Some objects could not be rewritten, or the run was stopped; ``result`` holds the whole outcome."""
 
+    name = "incomplete"
+
 
 class EtcdError(StorageUpgradeError):
     """etcd can't be read."""
+
+    name = "etcd"
 
 
 def is_passing(error: Exception) -> bool:

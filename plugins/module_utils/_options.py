@@ -29,6 +29,7 @@ CLUSTER_SPEC: dict[str, Any] = {
     "tls_server_name": {"type": "str"},
     "state_store": STATE_STORE_SPEC,
     "progress": {"type": "bool"},
+    "details": {"type": "bool"},
 }
 
 ETCD_SPEC: dict[str, Any] = {

@@ -35,6 +35,12 @@ def split_group_version(text: str) -> tuple[str, str]:
     return group, version
 
 
+def short_version(version: str, resource: str) -> str:
+    """``v1`` for ``apps/v1`` of ``deployments.apps``: the group is named by the resource already."""
+    group, name = split_group_version(version)
+    return name if group == resource.partition(".")[2] else version
+
+
 def resource_name(plural: str, group: str) -> str:
     """How users write a resource: ``secrets``, ``deployments.apps``."""
     return f"{plural}.{group}" if group else plural

@@ -143,6 +143,7 @@ def describe(
         "internal": sum(one.objects for one in stored.internal.values()),
     }
     return {
+        "msg": _sentence(totals),
         "resources": resources,
         "totals": totals,
         "stale_resources": sorted(name for name, one in resources.items() if one["stale"]),
@@ -159,6 +160,14 @@ def describe(
         "rate": round(stored.objects / stored.seconds) if stored.seconds > 0 else 0,
         "problems": problems,
     }
+
+
+def _sentence(totals: Mapping[str, int]) -> str:
+    stale = f"{totals['stale']} are stale" if totals["stale"] else "none is stale"
+    unprovable = (
+        f", and of {totals['unprovable']} the version can't be told or compared" if totals["unprovable"] else ""
+    )
+    return f"etcd holds {totals['objects']} objects of {totals['resources']} resources: {stale}{unprovable}."
 
 
 def _other(prefix: str, tally: Tally, samples: int) -> dict[str, Any]:

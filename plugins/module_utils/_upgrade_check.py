@@ -172,6 +172,7 @@ class _Check:
         blockers = [one.as_dict() for one in self.findings.blockers]
         return {
             "changed": False,
+            "msg": self._sentence(len(blockers), from_etcd=scanned is not None),
             "safe": not blockers,
             "blockers": blockers,
             # Ansible gives a meaning of its own to "warnings": sentences, which it also prints.
@@ -202,6 +203,15 @@ class _Check:
                 "target": self.releases.nearest(self._way.target),
             },
         }
+
+    def _sentence(self, blockers: int, *, from_etcd: bool) -> str:
+        verdict = (
+            "Nothing blocks" if not blockers else "1 thing blocks" if blockers == 1 else f"{blockers} things block"
+        )
+        return (
+            f"{verdict} the upgrade from {self._way.current} to {self._way.target} (concerns: {len(self.findings.warnings)}, "
+            f"not known: {len(self.findings.unknown)}); what is stored was {'' if from_etcd else 'not '}read from etcd."
+        )
 
     async def _live_crds(self) -> list[crds.Definition]:
         found = []

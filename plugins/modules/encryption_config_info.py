@@ -76,6 +76,12 @@ problems:
   returned: success
   type: list
   elements: str
+error:
+  description:
+    - What kind of failure it was, null where there was none. A task that has C(failed_when=false), so that it prints nothing, tells by it.
+    - One of V(already_running), V(api), V(bad_input), V(etcd), V(incomplete), V(not_converged), V(state_store), V(unreachable) and V(other).
+  returned: always
+  type: str
 """
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module

@@ -375,6 +375,21 @@ rate:
   description: Objects visited a second, null where they were not counted.
   returned: always
   type: float
+error:
+  description:
+    - What kind of failure it was, null where there was none. A task that has C(failed_when=false), so that it prints nothing, tells by it.
+    - One of V(already_running), V(api), V(bad_input), V(etcd), V(incomplete), V(not_converged), V(state_store), V(unreachable) and V(other).
+  returned: always
+  type: str
+summary:
+  description: What matters of the keys that are left out, one line each, for people; its wording may change.
+  returned: where the result is short (O(details))
+  type: list
+  elements: str
+left_out:
+  description: The keys that are left out, and how to get them.
+  returned: where the result is short (O(details))
+  type: str
 """
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module

@@ -26,7 +26,6 @@ from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.utils.display import Display
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress_file import PATH_VARIABLE
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._progress_text import Lines, Status, events_in
@@ -55,17 +54,9 @@ def _terminal_of_ansible() -> str | None:
 _TERMINAL = _terminal_of_ansible()
 
 
-class ModuleWithProgress(NormalAction):  # type: ignore[misc]  # ansible-core is not typed for this
-    """The action of any ordinary module, with progress shown."""
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        with _progress_of(self, task_vars or {}):
-            result: dict[str, Any] = super().run(tmp, task_vars)
-        return result
-
-
 @contextmanager
-def _progress_of(action: Any, task_vars: dict[str, Any]) -> Iterator[None]:
+def progress_of(action: Any, task_vars: dict[str, Any]) -> Iterator[None]:
+    """Shows the progress of the module that ``action`` runs within."""
     task = action._task
     if not _wanted(task):
         yield

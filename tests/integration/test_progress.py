@@ -117,13 +117,13 @@ def play(cluster: Cluster, folder: Path, hosts: dict[str, dict[str, Any]], task:
     return [playbook_program, "-i", str(folder / "inventory.yml"), str(folder / "play.yml")]
 
 
-def test_a_log_gets_lines_on_standard_error_and_the_result_stays_whole(cluster: Cluster) -> None:
+def test_a_log_gets_lines_on_standard_error_and_standard_output_stays_whole(cluster: Cluster) -> None:
     done = run(adhoc(cluster, "storage_migrate", **SLOW))
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(rf"^localhost: {PROGRESS}$", done.stderr, re.MULTILINE), done.stderr
     assert "\r" not in done.stderr and "\x1b" not in done.stderr
     head, result = done.stdout.split(" => ", 1)
-    assert head.startswith("localhost | ") and json.loads(result)["unchanged"] >= OBJECTS
+    assert head.startswith("localhost | ") and json.loads(result)["totals"]["unchanged"] >= OBJECTS
 
 
 def test_two_hosts_at_once_one_with_become_and_a_callback_that_writes_json(cluster: Cluster, tmp_path: Path) -> None:

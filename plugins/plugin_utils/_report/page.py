@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import short_version
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report import words
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.pictures import (
     NARROW,
@@ -27,7 +28,6 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story
     open_failures,
     resource_rows,
     seconds,
-    short,
     stored_rows,
     things,
     timeline,
@@ -77,7 +77,7 @@ def page(record: Record, json_name: str) -> str:
         failures=[{**one, "hint": words.hint(one)} for one in open_failures(record)],
         resources=resource_rows(record),
         stored=stored,
-        short=short,
+        short_version=short_version,
         trimmed=trimmed(record),
         pictures=pictures,
         parts_text=parts_text,

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import short_version
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record, at_release
 
 NOT_SERVED = "not there"
@@ -50,12 +51,6 @@ def number(count: int) -> str:
 
 def things(count: int, one: str, many: str | None = None) -> str:
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
-
-
-def short(version: str, resource: str) -> str:
-    """``v1`` for ``apps/v1`` of ``deployments.apps``: the group is named by the resource already."""
-    group, _slash, name = version.rpartition("/")
-    return name if group == resource.partition(".")[2] else version
 
 
 @dataclass(frozen=True)
@@ -191,7 +186,7 @@ def _changes(record: Record, urls: list[str]) -> list[VersionChange]:
         if new is None or old is None or old == new:
             continue
         since = {url: next((at for at, value in history if value == new), None) for url, history in said.items()}
-        found.append(VersionChange(name, short(old, name), short(new, name), since))
+        found.append(VersionChange(name, short_version(old, name), short_version(new, name), since))
     return found
 
 
@@ -410,7 +405,7 @@ def _current(name: str, after: Mapping[str, Any] | None, changed: Mapping[str, s
         return {changed[name]} if name in changed else None
     current = {row["version"] for row in after["stored"] if row["version"] and "version" not in row["stale"]}
     current |= {after["expected"]} if after["expected"] else set()
-    return {short(version, name) for version in current} or None
+    return {short_version(version, name) for version in current} or None
 
 
 def _parts(
@@ -421,7 +416,7 @@ def _parts(
     keys = len({(row["provider"], row["key"]) for row in seen}) > 1
     counts: dict[tuple[str, bool], int] = {}
     for row in found["stored"]:
-        version = short(row["version"], name) if row["version"] else None
+        version = short_version(row["version"], name) if row["version"] else None
         label = version or ("version hidden by encryption" if row["provider"] != "identity" else "unreadable")
         label += f" {row['encoding']}" if encodings and row["encoding"] else ""
         if keys:

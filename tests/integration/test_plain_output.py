@@ -1,0 +1,151 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What people see when a module has ended: little where nobody reads more, and everything where something does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.control_plane.cluster import Cluster
+from tests.tools.prepare import cache
+
+from .conftest import ANSIBLE, ROOT, apply, config_maps, environment
+
+PREFIX = "kube_storage.upgrade."
+FROZEN = 3
+
+
+@pytest.fixture(scope="module")
+def cluster(one: Cluster) -> Cluster:
+    """Of its ConfigMaps three can't be rewritten."""
+    apply(one, config_maps(FROZEN, prefix="frozen"))
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}
+    api = "admissionregistration.k8s.io/v1"
+    policy = {
+        "apiVersion": api,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "frozen"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "!object.metadata.name.startsWith('frozen')", "message": "it is frozen"}],
+        },
+    }
+    binding = {
+        "apiVersion": api,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "frozen"},
+        "spec": {"policyName": "frozen", "validationActions": ["Deny"]},
+    }
+    apply(one, policy, binding)
+    return one
+
+
+def programs(name: str) -> list[Any]:
+    """Of the ansible-core that we develop on, and of the newest where there is one."""
+    found = sorted(cache().glob(f"ansible-test-3.1[23]/bin/{name}"))
+    newest = found[-1] if found else None
+    missing = pytest.mark.skip(reason="make sanity found no newer Python to install the newest ansible-core in")
+    return [
+        pytest.param(ANSIBLE.with_name(name), id="core we develop on"),
+        pytest.param(newest, id="newest core", marks=[] if newest else [missing]),
+    ]
+
+
+def run(*command: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(one) for one in command],
+        cwd=ROOT,
+        env={**environment(), "COLUMNS": "200"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def adhoc(cluster: Cluster, module: str, params: dict[str, Any], *more: str) -> tuple[str, Any]:
+    """What is printed, and the result in it."""
+    params = {"kubeconfig": str(cluster.kubeconfig), "progress": False, **params}
+    interpreter = f"ansible_python_interpreter={sys.executable}"
+    done = run(ANSIBLE, "localhost", "-m", PREFIX + module, "-a", json.dumps(params), "-e", interpreter, *more)
+    shown = done.stdout + done.stderr
+    text = done.stdout[done.stdout.index(" => ") + 4 :]
+    return shown, json.JSONDecoder().raw_decode(text)[0]
+
+
+WAIT = {"state": "converged", "expected_version": "1.38", "wait_timeout": 1}
+RUNS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("storage_migrate", {}, "history", "default/frozen-0001"),
+    ("storage_migrate", {"resources": ["namespaces"]}, "resources", "nothing had to be rewritten: 1."),
+    ("storage_version_hashes", {}, "resources", "No baseline is on record"),
+    ("storage_version_hashes", WAIT, "history", ", not at 1.38."),
+    ("stored_versions_info", {"etcd": ...}, "resources", ""),
+    ("upgrade_check", {"target_version": "1.37"}, "stored", "write_refused/configmaps"),
+]
+
+
+@pytest.mark.parametrize(("module", "params", "detail", "said"), RUNS)
+def test_ad_hoc_it_is_short(cluster: Cluster, module: str, params: dict[str, Any], detail: str, said: str) -> None:
+    params = {**params, **({"etcd": cluster.etcd} if "etcd" in params else {})}
+    shown, result = adhoc(cluster, module, params)
+    assert result["msg"] and detail not in result, shown
+    assert said in "\n".join(result["summary"]), shown
+    assert len(shown.splitlines()) < 60 and max(map(len, result["summary"]), default=0) <= 120, shown
+
+
+@pytest.mark.parametrize("more", [["-v"], ["-o"], ["--tree", "..."]], ids=lambda more: more[0])
+def test_ad_hoc_it_is_whole_where_somebody_asks_or_a_program_reads_it(
+    cluster: Cluster, tmp_path: Path, more: list[str]
+) -> None:
+    more = [str(tmp_path) if one == "..." else one for one in more]
+    shown, result = adhoc(cluster, "storage_version_hashes", {}, *more)
+    assert result["resources"]["secrets"]["storage_version"] == "v1" and "summary" not in result, shown
+
+
+PLAY = """
+- hosts: localhost
+  gather_facts: false
+  module_defaults:
+    group/kube_storage.upgrade.k8s: {{kubeconfig: {kubeconfig}, progress: false}}
+  tasks:
+    - block:
+        - ansible.builtin.include_tasks: {inner}
+      rescue:
+        - ansible.builtin.debug: {{msg: "read {{{{ ansible_failed_result.failures | length }}}} in a rescue"}}
+    - kube_storage.upgrade.storage_migrate: {{resources: [configmaps]}}
+      register: migration
+      ignore_errors: true
+    - ansible.builtin.debug: {{msg: "registered {{{{ migration.resources.configmaps.failed }}}}"}}
+    - kube_storage.upgrade.storage_migrate: {{resources: [configmaps], details: false}}
+      register: short
+      failed_when: false
+    - ansible.builtin.debug: {{msg: "as asked {{{{ short.left_out }}}} {{{{ short.error }}}}"}}
+    - name: The last one
+      kube_storage.upgrade.storage_migrate:
+"""
+
+
+@pytest.mark.parametrize("program", programs("ansible-playbook"))
+def test_in_a_playbook_a_failure_is_short_unless_something_can_read_it(
+    cluster: Cluster, program: Path, tmp_path: Path
+) -> None:
+    inner, playbook = tmp_path / "inner.yml", tmp_path / "play.yml"
+    inner.write_text("- kube_storage.upgrade.storage_migrate: {resources: [configmaps]}\n", encoding="utf-8")
+    playbook.write_text(PLAY.format(kubeconfig=cluster.kubeconfig, inner=inner), encoding="utf-8")
+    done = run(program, playbook, "-e", f"ansible_python_interpreter={sys.executable}")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"read {FROZEN} in a rescue" in done.stdout, done.stdout
+    assert f"registered {FROZEN}" in done.stdout, done.stdout
+    assert "as asked resources, failures, history and " in done.stdout and " incomplete" in done.stdout, done.stdout
+    last = done.stdout[done.stdout.index("TASK [The last one]") :]
+    assert '"left_out"' in last and '"history"' not in last and '\n        "What failed:"' in last, last
+    assert len(last.splitlines()) < 60 and len(last) < 5000, last
