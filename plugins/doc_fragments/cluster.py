@@ -75,6 +75,40 @@ notes:
   - Set these and the auth options once for all modules with C(module_defaults) and the group C(kube_storage.upgrade.k8s).
 """
 
+    SAMPLING = r"""
+options:
+  sampling:
+    description:
+      - For a cluster whose API servers can't be asked one by one, as a managed one that has only one address. Excludes O(servers).
+      - Each look then makes many fresh connections to that one address and asks over each of them. What differs in a single answer is
+        no agreement.
+      - B(Agreement found so is weaker than if each server is asked at its own address), and is never taken for that. The result has C(proven_by=sampling),
+        a warning says what it rests on, and so do the role and its report.
+      - Answers are told apart by server where the user may get C(/flagz) (the address it advertises, since Kubernetes 1.36) or
+        C(/metrics/slis) or C(/metrics) (when it started). There must be as many as renew their identity Leases in V(kube-system), or as
+        O(expected_servers) says. Which are missing is named where the Leases tell addresses (since 1.36).
+      - Writes go through the one address too.
+    type: dict
+    suboptions:
+      connections:
+        description:
+          - How many fresh connections make up one look.
+          - Behind a load balancer that spreads evenly, 30 miss one of three servers with a chance of at most 0.002 %.
+        type: int
+        default: 30
+      at_once:
+        description: How many of them are open at the same time.
+        type: int
+        default: 6
+      require_identity:
+        description:
+          - Whether answers must be told apart by server. With V(false), and where servers don't give themselves away, the number of connections
+            alone decides, and C(sampling.chance_missed) in the result says how likely one of them was missed. That is weaker still, and worthless behind
+            a load balancer that always sends a client to the same server.
+        type: bool
+        default: true
+"""
+
     ETCD = r"""
 options:
   etcd:

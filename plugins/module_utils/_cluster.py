@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
@@ -25,6 +25,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._discovery import report_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import ApiError, BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import HttpClient, open_client
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._identity_leases import Alive, alive
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._sampler import take_samples
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._sampling import SamplingSettings, judge
 
 _ENDPOINT_SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes"
 _IDENTITY_LEASES = (
@@ -32,8 +35,9 @@ _IDENTITY_LEASES = (
     "?labelSelector=apiserver.kubernetes.io%2Fidentity%3Dkube-apiserver"
 )
 _MASTER_NODES = "/api/v1/nodes?labelSelector=node-role.kubernetes.io%2Fcontrol-plane"
-# An API server renews its identity Lease every 10 s (k8s.io/kubernetes, pkg/controlplane/apiserver/server.go).
-_LEASE_IS_FRESH = timedelta(seconds=40)
+_ONE_ADDRESS = (
+    "where only one address can be reached, as that of a managed cluster, use the option sampling, which proves less"
+)
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,17 @@ class Cluster:
     """
 
     def __init__(
-        self, connection: Connection, http: HttpClient, *, urls: Sequence[str] | None, expectation: Expectation
+        self,
+        connection: Connection,
+        http: HttpClient,
+        *,
+        urls: Sequence[str] | None,
+        expectation: Expectation,
+        sampling: SamplingSettings | None = None,
     ) -> None:
         self.entry = ApiServer(connection.url, connection, http)
         self.expectation = expectation
+        self.sampling = sampling
         self._connection = connection
         self._http = http
         self._urls = urls
@@ -78,40 +89,64 @@ class Cluster:
 
         The identity Leases in kube-system cross-check it: an API server that is alive but not
         listed could still write in the old version. A list or a count from the user wins over that.
+        Where samples are taken instead, there is no server but the one address.
         """
+        if self.sampling is not None:
+            return ServerList((self.entry,))
         if self._urls is not None:
             return ServerList(tuple(self._server(url) for url in self._urls))
-        slices, names, (alive, now) = await asyncio.gather(
-            self.entry.get(_ENDPOINT_SLICES), self._node_names(), self._identity_leases()
+        slices, names, living = await asyncio.gather(
+            self.entry.get(_ENDPOINT_SLICES), self._node_names(), self._alive()
         )
         scheme = urlsplit(self._connection.url).scheme
         found = [self._server(url, names.get(address, "")) for address, url in server_addresses(slices, scheme)]
         problems = []
-        fresh = fresh_holders(alive, now)
-        if self.expectation.servers is None and len(fresh) > len(found):
+        if self.expectation.servers is None and len(living) > len(found):
             problems.append(
-                f"{len(fresh)} API servers renew their Leases ({', '.join(fresh)}), but the EndpointSlice "
-                f"default/kubernetes lists {len(found)}; name them all with the option servers."
+                f"{len(living)} API servers renew their Leases ({', '.join(one.name for one in living)}), but the EndpointSlice "
+                f"default/kubernetes lists {len(found)}; name them all with the option servers, or {_ONE_ADDRESS}."
             )
         return ServerList(tuple(found), tuple(problems))
 
-    async def observe(self, *, groups: Iterable[str] | None = None) -> Observation:
-        """Asks every server, in parallel, at its own address. ``groups`` limits it to those API groups."""
+    async def observe(self) -> Observation:
+        """Asks every server, in parallel, at its own address; or takes samples where the user wants that."""
+        if self.sampling is not None:
+            return await self._sample(self.sampling)
         listed = await self.servers()
-        wanted = None if groups is None else frozenset(groups)
-        reports = await asyncio.gather(*(report_of(server, groups=wanted) for server in listed.servers))
-        return Observation(tuple(reports), listed.problems, self.expectation)
+        reports = await asyncio.gather(*(report_of(server) for server in listed.servers))
+        problems = listed.problems
+        if not self.listed_by_user and reports and all(one.error and not one.forbidden for one in reports):
+            problems += (
+                "None of the API servers that the EndpointSlice default/kubernetes lists can be asked from here; name their "
+                f"addresses with the option servers, or {_ONE_ADDRESS}.",
+            )
+        return Observation(tuple(reports), problems, self.expectation)
+
+    async def _sample(self, settings: SamplingSettings) -> Observation:
+        before = await self._alive()
+        samples = await take_samples(self._connection, settings)
+        after = await self._alive()
+        reports, problems, evidence = judge(self.entry.url, samples, before, after, settings, self.expectation.servers)
+        return Observation(reports, problems, self.expectation, evidence)
+
+    def writers(self, seen: Observation) -> list[ApiServer]:
+        """The servers to write through: each that can be used, or the one address where they are hidden behind it."""
+        usable = [one for one in seen.reports if one.usable]
+        if self.sampling is not None:
+            return [self.entry] if usable else []
+        return [self._known[one.url] for one in usable]
 
     def expecting(self, **changes: Any) -> Cluster:
         """The same cluster over the same connections with another expectation."""
-        other = Cluster(self._connection, self._http, urls=self._urls, expectation=replace(self.expectation, **changes))
+        other = Cluster(
+            self._connection,
+            self._http,
+            urls=self._urls,
+            expectation=replace(self.expectation, **changes),
+            sampling=self.sampling,
+        )
         other._known = self._known
         return other
-
-    @property
-    def known_servers(self) -> Mapping[str, ApiServer]:
-        """Every server seen so far, by URL."""
-        return self._known
 
     def _server(self, url: str, name: str = "") -> ApiServer:
         if url not in self._known:
@@ -125,13 +160,12 @@ class Cluster:
         except ApiError:
             return {}
 
-    async def _identity_leases(self) -> tuple[dict[str, Any], datetime]:
-        """(LeaseList, the server's own time). Without permission for it there is nothing to cross-check."""
+    async def _alive(self) -> tuple[Alive, ...]:
+        """The API servers that renew their Leases. Without permission for it there is nothing to cross-check."""
         answer = await self.entry.request("GET", _IDENTITY_LEASES)
-        now = server_time(answer.headers)
         if answer.status in (403, 404):
-            return {}, now
-        return self.entry.document(answer, "GET", _IDENTITY_LEASES), now
+            return ()
+        return alive(self.entry.document(answer, "GET", _IDENTITY_LEASES), server_time(answer.headers))
 
 
 def open_cluster(params: Mapping[str, Any]) -> Cluster:
@@ -140,6 +174,7 @@ def open_cluster(params: Mapping[str, Any]) -> Cluster:
     Raises BadInputError before anything is sent.
     """
     urls = None
+    sampling = _sampling_of(params)
     if params.get("servers"):
         urls = [normalize_url(url) for url in params["servers"]]
         doubles = sorted({url for url in urls if urls.count(url) > 1})
@@ -156,7 +191,21 @@ def open_cluster(params: Mapping[str, Any]) -> Cluster:
         open_client(connection.transport),
         urls=urls,
         expectation=Expectation(servers=expected, version=params.get("expected_version")),
+        sampling=sampling,
     )
+
+
+def _sampling_of(params: Mapping[str, Any]) -> SamplingSettings | None:
+    """The option sampling; an empty one takes every default."""
+    given = params.get("sampling")
+    if given is None:
+        return None
+    if params.get("servers"):
+        raise BadInputError("servers and sampling exclude each other: whoever can name each server needs no samples.")
+    for name in ("connections", "at_once"):
+        if given[name] < 1:
+            raise BadInputError(f"sampling: {name} must be at least 1.")
+    return SamplingSettings(given["connections"], given["at_once"], given["require_identity"])
 
 
 def server_addresses(slices: Mapping[str, Any], scheme: str) -> list[tuple[str, str]]:
@@ -188,24 +237,3 @@ def server_time(headers: Mapping[str, str]) -> datetime:
         return parsedate_to_datetime(headers["Date"])
     except (KeyError, ValueError, TypeError):
         return datetime.now(timezone.utc)
-
-
-def fresh_holders(leases: Mapping[str, Any], now: datetime) -> list[str]:
-    """Host names (or identities) of the API servers that renewed their Lease of late."""
-    found = []
-    for lease in leases.get("items") or []:
-        spec, metadata = lease.get("spec") or {}, lease.get("metadata") or {}
-        renewed = parse_time(spec.get("renewTime"))
-        if renewed is not None and now - renewed <= _LEASE_IS_FRESH:
-            found.append((metadata.get("labels") or {}).get("kubernetes.io/hostname") or metadata.get("name") or "?")
-    return sorted(found)
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """A metav1.Time or MicroTime."""
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return None

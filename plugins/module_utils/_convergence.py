@@ -17,6 +17,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
     UnreachableError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Event, Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._sampling import EACH_SERVER, SAMPLING, Evidence
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
     Disagreement,
     ServedResource,
@@ -45,12 +46,33 @@ class Observation:
     """All API servers at one moment.
 
     ``problems`` are sentences about the list of servers itself (one is alive that nobody listed);
-    they too mean that convergence can't be claimed.
+    they too mean that convergence can't be claimed. ``evidence``: what it rests on where samples were taken; None
+    where each server was asked at its own address.
     """
 
     reports: tuple[ServerReport, ...]
     problems: tuple[str, ...] = ()
     expectation: Expectation = Expectation()
+    evidence: Evidence | None = None
+
+    @property
+    def proven_by(self) -> str:
+        """How strong agreement is, if there is any."""
+        return EACH_SERVER if self.evidence is None else SAMPLING
+
+    @property
+    def who(self) -> str:
+        """Whose agreement it is."""
+        if self.evidence is None:
+            return f"{len(self.reports)} API servers"
+        if self.evidence.told_apart is None:
+            return f"{self.evidence.connections} answers of API servers that can't be told apart"
+        return f"{self.evidence.told_apart} API servers, told apart in {self.evidence.connections} samples,"
+
+    @property
+    def reservations(self) -> list[str]:
+        """Sentences about what agreement is worth, for the user's eyes; empty where it is proven."""
+        return [] if self.evidence is None or not self.converged else [self.evidence.sentence()]
 
     @property
     def resources(self) -> Mapping[str, ServedResource]:
@@ -86,7 +108,7 @@ class Observation:
         expected = self.expectation.servers
         if not self.reports and not found:
             found.append("No API server was found; name them with the option servers.")
-        elif self.reports and expected is not None and len(self.reports) != expected:
+        elif self.evidence is None and self.reports and expected is not None and len(self.reports) != expected:
             found.append(
                 f"{expected} API servers are expected, {len(self.reports)} "
                 f"{'is' if len(self.reports) == 1 else 'are'} known: {', '.join(one.url for one in self.reports)}."
@@ -144,9 +166,7 @@ async def wait_converged(
             good_hashes = hashes
             if now - good_since >= patience.stable_for:
                 return seen
-            text = (
-                f"All {len(seen.reports)} API servers agree; making sure that it holds for {patience.stable_for:g} s."
-            )
+            text = f"All {seen.who} agree; making sure that it holds for {patience.stable_for:g} s."
         else:
             good_since = None
             text = f"Waiting for the API servers to agree: {seen.summary()}."

@@ -16,12 +16,13 @@ from types import TracebackType
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import parse_time, server_time
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import server_time
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
     AlreadyRunningError,
     ApiError,
     StorageUpgradeError,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._identity_leases import parse_time
 
 _DURATION = 30
 _RENEW_EVERY = 5.0

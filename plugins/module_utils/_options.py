@@ -32,6 +32,17 @@ CLUSTER_SPEC: dict[str, Any] = {
     "details": {"type": "bool"},
 }
 
+SAMPLING_SPEC: dict[str, Any] = {
+    "sampling": {
+        "type": "dict",
+        "options": {
+            "connections": {"type": "int", "default": 30},
+            "at_once": {"type": "int", "default": 6},
+            "require_identity": {"type": "bool", "default": True},
+        },
+    }
+}
+
 ETCD_SPEC: dict[str, Any] = {
     "type": "dict",
     "options": {

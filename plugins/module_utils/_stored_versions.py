@@ -133,6 +133,8 @@ def describe(
         )
     if seen is not None and not seen.converged:
         problems.append(f"The API servers don't agree, so not every expected version is known: {seen.summary()}.")
+    if seen is not None:
+        problems += seen.reservations
     totals = {
         "objects": stored.objects,
         "bytes": stored.bytes,
@@ -155,6 +157,7 @@ def describe(
         "revision": stored.revision,
         "consistent": stored.consistent,
         "converged": None if seen is None else seen.converged,
+        "proven_by": None if seen is None else seen.proven_by,
         "etcd": {"endpoints": list(etcd.endpoints), "prefix": etcd.prefix, **member},
         "seconds": round(stored.seconds, 3),
         "rate": round(stored.objects / stored.seconds) if stored.seconds > 0 else 0,

@@ -82,6 +82,8 @@ async def upgrade_check(params: Mapping[str, Any], check_mode: bool, report: Rep
         steps, unknown = stored.judge_steps(way, check.releases)
         found.found += steps
         found.unknown += unknown
+        if seen.evidence is not None:
+            found.unknown += [*seen.problems, *seen.reservations]
         rate = (state.last_run or {}).get("rate")
         return check.result(new_crds, scanned, rate if isinstance(rate, (int, float)) else None)
 

@@ -76,7 +76,7 @@ async def version_hashes(params: Mapping[str, Any], check_mode: bool, report: Re
             result.update(changed=recorded is not state, diff=_diff(state, recorded, seen))
             if recorded is not state and not check_mode:
                 await store.save(recorded)
-        return {**result, "msg": _sentence(seen)}
+        return {**result, "msg": _sentence(seen), "warnings": seen.reservations}
 
 
 async def _first_look(cluster: Cluster) -> Observation:
@@ -130,7 +130,8 @@ def describe(seen: Observation, state: State) -> dict[str, Any]:
 def _sentence(seen: Observation) -> str:
     if not seen.converged:
         return f"The API servers do not agree: {seen.summary()}."
-    return f"{len(seen.reports)} API servers agree on the storage versions of {len(seen.resources)} resources."
+    told = f"{seen.who} agree on the storage versions of {len(seen.resources)} resources"
+    return f"{told}{'' if seen.evidence is None else '; that is by sampling, which proves less than asking each'}."
 
 
 def _moment(seen: Observation) -> dict[str, Any]:
@@ -148,6 +149,8 @@ def _moment(seen: Observation) -> dict[str, Any]:
             for report in seen.reports
         ],
         "converged": seen.converged,
+        "proven_by": seen.proven_by,
+        "sampling": None if seen.evidence is None else seen.evidence.as_dict(),
         "reasons": seen.reasons(),
         "disagreements": [
             {

@@ -21,6 +21,7 @@ description:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
+  - kube_storage.upgrade.cluster.sampling
   - kube_storage.upgrade.cluster.etcd
   - kube_storage.upgrade.attributes
 options:
@@ -340,6 +341,31 @@ proof:
       their number.
   returned: always
   type: dict
+proven_by:
+  description:
+    - How strong the agreement is  that the migration rests on. V(each server), where each was asked at its own address.
+    - V(sampling) with O(sampling), which proves less.
+  returned: always
+  type: str
+sampling:
+  description: What the agreement rests on with O(sampling); null without.
+  returned: always
+  type: dict
+  contains:
+    connections:
+      description: How many fresh connections were asked.
+      type: int
+    told_apart:
+      description: How many API servers they led to; null where the answers don't tell.
+      type: int
+    servers:
+      description: How many there must be, by O(expected_servers), else by their Leases; null if nobody knows.
+      type: int
+    chance_missed:
+      description:
+        - The chance that some server got none of the connections, behind a load balancer that spreads evenly.
+        - It matters where they can't be told apart. Null if their number is not known.
+      type: float
 history:
   description: How the run went, in at most 200 samples.
   returned: always
@@ -394,12 +420,17 @@ left_out:
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.run import storage_migrate
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC, ETCD_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import (
+    CLUSTER_SPEC,
+    ETCD_SPEC,
+    SAMPLING_SPEC,
+)
 
 
 def main() -> None:
     options = {
         **CLUSTER_SPEC,
+        **SAMPLING_SPEC,
         "select": {"type": "str", "choices": ["all", "changed", "stale"], "default": "all"},
         "resources": {"type": "list", "elements": "str"},
         "exclude": {"type": "list", "elements": "str"},

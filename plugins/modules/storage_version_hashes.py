@@ -20,6 +20,7 @@ description:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
+  - kube_storage.upgrade.cluster.sampling
   - kube_storage.upgrade.attributes
 options:
   state:
@@ -82,6 +83,13 @@ EXAMPLES = r"""
       - https://10.0.0.12:6443
       - https://10.0.0.13:6443
     tls_server_name: kubernetes.default.svc
+
+- name: Wait in a managed cluster, which has one address only (this proves less, and says so)
+  kube_storage.upgrade.storage_version_hashes:
+    state: converged
+    expected_version: "1.37"
+    sampling:
+      connections: 60
 """
 
 RETURN = r"""
@@ -96,7 +104,9 @@ servers:
   elements: dict
   contains:
     url:
-      description: The server's own address.
+      description:
+        - The server's own address.
+        - With O(sampling) the one address and, behind V(#), what tells the server apart. That is its host name where its Lease tells its address.
       type: str
     name:
       description: The name of its node where that is known, else its address.
@@ -119,6 +129,31 @@ converged:
   description: Whether all expected servers answered, are ready, are at the expected version and report the same hashes.
   returned: always
   type: bool
+proven_by:
+  description:
+    - How strong the agreement is, if there is any. V(each server), where each was asked at its own address.
+    - V(sampling) with O(sampling), which proves less.
+  returned: always
+  type: str
+sampling:
+  description: What the agreement rests on with O(sampling); null without.
+  returned: always
+  type: dict
+  contains:
+    connections:
+      description: How many fresh connections were asked.
+      type: int
+    told_apart:
+      description: How many API servers they led to; null where the answers don't tell.
+      type: int
+    servers:
+      description: How many there must be, by O(expected_servers), else by their Leases; null if nobody knows.
+      type: int
+    chance_missed:
+      description:
+        - The chance that some server got none of the connections, behind a load balancer that spreads evenly.
+        - It matters where they can't be told apart. Null if their number is not known.
+      type: float
 reasons:
   description: Why it is not converged, one sentence each; empty if it is.
   returned: always
@@ -180,7 +215,7 @@ observed_at:
 history:
   description:
     - What was seen while waiting, an entry for each change. Of more than a hundred the first and the last are kept.
-    - An entry has RV(observed_at), RV(servers), RV(converged), RV(reasons) and RV(disagreements) of that moment.
+    - An entry has RV(observed_at), RV(servers), RV(converged), RV(proven_by), RV(sampling), RV(reasons) and RV(disagreements) of that moment.
   returned: for O(state=converged), but not in check mode
   type: list
   elements: dict
@@ -206,13 +241,14 @@ left_out:
 """
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC, SAMPLING_SPEC
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._version_hashes import version_hashes
 
 
 def main() -> None:
     options = {
         **CLUSTER_SPEC,
+        **SAMPLING_SPEC,
         "state": {"type": "str", "choices": ["queried", "recorded", "converged"], "default": "queried"},
         "expected_version": {"type": "str"},
         "resources": {"type": "list", "elements": "str"},

@@ -20,6 +20,7 @@ description:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
+  - kube_storage.upgrade.cluster.sampling
   - kube_storage.upgrade.cluster.etcd
   - kube_storage.upgrade.attributes
 options:
@@ -273,6 +274,12 @@ converged:
   description: Whether all API servers agree, null if they were not asked.
   returned: success
   type: bool
+proven_by:
+  description:
+    - How strong their agreement is. V(each server), where each was asked at its own address; null if they were not asked.
+    - V(sampling) with O(sampling), which proves less.
+  returned: success
+  type: str
 etcd:
   description: V(endpoints) and V(prefix) that were read, V(version) and V(db_size) (bytes) of etcd.
   returned: success
@@ -308,13 +315,18 @@ left_out:
 """
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC, ETCD_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import (
+    CLUSTER_SPEC,
+    ETCD_SPEC,
+    SAMPLING_SPEC,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._stored_versions import stored_versions
 
 
 def main() -> None:
     options = {
         **CLUSTER_SPEC,
+        **SAMPLING_SPEC,
         "etcd": ETCD_SPEC,
         "resources": {"type": "list", "elements": "str"},
         "encryption_config": {"type": "path"},

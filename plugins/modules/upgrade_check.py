@@ -25,6 +25,7 @@ description:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
+  - kube_storage.upgrade.cluster.sampling
   - kube_storage.upgrade.cluster.etcd
   - kube_storage.upgrade.attributes
 options:
@@ -228,13 +229,18 @@ left_out:
 """
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC, ETCD_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import (
+    CLUSTER_SPEC,
+    ETCD_SPEC,
+    SAMPLING_SPEC,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check import upgrade_check
 
 
 def main() -> None:
     options = {
         **CLUSTER_SPEC,
+        **SAMPLING_SPEC,
         "etcd": ETCD_SPEC,
         "target_version": {"type": "str", "required": True},
         "crd_manifests": {"type": "list", "elements": "raw", "default": []},

@@ -176,7 +176,7 @@ def test_each_rule_that_is_taken_away_is_named(limited: Limited, module: Callabl
     # Without these the modules say what they could not see.
     optional = {
         ("Role", "cross-check", 0),
-        *(("ClusterRole", *one) for one in (("cross-check", 0), ("check", 0), ("check", 1))),
+        *(("ClusterRole", *one) for one in (("cross-check", 0), ("check", 0), ("check", 1), ("sampling", 0))),
     }
     assert set(NEEDED) == every - optional
     before = read_etcd(cluster, "/registry/secrets/")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence import Observation
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._crds import CRDS, Trimmed, Untrimmed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._diff import diff_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
@@ -34,7 +35,10 @@ _NOTHING = Tally()
 
 @dataclass
 class Account:
-    """Everything that a run did; ``recorded``: the versions on record before it, by resource."""
+    """Everything that a run did; ``recorded``: the versions on record before it, by resource.
+
+    ``agreement``: how the API servers stood when that was looked at last.
+    """
 
     plan: Plan
     runs: dict[str, ResourceRun] = field(default_factory=dict)
@@ -47,6 +51,11 @@ class Account:
     seconds: float = 0.0
     history: History = field(default_factory=History)
     recorded: Mapping[str, str | None] = field(default_factory=dict)
+    agreement: Observation = Observation(())
+
+    @property
+    def reservations(self) -> list[str]:
+        return self.agreement.reservations
 
     @property
     def total(self) -> Tally:
@@ -120,7 +129,8 @@ def done_sentence(account: Account) -> str:
             f"{total.conflicts} were written by others meanwhile, {total.deleted} were deleted"
         )
     trimmed = "1 CRD was" if len(account.trimmed) == 1 else f"{len(account.trimmed)} CRDs were"
-    return f"{counts}; {trimmed} trimmed; {account.seconds:.1f} s."
+    how = "" if account.agreement.evidence is None else " That all API servers agree is known by sampling only."
+    return f"{counts}; {trimmed} trimmed; {account.seconds:.1f} s.{how}"
 
 
 def result_of(account: Account) -> dict[str, Any]:
@@ -148,6 +158,8 @@ def result_of(account: Account) -> dict[str, Any]:
         "trimmed": [{"crd": one.crd, "before": list(one.before), "after": list(one.after)} for one in account.trimmed],
         "untrimmed": [{"crd": one.crd, "reason": one.reason} for one in account.untrimmed],
         "proof": _proof(account),
+        "proven_by": account.agreement.proven_by,
+        "sampling": evidence.as_dict() if (evidence := account.agreement.evidence) is not None else None,
         "history": account.history.as_dict(),
         "engine": account.engine.engine,
         "engine_reason": account.engine.reason,

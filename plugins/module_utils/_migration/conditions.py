@@ -54,7 +54,9 @@ def require_servers(seen: Observation) -> None:
     if seen.reports and len(errors) == len(seen.reports):
         if all(one.forbidden for one in errors):
             raise ApiError(errors[0].error or "", status=403)
-        raise NotConvergedError("No API server can be used: " + " ".join(str(one.error) for one in errors))
+        raise NotConvergedError(
+            "No API server can be used: " + " ".join([*map(str, (one.error for one in errors)), *seen.problems])
+        )
 
 
 def require_convergence(seen: Observation) -> None:

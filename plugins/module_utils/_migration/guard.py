@@ -30,6 +30,8 @@ _GLANCE_EVERY = 2.0
 _LOOK_EVERY = 15.0
 # A server that has just started serves CRDs a moment later than it says ready; a real old one stays different.
 _MAY_SETTLE = 10.0
+# Among samples, one that went away is missed until its Lease is no longer fresh.
+_SAMPLES_MAY_SETTLE = 60.0
 _AT_THE_END = 60.0
 _NO_SERVER_FOR = 180.0
 
@@ -99,7 +101,8 @@ class Guard:
                 return
             self._control.hold()
             first_trouble = first_trouble or asked_at
-            if self._is_decided(seen) or time.monotonic() - first_trouble > _MAY_SETTLE:
+            patience = _MAY_SETTLE if seen.evidence is None else _SAMPLES_MAY_SETTLE
+            if self._is_decided(seen) or time.monotonic() - first_trouble > patience:
                 self._control.stop(NotConvergedError(_lost_sentence(seen)))
                 return
             self._report(Event("notice", f"Writes are held: {seen.summary()}.", {}))
@@ -133,18 +136,21 @@ class Guard:
             return tuple(self._lanes.servers)
 
     def _remember(self, seen: Observation) -> None:
-        self._versions = {
+        versions = {
             report.url: (report.version or "", report.emulated_version) for report in seen.reports if report.usable
         }
+        if seen.evidence is not None and len(set(versions.values())) == 1:
+            # The one address answers as any of them.
+            versions[self._cluster.entry.url] = next(iter(versions.values()))
+        self._versions = versions
 
     def _sort_lanes(self, seen: Observation) -> None:
         """Servers that answered, are ready and agree are used; the others are not."""
-        by_url = self._cluster.known_servers
-        for report in seen.reports:
-            if report.usable:
-                self._lanes.take_back(by_url[report.url])
-            else:
-                self._lanes.take_out(report.url)
+        writers = self._cluster.writers(seen)
+        for url in {report.url for report in seen.reports} - {server.url for server in writers}:
+            self._lanes.take_out(url)
+        for server in writers:
+            self._lanes.take_back(server)
         self._remember(seen)
 
     def _is_decided(self, seen: Observation) -> bool:

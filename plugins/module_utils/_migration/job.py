@@ -83,8 +83,7 @@ class Job:
     async def run(self, seen: Observation, plan: Plan) -> None:
         """Ends when all is done that can be done, or the control says stop."""
         required = self._params["require_convergence"]
-        usable = [self._cluster.known_servers[one.url] for one in seen.reports if one.usable]
-        lanes = Lanes(usable, self._params["workers"])
+        lanes = Lanes(self._cluster.writers(seen), self._params["workers"])
         guard = Guard(self._cluster, lanes, self.control, self._ledger, required=required, report=self._report)
         guard.start(seen)
         direct = DirectEngine(lanes, self._settings(seen))

@@ -80,6 +80,7 @@ class Passes:
                     )
                 )
                 return False
+            self._account.agreement = seen
             await self._verify()
             targets = self._to_redo(seen)
             self._ledger.settle(seen, asked_at)

@@ -80,10 +80,10 @@ async def _migrate(params: Mapping[str, Any], check_mode: bool, report: Report, 
         recorded = versions_on_record(resources, state.persisted, seen.other_groups)
         if check_mode:
             return await preview(cluster, plan, chosen, recorded)
-        account = Account(plan, engine=chosen.choice, recorded=recorded)
+        account = Account(plan, engine=chosen.choice, recorded=recorded, agreement=seen)
         if not plan.targets and truth is None:
             account.seconds = time.monotonic() - started
-            return {**result_of(account), "msg": done_sentence(account)}
+            return {**result_of(account), "msg": done_sentence(account), "warnings": seen.reservations}
         await require(cluster.entry, needs(plan, chosen, store, params))
         if truth is not None:
             await require(
@@ -92,8 +92,7 @@ async def _migrate(params: Mapping[str, Any], check_mode: bool, report: Report, 
         async with one_at_a_time(cluster, store, params) as lease:
             state = await store.load()
             if truth is not None:
-                usable = [cluster.known_servers[one.url] for one in seen.reports if one.usable]
-                await truth.probe(usable, [target.name for target in everything.targets])
+                await truth.probe(cluster.writers(seen), [target.name for target in everything.targets])
             account.plan = plan = chosen.whole(_plan(resources, state, selection, seen, truth))
             ledger = Ledger(store, state, selection)
             job = Job(cluster, params, chosen, ledger, lease, report, account, truth, control)
@@ -110,7 +109,7 @@ async def _migrate(params: Mapping[str, Any], check_mode: bool, report: Report, 
         raise with_result(control.stopped, result)
     if account.failures:
         raise MigrationIncompleteError(failed_sentence(account), result)
-    return {**result, "msg": done_sentence(account)}
+    return {**result, "msg": done_sentence(account), "warnings": account.reservations}
 
 
 def _plan(

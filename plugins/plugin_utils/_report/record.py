@@ -223,6 +223,7 @@ def _add_observation(record: Record, result: Mapping[str, Any], now: str) -> Non
         # Only a whole result tells of every resource; what was seen while waiting tells of disagreements.
         "versions": versions,
         "complete": bool(result.get("resources")),
+        "sampling": _sampling(result.get("sampling")),
     }
     kept = record["observations"]
     if kept and {**kept[-1], "first": 0, "last": 0} == {**seen, "first": 0, "last": 0}:
@@ -231,6 +232,18 @@ def _add_observation(record: Record, result: Mapping[str, Any], now: str) -> Non
     kept.append({"first": at, "last": at, **seen})
     if len(kept) > _OBSERVATIONS_KEPT:
         del kept[_OBSERVATIONS_KEPT // 2]
+
+
+def _sampling(evidence: Any) -> Record | None:
+    """What agreement rests on where samples were taken; None where each server was asked at its own address."""
+    if not isinstance(evidence, Mapping):
+        return None
+    numbers = {name: evidence.get(name) for name in ("connections", "told_apart", "servers")}
+    chance = evidence.get("chance_missed")
+    return {
+        **{name: None if number is None else int(number) for name, number in numbers.items()},
+        "chance_missed": None if chance is None else float(chance),
+    }
 
 
 def _before(

@@ -129,11 +129,16 @@ def _spans(record: Record) -> list[tuple[float, float]]:
 
 
 def _servers(record: Record) -> list[tuple[str, str]]:
-    """(URL, name) of every server seen, masters in their order first; named as in the inventory where that is known."""
+    """(URL, name) of every server seen, masters in their order first; named as in the inventory where that is known.
+
+    Among samples a restarted server may be another one, so only those count that the last look found.
+    """
     names: dict[str, str] = {}
+    last = {one["url"] for seen in record["observations"][-1:] for one in seen["servers"]}
     for seen in record["observations"]:
         for one in seen["servers"]:
-            names.setdefault(one["url"], one["name"] or one["url"])
+            if not seen.get("sampling") or one["url"] in last:
+                names.setdefault(one["url"], one["name"] or one["url"])
     order: dict[str, int] = {}
     for place, master in enumerate(record["masters"]):
         for url in names:
@@ -312,6 +317,8 @@ def _mixed(record: Record, spans: list[tuple[float, float]]) -> list[tuple[float
     since: float | None = None
     releases: dict[str, str | None] = {}
     for seen in record["observations"]:
+        if seen.get("sampling"):
+            releases = {}
         for one in seen["servers"]:
             if one["ready"]:
                 releases[one["url"]] = one["version"]

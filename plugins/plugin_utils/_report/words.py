@@ -52,16 +52,17 @@ def heading(record: Record, line: Timeline) -> Heading:
         unprovable = total.get("unprovable", 0)
         whole = f"etcd was read: of {things(total.get('objects', 0), 'object')} none is stale"
         whole += f", {number(unprovable)} can't be told" if unprovable else ""
-        text = f"All {len(line.masters)} API servers agree; {things(rewritten, 'object')} rewritten; {whole}."
+        text = f"{_agreement(record, line)}; {things(rewritten, 'object')} rewritten; {whole}."
+        reserved = bool(unprovable or _sampling(record))
         return Heading(
             title,
-            "Done, with reservations" if unprovable else "Done and proven",
-            "fair" if unprovable else "good",
+            "Done, with reservations" if reserved else "Done and proven",
+            "fair" if reserved else "good",
             text,
         )
     if status == "succeeded":
         text = (
-            f"All {len(line.masters)} API servers agree; {things(rewritten, 'object')} rewritten. "
+            f"{_agreement(record, line)}; {things(rewritten, 'object')} rewritten. "
             "Etcd was not read, so it is not proven from there that nothing stale is left."
         )
         return Heading(title, "Done, not proven from etcd", "fair", text)
@@ -80,6 +81,32 @@ def heading(record: Record, line: Timeline) -> Heading:
         "open",
         "The last run ended before the result was proven. Run again, it goes on from here.",
     )
+
+
+def _sampling(record: Record) -> Mapping[str, Any] | None:
+    """What the last look rests on, where samples were taken."""
+    last = record["observations"][-1] if record["observations"] else {}
+    return last.get("sampling")
+
+
+def _agreement(record: Record, line: Timeline) -> str:
+    sampling = _sampling(record)
+    if sampling is None:
+        return f"All {len(line.masters)} API servers agree"
+    return f"All API servers agree as far as sampling can tell ({_samples(sampling)})"
+
+
+def _samples(sampling: Mapping[str, Any]) -> str:
+    asked = f"{things(sampling['connections'] or 0, 'fresh connection')} to one address"
+    if sampling["told_apart"] is not None:
+        return f"{asked}, {things(sampling['told_apart'], 'API server')} told apart"
+    chance = sampling["chance_missed"]
+    missed = (
+        ""
+        if chance is None
+        else f", each of {number(sampling['servers'])} met but for a chance of {100 * chance:.1g} %"
+    )
+    return f"{asked}, API servers not told apart{missed}"
 
 
 def _last_failures(record: Record) -> list[dict[str, Any]]:
@@ -147,10 +174,22 @@ def claims(record: Record, line: Timeline) -> list[Claim]:
         behind = [one.name for one in line.masters if one.still_down or not at_release(one.now, version)]
         if behind or not line.masters:
             found.append(Claim(False, f"All masters are ready at {version}: {', '.join(behind) or 'none'} not."))
+        elif _sampling(record) is not None:
+            found.append(Claim(None, f"Each API server that samples found is ready at {version}."))
         else:
             found.append(Claim(True, f"All {len(line.masters)} masters are ready at {version}."))
     last = record["observations"][-1] if record["observations"] else None
-    if last is not None and last["converged"] and len(last["servers"]) >= len(line.masters):
+    sampling = _sampling(record)
+    if last is not None and last["converged"] and sampling is not None:
+        at = clock(seconds(last["last"]), date=True)
+        found.append(
+            Claim(
+                None,
+                "That all API servers report the same storage version for every resource is known by sampling only, which proves "
+                f"less than asking each at its own address: {_samples(sampling)} ({at} UTC).",
+            )
+        )
+    elif last is not None and last["converged"] and len(last["servers"]) >= len(line.masters):
         at = clock(seconds(last["last"]), date=True)
         found.append(Claim(True, f"All API servers reported the same storage version for every resource ({at} UTC)."))
     else:

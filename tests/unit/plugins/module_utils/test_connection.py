@@ -8,11 +8,7 @@ import ssl
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import forbidden_sentence
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import (
-    fresh_holders,
-    parse_time,
-    server_addresses,
-)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import server_addresses
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._connection import normalize_url
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import describe_failure
@@ -78,25 +74,6 @@ def test_endpoint_slices() -> None:
         "https://10.0.0.12:6443",
         "https://[fd00::1]:6443",
     ]
-
-
-def test_only_leases_renewed_of_late_count() -> None:
-    now = parse_time("2026-01-01T00:01:00Z")
-    assert now is not None
-    leases = {
-        "items": [
-            {
-                "metadata": {"labels": {"kubernetes.io/hostname": "m1"}},
-                "spec": {"renewTime": "2026-01-01T00:00:55.000000Z"},
-            },
-            {
-                "metadata": {"labels": {"kubernetes.io/hostname": "m2"}},
-                "spec": {"renewTime": "2025-12-31T23:30:00.000000Z"},
-            },
-            {"metadata": {"name": "m3"}, "spec": {}},
-        ]
-    }
-    assert fresh_holders(leases, now) == ["m1"]
 
 
 def test_unknown_resources_are_refused_with_a_hint() -> None:

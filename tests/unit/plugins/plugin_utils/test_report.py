@@ -169,6 +169,35 @@ def test_without_etcd_nothing_is_claimed_of_it() -> None:
     assert [claim.holds for claim in words.claims(story.record, line) if "etcd" in claim.text] == [None]
 
 
+def test_what_is_known_by_sampling_is_never_called_proven() -> None:
+    """Behind one address, where a restarted server is another one to whoever takes samples."""
+
+    def sampled(second: float, states: str, process: int) -> dict[str, Any]:
+        text = json.dumps(look(second, states))
+        for url in URLS.values():
+            text = text.replace(f'"{url}"', f'"https://one.example.com#started-{process}-{url[-6]}"')
+        sampling = {"connections": 30, "told_apart": 3, "servers": 3, "chance_missed": 1.6e-5}
+        return {**json.loads(text), "proven_by": "sampling", "sampling": sampling}
+
+    story = Story().tell(0, begin=True)
+    story.tell(1, during="check", observed=[sampled(1, "666", 1)])
+    story.tell(9, during="agreement", observed=[{**sampled(9, "777", 2), "history": [sampled(5, "766", 1)]}])
+    story.tell(12, during="migration", migration=migration(10))
+    story.tell(14, during="proof", observed=[sampled(14, "777", 2)], verified=True)
+    line = timeline(story.record)
+    assert len(line.masters) == 3 and [end - start for start, end in line.mixed] == [4.0]
+    found = words.claims(story.record, line)
+    assert not [claim.text for claim in found if claim.holds is False]
+    about = [claim for claim in found if "API server" in claim.text]
+    assert len(about) == 2 and {claim.holds for claim in about} == {None}
+    assert "by sampling only" in about[1].text and "3 API servers told apart" in about[1].text
+    heading = words.heading(story.record, line)
+    assert heading.tone == "fair" and "as far as sampling can tell (30 fresh connections" in heading.sentence
+    story.tell(20, during="proof", observed=[sampled(20, "777", 2)], stored_after=stored("v1"), verified=True)
+    assert words.heading(story.record, timeline(story.record)).badge == "Done, with reservations"
+    assert "by sampling only" in " ".join(Reader(page(story.record, "r.json")).text.split())
+
+
 def test_what_etcd_cannot_tell_is_named() -> None:
     etcd = stored("example.com/v1")
     etcd["totals"]["unprovable"] = 302

@@ -1,0 +1,179 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Three API servers that nobody can ask one by one: they advertise the load balancer's address, and samples are taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.control_plane.cluster import Cluster
+
+from .conftest import (
+    ANSIBLE,
+    ROOT,
+    Result,
+    apply,
+    config_maps,
+    environment,
+    make_json,
+    read_etcd,
+    run_module,
+    wait_until,
+)
+from .test_least_privilege import RBAC, ROLES, USER, P, binding
+from .test_version_hashes import NAME, POLICIES
+
+SAMPLING = {"connections": 12}
+
+
+def hide(cluster: Cluster, *masters: str) -> None:
+    """Upgrades masters; they then advertise the load balancer, as in clusters that are reached by nothing else."""
+    for master in masters:
+        cluster.upgrade(master, "1.37", flags=[f"advertise-address={cluster.network.gateway}"])
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three masters, the first of them at 1.37, the others at 1.36."""
+    cluster = Cluster.up(tmp_path_factory.mktemp("mixed") / "cluster", version="1.36", owner_pid=os.getpid())
+    hide(cluster, "master-1")
+    yield cluster
+    cluster.down()
+
+
+@pytest.fixture(scope="module")
+def hidden(mixed: Cluster) -> Cluster:
+    """The same, all at 1.37."""
+    hide(mixed, "master-2", "master-3")
+    return mixed
+
+
+def _can(cluster: Cluster, master: str, verb: str, what: str, *where: str) -> bool:
+    command = [str(cluster.folder / "bin" / "kubectl"), "--kubeconfig", str(cluster.folder / f"kubeconfig-{master}")]
+    command += ["auth", "can-i", verb, what, "--as", USER, *where]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "yes"
+
+
+def shown(cluster: Cluster, **params: Any) -> str:
+    """What a user sees, warnings included."""
+    params = {"kubeconfig": str(cluster.kubeconfig), **params}
+    command = [str(ANSIBLE), "localhost", "-m", f"kube_storage.upgrade.{NAME}", "-a", json.dumps(params)]
+    command += ["-e", f"ansible_python_interpreter={sys.executable}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def test_mixed_answers_are_a_definite_no(mixed: Cluster, module: Callable[..., Result]) -> None:
+    found = module(mixed, NAME, sampling=SAMPLING)
+    assert found["converged"] is False and found["proven_by"] == "sampling"
+    by_server = {one["resource"]: one["by_server"] for one in found["disagreements"]}[POLICIES]
+    versions = {url.partition("#")[2]: said["storage_version"].rpartition("/")[2] for url, said in by_server.items()}
+    assert {"master-2": "v1beta1", "master-3": "v1beta1"}.items() <= versions.items()
+    assert sorted(versions.values()) == ["v1", "v1beta1", "v1beta1"]
+    waited = module(mixed, NAME, sampling=SAMPLING, state="converged", expected_version="1.37", wait_timeout=1)
+    assert waited.failed and "v1beta1 on" in waited.message and "is at v1.37.2 (emulating 1.36)" in waited.message
+    refused = module(mixed, "storage_migrate", sampling=SAMPLING)
+    assert refused.failed and refused.message.startswith("Nothing was migrated, because the API servers don't agree")
+
+
+def test_who_never_answers_is_named(mixed: Cluster, module: Callable[..., Result]) -> None:
+    """A load balancer that always leads to the same server: here its own address stands for that."""
+    found = module(
+        mixed,
+        NAME,
+        sampling={"connections": 4},
+        kubeconfig=str(mixed.folder / "kubeconfig-master-2"),
+    )
+    assert found["converged"] is False
+    assert found["reasons"][0].startswith("Only 1 of 3 API servers answered 4 fresh connections")
+    assert found["sampling"]["told_apart"] == 1 and found["sampling"]["servers"] == 3
+
+
+def test_without_the_option_nothing_is_claimed(hidden: Cluster, module: Callable[..., Result]) -> None:
+    found = None
+
+    def one_address() -> bool:
+        nonlocal found
+        found = module(hidden, NAME)
+        return [one["url"] for one in found["servers"]] == [hidden.balancer_url]
+
+    wait_until(one_address, 60)
+    assert found is not None and found["converged"] is False
+    (reason,) = found["reasons"]
+    assert reason.startswith("3 API servers renew their Leases (master-1, master-2, master-3), but the EndpointSlice")
+    assert "use the option sampling, which proves less" in reason
+    refused = module(hidden, NAME, sampling=SAMPLING, servers=hidden.urls)
+    assert refused.failed and "exclude each other" in refused.message
+
+
+def test_agreement_by_sampling_is_called_weaker(hidden: Cluster, module: Callable[..., Result]) -> None:
+    found = module(
+        hidden, NAME, sampling=SAMPLING, state="converged", expected_version="1.37", stable_for=1, wait_timeout=60
+    )
+    assert found["converged"] is True and found["proven_by"] == "sampling"
+    assert found["sampling"]["connections"] == 12 and found["sampling"]["told_apart"] == 3
+    assert "by sampling, which proves less than asking each" in found.message
+    assert "[WARNING]: Agreement rests on sampling" in shown(hidden, sampling=SAMPLING)
+    names = [one["name"] for one in found["servers"]]
+    assert len(set(names)) == 3 and all(name.startswith("started-") for name in names)
+
+
+def test_a_migration_by_sampling_says_so(hidden: Cluster, module: Callable[..., Result]) -> None:
+    make_json(hidden, "master-1", config_maps(200))
+    done = module(hidden, "storage_migrate", sampling=SAMPLING, resources=["configmaps"])
+    assert done["rewritten"] >= 200 and done["resources"]["configmaps"]["persisted"] is True
+    assert done["proven_by"] == "sampling" and done["sampling"]["told_apart"] == 3
+    assert "known by sampling only" in done.message
+    stored = read_etcd(hidden, "/registry/configmaps/default/cm-")
+    assert {one.encoding for one in stored.values()} == {"protobuf"}
+    # Read by etcd, too, it stays what it is.
+    read = module(hidden, "stored_versions_info", etcd=hidden.etcd, sampling=SAMPLING)
+    assert read["totals"]["stale"] == 0 and read["proven_by"] == "sampling"
+    assert any("Agreement rests on sampling" in problem for problem in read["problems"])
+    checked = module(hidden, "upgrade_check", target_version="1.37", sampling=SAMPLING)
+    assert any("Agreement rests on sampling" in one for one in checked["unknown"])
+
+
+def test_servers_that_do_not_give_themselves_away(hidden: Cluster, module: Callable[..., Result]) -> None:
+    auth = {"kubeconfig": str(hidden.user_kubeconfig(USER))}
+
+    def bind(*names: str) -> None:
+        for role in ROLES.values():
+            if role["metadata"]["name"] in {P + name for name in names}:
+                apply(hidden, role, binding(role))
+
+    def may(verb: str, what: str, *where: str) -> bool:
+        return all(_can(hidden, master, verb, what, *where) for master in hidden.masters)
+
+    hidden.kubectl("apply", "-f", str(RBAC))
+    bind("view", "state", "cross-check")
+    wait_until(lambda: may("list", "leases", "-n", "kube-system") and may("list", "apiservices"))
+    refused = module(hidden, NAME, sampling=SAMPLING, **auth)
+    assert refused["converged"] is False and "can't be told apart: allow the user to get /flagz" in refused.message
+    weak = module(hidden, NAME, sampling={**SAMPLING, "require_identity": False}, **auth)
+    assert weak["converged"] is True and weak["sampling"]["told_apart"] is None
+    assert weak["sampling"]["chance_missed"] == pytest.approx(3 * (2 / 3) ** 12)
+    told = shown(hidden, sampling={**SAMPLING, "require_identity": False}, **auth)
+    assert "[WARNING]: Agreement rests on sampling" in told and "missed with a chance of about 2 %" in told
+    bind("sampling")
+    wait_until(lambda: may("get", "/flagz"))
+    assert module(hidden, NAME, sampling=SAMPLING, **auth)["sampling"]["told_apart"] == 3
+
+
+def test_one_that_is_gone_is_missed_as_long_as_its_lease_is_fresh(hidden: Cluster) -> None:
+    hidden.kill("master-3")
+    try:
+        found = run_module(hidden, NAME, sampling=SAMPLING)
+        assert found["converged"] is False
+        assert found["reasons"][0].startswith("Only 2 of 3 API servers answered 12 fresh connections; raise")
+    finally:
+        hidden.start("master-3")
