@@ -17,19 +17,10 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
-from .conftest import (
-    ANSIBLE,
-    ROOT,
-    Result,
-    apply,
-    config_maps,
-    environment,
-    make_json,
-    read_etcd,
-    run_module,
-    wait_until,
-)
+from .conftest import ANSIBLE, ROOT, Result, apply, environment, put_json, read_etcd, run_module, wait_until
+from .stand_ins import StandIns
 from .test_least_privilege import RBAC, ROLES, USER, P, binding
+from .test_recipes import recipe
 from .test_version_hashes import NAME, POLICIES
 
 SAMPLING = {"connections": 12}
@@ -51,10 +42,21 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def hidden(mixed: Cluster) -> Cluster:
-    """The same, all at 1.37."""
-    hide(mixed, "master-2", "master-3")
-    return mixed
+def upgraded(mixed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[StandIns, str]:
+    """The same, all at 1.37 by the guide's recipe for managed clusters; and what Ansible said."""
+    flag = f"advertise-address={mixed.network.gateway}"
+    provider = StandIns(
+        tmp_path_factory.mktemp("managed") / "stand-ins", mixed, masters=["master-2", "master-3"], flags=(flag,)
+    )
+    playbook = recipe("Managed clusters")[0].replace("rolling_upgrade_stable_for: 300", "rolling_upgrade_stable_for: 1")
+    done = provider.run(playbook, "nobody", rolling_upgrade_report_path=str(provider.folder / "report.html"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return provider, " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.fixture(scope="module")
+def hidden(upgraded: tuple[StandIns, str]) -> Cluster:
+    return upgraded[0].cluster
 
 
 def _can(cluster: Cluster, master: str, verb: str, what: str, *where: str) -> bool:
@@ -98,6 +100,18 @@ def test_who_never_answers_is_named(mixed: Cluster, module: Callable[..., Result
     assert found["sampling"]["told_apart"] == 1 and found["sampling"]["servers"] == 3
 
 
+def test_the_recipe_for_managed_clusters(upgraded: tuple[StandIns, str]) -> None:
+    provider, told = upgraded
+    assert [one["did"] for one in provider.log] == ["wanted", "upgraded", "upgraded"]
+    assert "[WARNING]: Agreement rests on sampling" in told
+    assert "Nothing was proven. That all API servers agree is known by sampling only" in told
+    assert "60 fresh connections to one address, 3 API servers told apart" in told
+    record = json.loads((provider.folder / "report.json").read_text(encoding="utf-8"))
+    assert record["status"] == "succeeded" and record["observations"][-1]["sampling"]["told_apart"] == 3
+    page = " ".join((provider.folder / "report.html").read_text(encoding="utf-8").split())
+    assert "is known by sampling only, which proves less than asking each at its own address" in page
+
+
 def test_without_the_option_nothing_is_claimed(hidden: Cluster, module: Callable[..., Result]) -> None:
     found = None
 
@@ -128,13 +142,13 @@ def test_agreement_by_sampling_is_called_weaker(hidden: Cluster, module: Callabl
 
 
 def test_a_migration_by_sampling_says_so(hidden: Cluster, module: Callable[..., Result]) -> None:
-    make_json(hidden, "master-1", config_maps(200))
+    keys = [put_json(hidden, f"cm-{number}") for number in range(100)]
     done = module(hidden, "storage_migrate", sampling=SAMPLING, resources=["configmaps"])
-    assert done["rewritten"] >= 200 and done["resources"]["configmaps"]["persisted"] is True
+    assert done["rewritten"] >= 100 and done["resources"]["configmaps"]["persisted"] is True
     assert done["proven_by"] == "sampling" and done["sampling"]["told_apart"] == 3
     assert "known by sampling only" in done.message
     stored = read_etcd(hidden, "/registry/configmaps/default/cm-")
-    assert {one.encoding for one in stored.values()} == {"protobuf"}
+    assert set(stored) == set(keys) and {one.encoding for one in stored.values()} == {"protobuf"}
     # Read by etcd, too, it stays what it is.
     read = module(hidden, "stored_versions_info", etcd=hidden.etcd, sampling=SAMPLING)
     assert read["totals"]["stale"] == 0 and read["proven_by"] == "sampling"

@@ -53,8 +53,8 @@ def belongs(record: Record, version: str | None) -> bool:
 
 
 def release(text: str | None) -> str:
-    """``1.37.2`` for ``v1.37.2``."""
-    return (text or "").strip().lstrip("v")
+    """``1.37.2`` for ``v1.37.2`` and, of a distribution's build, for ``v1.37.2+rke2r1``."""
+    return (text or "").strip().lstrip("v").partition("+")[0]
 
 
 def at_release(version: str | None, target: str | None) -> bool:

@@ -17,6 +17,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report impor
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.keep import keep
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.page import page
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import at_release
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import (
     duration,
     open_failures,
@@ -167,6 +168,14 @@ def test_without_etcd_nothing_is_claimed_of_it() -> None:
     line = timeline(story.record)
     assert words.heading(story.record, line).badge == "Done, not proven from etcd"
     assert [claim.holds for claim in words.claims(story.record, line) if "etcd" in claim.text] == [None]
+
+
+@pytest.mark.parametrize(
+    ("version", "target", "there"),
+    [("v1.37.2", "1.37", True), ("v1.37.2+rke2r1", "v1.37.2", True), ("v1.37.20", "1.37.2", False), (None, "1.37", False)],
+)  # fmt: skip
+def test_whether_a_server_is_at_a_release(version: str | None, target: str, there: bool) -> None:
+    assert at_release(version, target) is there
 
 
 def test_what_is_known_by_sampling_is_never_called_proven() -> None:
