@@ -87,7 +87,8 @@ options:
       - Answers are told apart by server where the user may get C(/flagz) (the address it advertises, since Kubernetes 1.36) or
         C(/metrics/slis) or C(/metrics) (when it started). There must be as many as renew their identity Leases in V(kube-system), or as
         O(expected_servers) says. Which are missing is named where the Leases tell addresses (since 1.36).
-      - Writes go through the one address too.
+      - Writes go through the one address too. What M(kube_storage.upgrade.storage_migrate) records as persisted, and trims, rests on no more
+        than that.
     type: dict
     suboptions:
       connections:

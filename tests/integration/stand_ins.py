@@ -35,6 +35,9 @@ known = json.loads((folder / "cluster.json").read_text())
 
 def upgrade(master, release):
     minor = re.match(r"v?(\\d+\\.\\d+)", release)[1]
+    now = json.loads(pathlib.Path(known["cluster"], "cluster.json").read_text())["masters"][master]["version"]
+    if now == minor:
+        return
     flags = [part for flag in known["flags"] for part in ("--flag", flag)]
     command = [sys.executable, "{_CLUSTER}", "upgrade", known["cluster"], master, "--version", minor, *flags]
     done = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)

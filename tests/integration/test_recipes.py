@@ -88,8 +88,7 @@ def test_rke2(two: StandIns) -> None:
     ]
     assert_one_at_a_time(log)
     assert "Masters are mixed now; nothing may be migrated yet:" in done.stdout and PROVEN in done.stdout
-    _again, log = carry_out(two, to(playbook, "1.36"), "rke2_servers", {"upgrade_one_rke2.yml": tasks}, **given)
-    assert log == [] and at(two) == {"1.36"}
+    assert at(two) == {"1.36"}
 
 
 def test_k3s_without_etcd(two: StandIns) -> None:
@@ -107,11 +106,10 @@ def test_talos(two: StandIns, tmp_path: Path) -> None:
     """Run again, too, where all are at the release."""
     (playbook,) = recipe("Talos")
     given = {"rolling_upgrade_etcd": two.cluster.etcd, "rolling_upgrade_expected_servers": 2}
-    for master in two.hosts[1:]:
-        two.cluster.upgrade(master, "1.36")
+    two.cluster.upgrade("master-2", "1.36")
     done, log = carry_out(two, playbook, "masters", **given)
     words = ["--nodes", "10.0.0.11", "upgrade-k8s", "--to", "1.37.2"]
-    assert [one["words"] for one in log] == [words] * 2 and at(two) == {"1.37"}
+    assert [(one["words"], one["to"]) for one in log] == [(words, "1.37")] and at(two) == {"1.37"}
     assert PROVEN in done.stdout
     _again, log = carry_out(two, playbook, "masters", **given)
     assert log == []

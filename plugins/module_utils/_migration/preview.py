@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import METADATA_LIST
@@ -15,15 +14,15 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster impo
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._diff import diff_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import Account, result_of
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import Chosen
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Plan, Target
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Target
 
 
-async def preview(cluster: Cluster, plan: Plan, chosen: Chosen, recorded: Mapping[str, str | None]) -> dict[str, Any]:
+async def preview(cluster: Cluster, account: Account) -> dict[str, Any]:
     """Check mode: how many objects would be visited; nothing is written."""
+    plan, recorded = account.plan, account.recorded
     numbers = await asyncio.gather(*(count_objects(cluster, target) for target in plan.targets))
     counted = {target.name: number for target, number in zip(plan.targets, numbers)}
-    result = result_of(Account(plan, engine=chosen.choice))
+    result = result_of(account)
     result["would_visit"] = sum(number or 0 for number in counted.values())
     result["msg"] = (
         f"{result['would_visit']} objects of {len(counted)} resources would be visited; nothing was written."

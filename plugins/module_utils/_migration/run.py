@@ -79,7 +79,7 @@ async def _migrate(params: Mapping[str, Any], check_mode: bool, report: Report, 
         chosen = await choose_engine(cluster.entry, params, plan.targets)
         recorded = versions_on_record(resources, state.persisted, seen.other_groups)
         if check_mode:
-            return await preview(cluster, plan, chosen, recorded)
+            return await preview(cluster, Account(plan, engine=chosen.choice, recorded=recorded, agreement=seen))
         account = Account(plan, engine=chosen.choice, recorded=recorded, agreement=seen)
         if not plan.targets and truth is None:
             account.seconds = time.monotonic() - started
