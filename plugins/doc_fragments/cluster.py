@@ -120,6 +120,7 @@ options:
       endpoints:
         description:
           - URLs of etcd members. Reads are spread over them, and go around one that fails.
+          - Where etcd serves HTTP on a port of its own (C(--listen-client-http-urls), as in RKE2 and k3s, V(https://127.0.0.1:2382)), that port.
           - Defaults to V(https://127.0.0.1:2379) on a kubeadm master.
         type: list
         elements: str
