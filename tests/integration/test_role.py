@@ -89,6 +89,17 @@ class Play:
             f"- ansible.builtin.shell: {command} > {self.folder}/{{{{ inventory_hostname }}}}.json\n  changed_when: true\n"
         )
 
+    def driver(self, kind: str, tasks: str) -> str:
+        """A driver of the user's own, as a folder of their collection would hold it."""
+        folder = self.folder / f"driver_{kind}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{kind}.yml").write_text(tasks, encoding="utf-8")
+        (folder / "check.yml").write_text(
+            "- ansible.builtin.assert:\n    that: reason is defined\n    fail_msg: My driver wants a reason.\n",
+            encoding="utf-8",
+        )
+        return str(folder)
+
     def downtimes(self) -> list[tuple[float, float]]:
         found = []
         for name in self.cluster.masters:
@@ -122,9 +133,44 @@ def versions(cluster: Cluster) -> list[str]:
     return [server["emulated_version"] or "1.37" for server in servers]
 
 
+def test_a_platform_that_rolls_its_masters_by_itself(play: Play) -> None:
+    """By a driver of the user's own, which first gets stuck half-way, and is run on the first of the play's hosts only."""
+    mended = play.folder / "mended"
+    command = f"{sys.executable} {CLUSTER} upgrade {play.cluster.folder}"
+    steps = [
+        f"- ansible.builtin.shell: test -e {play.folder}/{name}.json || {command} {name} --version 1.37 > {play.folder}/{name}.json\n"
+        "  changed_when: true\n"
+        for name in play.cluster.masters
+    ]
+    halt = f"- ansible.builtin.fail:\n    msg: The operator is stuck.\n  when: \"'{mended}' is not exists\"\n"
+    folder = play.driver("all_masters", steps[0] + steps[1] + halt + steps[2])
+    unknown = play.run(variables={"rolling_upgrade_driver": "magic"})
+    assert (
+        "rolling_upgrade_driver is 'magic', but must be " in unknown.stdout
+        and "No master was touched." in unknown.stdout
+    )
+    refused = play.run(variables={"rolling_upgrade_driver": folder})
+    assert "My driver wants a reason." in refused.stdout and not play.downtimes()
+    variables = {"rolling_upgrade_driver": folder, "reason": "an upgrade"}
+    half = play.run(variables=variables)
+    assert half.returncode == 2 and len(play.downtimes()) == 2
+    assert "The cluster did not come through the upgrade to 1.37: The operator is stuck. Now: " in half.stdout
+    assert "Nothing was migrated." in half.stdout and "PLAY RECAP" in half.stdout
+    assert (
+        play.report()["status"] == "failed" and "Wait until every API server is at the new version" not in half.stdout
+    )
+    mended.touch()
+    done = play.run(variables=variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_one_at_a_time(play)
+    assert versions(play.cluster) == ["1.37"] * 3 and "Proven from etcd" in done.stdout
+    assert play.report()["status"] == "succeeded" and play.report()["proof"]["etcd"] is True
+
+
 @pytest.mark.parametrize(("head", "reverse"), [("", False), ("  serial: 1\n", False), ("  serial: 2\n", True)])
 def test_one_master_at_a_time_and_nothing_on_the_second_run(play: Play, head: str, reverse: bool) -> None:
-    done = play.run(head=head, reverse=reverse)
+    own = {"rolling_upgrade_driver": play.driver("main", play.upgrade_tasks()), "reason": "why not"} if reverse else {}
+    done = play.run(head=head, reverse=reverse, tasks="- ansible.builtin.fail:\n" if own else "", variables=own)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_one_at_a_time(play)
     assert "Masters are mixed now; nothing may be migrated yet" in done.stdout
