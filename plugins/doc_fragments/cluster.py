@@ -70,7 +70,6 @@ options:
 requirements:
   - python >= 3.10
   - kubernetes >= 24.2.0
-  - aiohttp, or urllib3 where that is missing (slower)
 notes:
   - Set these and the auth options once for all modules with C(module_defaults) and the group C(kube_storage.upgrade.k8s).
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""HTTP by urllib3 in threads: for a Python without aiohttp."""
+"""HTTP by urllib3 in threads: for clusters behind a proxy."""
 
 from __future__ import annotations
 

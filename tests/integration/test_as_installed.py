@@ -150,7 +150,7 @@ def test_an_execution_environment_gets_what_it_needs(bare: Bare) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = yaml.safe_load(done.stdout)
     own = {kind: [line for line in found[kind] if line.endswith("kube_storage.upgrade")] for kind in found}
-    assert [line.split(">=")[0] for line in own["python"]] == ["kubernetes", "aiohttp"]
+    assert [line.split(">=")[0] for line in own["python"]] == ["kubernetes"]
     assert all("compile" in line for line in own["system"])
 
 
