@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence import Observation
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._crds import CRDS, Trimmed, Untrimmed
@@ -18,7 +18,6 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._diff import 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.choice import DIRECT, Choice
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import ResourceRun
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import Left
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.history import Count, History
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import (
     Failure,
@@ -27,6 +26,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ou
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Plan
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store import write_whole
+
+if TYPE_CHECKING:
+    from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import Left
 
 _FAILURES_RETURNED = 100
 _FAILURES_IN_MESSAGE = 3

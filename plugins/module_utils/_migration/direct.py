@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -73,7 +74,7 @@ class Settings:
     rehearsal: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class _Page:
     """Objects of one list page that are not accounted for yet."""
 
@@ -81,7 +82,7 @@ class _Page:
     open: int
 
 
-@dataclass
+@dataclass(slots=True)
 class _Item:
     key: ObjectKey
     page: _Page
@@ -112,6 +113,9 @@ class DirectEngine:
         self._lanes = lanes
         self._settings = settings
         self._rate = Rate(settings.max_rate)
+        # The next page is asked for while half of one is still to be done: that hides the time it takes, and of
+        # each resource at work no more than one and a half pages are in memory.
+        self._enough = settings.page_size // 2
         self._served_anywhere = frozenset().union(*(settings.served_versions or {}).values())
         self._active: deque[_Work] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -215,7 +219,7 @@ class DirectEngine:
             if token is None:
                 run.listed = True
                 return
-            while len(work.queue) > self._settings.page_size:
+            while len(work.queue) > self._enough:
                 work.room.clear()
                 await work.room.wait()
 
@@ -266,7 +270,9 @@ class DirectEngine:
 
     def _listed(self, work: _Work, item: dict[str, Any]) -> _Item:
         metadata = item["metadata"]
-        key = ObjectKey(metadata.get("namespace"), metadata["name"], metadata["resourceVersion"])
+        namespace = metadata.get("namespace")
+        # Objects of one namespace share its name.
+        key = ObjectKey(namespace and sys.intern(namespace), metadata["name"], metadata["resourceVersion"])
         found = _item(key)
         if self._settings.served_versions is not None:
             resource = work.run.target.resource
@@ -300,8 +306,9 @@ class DirectEngine:
     def _pump(self) -> None:
         """Starts as many requests as pace, rate and fairness allow; called whenever one of them changed."""
         while self._control.writable:
-            work = self._next_work()
-            if work is None:
+            lane = self._lanes.pick()
+            work = self._next_work() if lane is not None else None
+            if lane is None or work is None:
                 return
             now = time.monotonic()
             delay = self._rate.delay(now)
@@ -309,11 +316,8 @@ class DirectEngine:
                 if self._timer is None:
                     self._timer = asyncio.get_running_loop().call_later(delay, self._timer_fired)
                 return
-            lane = self._lanes.pick()
-            if lane is None:
-                return
             item = work.queue.popleft()
-            if not work.room.is_set() and len(work.queue) <= self._settings.page_size:
+            if not work.room.is_set() and len(work.queue) <= self._enough:
                 work.room.set()
             self._rate.started(now)
             self._lanes.start(lane)

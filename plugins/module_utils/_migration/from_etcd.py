@@ -65,11 +65,8 @@ Objects = Optional[tuple[ObjectKey, ...]]
 
 
 @asynccontextmanager
-async def open_truth(params: Mapping[str, Any]) -> AsyncIterator[EtcdTruth | None]:
-    """From a module's parameters; None unless they say ``select: stale``. Raises BadInputError."""
-    if params["select"] != "stale":
-        yield None
-        return
+async def open_truth(params: Mapping[str, Any]) -> AsyncIterator[EtcdTruth]:
+    """From a module's parameters. Raises BadInputError."""
     rules, media_type = local_configuration(params.get("encryption_config"))
     async with open_etcd(params.get("etcd")) as etcd:
         yield EtcdTruth(etcd, encryption=rules, media_type=media_type, max_rate=params.get("etcd_max_rate") or 0)

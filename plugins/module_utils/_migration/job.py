@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils import _crds
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import Cluster
@@ -31,7 +31,6 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.co
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.direct import DirectEngine, Settings
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import Control, ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import Chosen, make_engine
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.guard import Guard
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.kube_storage_version_migrator import (
     StorageStates,
@@ -46,6 +45,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress imp
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
     group_version,
 )
+
+if TYPE_CHECKING:
+    from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth
 
 _SAVE_EVERY = 5.0
 _TELL_EVERY = 1.0

@@ -74,6 +74,10 @@ def describe_failure(failure: Failure) -> str:
     return f"{what}: {failure.message.rstrip('.')}"
 
 
+_VERSION = re.compile(
+    rb'\{"kind":"PartialObjectMetadata","apiVersion":"meta\.k8s\.io/v1","metadata":\{'
+    rb'(?:"(?:name|generateName|namespace|selfLink|uid)":"[^"\\]*",)*"resourceVersion":"([^"\\]*)"'
+)
 _REWRITTEN = Outcome(Verdict.REWRITTEN)
 _UNCHANGED = Outcome(Verdict.UNCHANGED)
 
@@ -86,12 +90,26 @@ def outcome_of(answer: Response, resource_version: str) -> Outcome:
     resourceVersion means that the object was current for the server that answered.
     """
     if answer.status in (200, 201):
-        try:
-            now = json.loads(answer.body)["metadata"]["resourceVersion"]
-        except (ValueError, KeyError, TypeError):
+        now = _version_in(answer.body)
+        if now is None:
             return Outcome(Verdict.RETRY, answer.status, "UnexpectedAnswer", "the answer is no object")
         return _UNCHANGED if now == resource_version else _REWRITTEN
     return error_outcome(answer)
+
+
+def _version_in(body: bytes) -> str | None:
+    """The resourceVersion of an object; None if the answer is none.
+
+    API servers write it near the beginning; to parse all that follows, the managedFields above all, would be a
+    large part of what this process does for an object.
+    """
+    found = _VERSION.match(body)
+    if found is not None:
+        return str(found[1], "ascii", "replace")
+    try:
+        return str(json.loads(body)["metadata"]["resourceVersion"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def error_outcome(answer: Response) -> Outcome:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence import Observation
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
@@ -20,13 +21,15 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Event, Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import Account
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import Control, Engine, ResourceRun
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.guard import Guard
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.lanes import Lanes
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ledger import Ledger
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import Tally
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Selection, Target, make_plan
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.verify import stored_as_served
+
+if TYPE_CHECKING:
+    from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth
 
 _PASSES = 3
 _VERIFIED_AT_ONCE = 8

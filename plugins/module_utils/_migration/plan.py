@@ -21,7 +21,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
 EVENTS = ("events", "events.events.k8s.io")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectKey:
     """One object, and the resourceVersion at which it is to be rewritten (None: to be asked for)."""
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence import Observation
@@ -38,7 +39,6 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.co
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import Control
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import choose_engine, direct_needs
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth, open_truth
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.interrupt import interruptible
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.job import Job
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ledger import Ledger
@@ -48,6 +48,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._permissions 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state import State
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store import open_store
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import changed_since
+
+if TYPE_CHECKING:
+    from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import EtcdTruth
 
 
 async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: Report) -> dict[str, Any]:
@@ -60,7 +63,7 @@ async def storage_migrate(params: Mapping[str, Any], check_mode: bool, report: R
 
 async def _migrate(params: Mapping[str, Any], check_mode: bool, report: Report, control: Control) -> dict[str, Any]:
     started = time.monotonic()
-    async with open_cluster(params) as cluster, open_truth(params) as truth:
+    async with open_cluster(params) as cluster, _open_truth(params) as truth:
         store = open_store(params.get("state_store"), cluster.entry)
         state, seen = await asyncio.gather(store.load(), cluster.observe())
         selection = Selection(
@@ -110,6 +113,16 @@ async def _migrate(params: Mapping[str, Any], check_mode: bool, report: Report, 
     if account.failures:
         raise MigrationIncompleteError(failed_sentence(account), result)
     return {**result, "msg": done_sentence(account), "warnings": account.reservations}
+
+
+def _open_truth(params: Mapping[str, Any]) -> AbstractAsyncContextManager[EtcdTruth | None]:
+    """What etcd holds, where that is asked for."""
+    if params["select"] != "stale":
+        return nullcontext()
+    # Ansible has the module compiled anew in each run; all that reads etcd is a quarter of it.
+    from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.from_etcd import open_truth
+
+    return open_truth(params)
 
 
 def _plan(
