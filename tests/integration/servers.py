@@ -151,7 +151,11 @@ class FaultyServer(HttpsServer):
         if fault is None:
             return await self._pass_on(request, seen, body)
         if fault.passed_on:
-            await self._pass_on(request, seen, body)
+            answer = await self._pass_on(request, seen, body)
+            if answer.status >= 400:
+                # The API server did not do it (just after a CRD was edited it says 429), so there is nothing to lose yet.
+                self._times[key] -= 1
+                return answer
         if fault.silence:
             await asyncio.sleep(fault.silence)
         if fault.reset or fault.silence:

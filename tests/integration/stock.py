@@ -230,9 +230,17 @@ class Watcher:
     def __enter__(self) -> Watcher:
         path = f"/apis/{GROUP}/{self._stock.served}/{self._stock.plural}"
         version = self._stock.api.good("GET", path + "?limit=1")["metadata"]["resourceVersion"]
-        self._connection.request("GET", f"{path}?watch=1&resourceVersion={version}")
-        self._answer = self._connection.getresponse()
-        assert self._answer.status == 200
+
+        def accepted() -> bool:
+            # Just after a CRD was edited, the server says 429 for a moment.
+            self._connection.request("GET", f"{path}?watch=1&resourceVersion={version}")
+            self._answer = self._connection.getresponse()
+            if self._answer.status == 200:
+                return True
+            self._answer.read()
+            return False
+
+        wait_until(accepted)
         self._thread.start()
         return self
 
