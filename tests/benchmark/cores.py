@@ -29,13 +29,23 @@ class Cores:
 def watched(cluster: Cluster | None, client: str) -> Iterator[Cores]:
     """Around a measurement; ``client`` is what this process starts meanwhile."""
     found = Cores()
-    before, started = _used(cluster, client), time.monotonic()
+    before, before_all, started = _used(cluster, client), _used_by_all(), time.monotonic()
     yield found
     seconds = time.monotonic() - started
-    after = _used(cluster, client)
+    after, after_all = _used(cluster, client), _used_by_all()
     shares = {name: (after[name] - before.get(name, 0.0)) / seconds for name in after}
+    # Proxies in between, the kernel, and whoever else is on a machine that was to be idle.
+    shares["all else"] = max(0.0, after_all - before_all) / seconds - sum(shares.values())
     parts = [f"{name} {share:.2f}" for name, share in shares.items() if share >= 0.01]
     found.text = f"cores used, of {os.cpu_count()}: {', '.join(parts)}"
+
+
+def _used_by_all() -> float:
+    """Seconds of processor time that the whole machine has used."""
+    user, nice, system, _idle, _waiting, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text(encoding="utf-8").split(maxsplit=9)[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / _TICKS
 
 
 def _used(cluster: Cluster | None, client: str) -> dict[str, float]:

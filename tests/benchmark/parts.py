@@ -178,7 +178,7 @@ def latency(bench: Bench) -> Part:
                         f"storage_migrate, {milliseconds} ms, start-up included", "objects/s", ours=True
                     )
                     objects.put(count, stale=True)
-                    with watched(cluster, "flood and proxy") as cores:
+                    with watched(cluster, "flood") as cores:
                         done = go("flood", *api_flags(cluster, url), "--concurrency", "32")
                     _require_rewritten("the flood", done["rewritten"], count)
                     limit.runs.append(count / done["seconds"])
@@ -327,9 +327,9 @@ def ceiling(bench: Bench) -> Part:
             _require_rewritten("the module", done.result["rewritten"], count)
             module.runs.append(next(iter(done.result["resources"].values()))["rate"])
             module.limited_by = "one core of Python; " + cores.text
-            for library in ("aiohttp", "urllib3"):
+            for library, name in (("sockets", "its HTTP adapter"), ("aiohttp", "aiohttp"), ("urllib3", "urllib3")):
                 found = _raw(library, stub, count // 3)
-                figure = part.figure(f"{library} alone, without the module's work", "objects/s")
+                figure = part.figure(f"{name} alone, without the module's work", "objects/s", ours=library == "sockets")
                 figure.runs.append(found["rate"])
                 figure.limited_by = f"{found['cpu_us']:.0f} µs of a core for each request"
             stub.stats()

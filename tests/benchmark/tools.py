@@ -148,12 +148,13 @@ def _command(name: str, folder: Path, params: dict[str, Any]) -> tuple[list[str]
 
 _MEASURED = """#!/bin/sh
 # What Ansible takes for Python here: it is Python, and says afterwards how much memory that took.
-exec {python} -c '
-import resource, subprocess, sys
-status = subprocess.call(["{python}", *sys.argv[1:]])
+exec {python} -IS -c '
+import os, sys
+process = os.posix_spawn("{python}", ["{python}", *sys.argv[1:]], os.environ)
+status, used = os.wait4(process, 0)[1:]
 with open("{peak}", "w", encoding="utf-8") as file:
-    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
-sys.exit(status)
+    file.write(str(used.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))
 ' "$@"
 """
 

@@ -32,6 +32,25 @@ def test_an_unchanged_resource_version_is_current() -> None:
     assert outcome_of(Response(200, {}, b"<html>"), "6").verdict is Verdict.RETRY
 
 
+def test_the_version_is_that_of_the_metadata_and_no_other() -> None:
+    labels = {"resourceVersion": "6"}
+    text = {"note": '"resourceVersion":"6"', "last-applied": '{"metadata":{"resourceVersion":"6"}}'}
+    for metadata in (
+        {"resourceVersion": "7", "labels": labels},
+        {"labels": labels, "resourceVersion": "7"},
+        {"annotations": text, "resourceVersion": "7"},
+        {"resourceVersion": "7", "managedFields": [{"fieldsV1": {"f:metadata": {"f:resourceVersion": {}}}}]},
+    ):
+        for separators in ((",", ":"), (", ", ": ")):
+            document = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+            given = Response(200, {}, json.dumps(document, separators=separators).encode())
+            assert outcome_of(given, "7").verdict is Verdict.UNCHANGED
+    without = (
+        b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"labels":{"resourceVersion":"6"}}}'
+    )
+    assert outcome_of(Response(200, {}, without), "6").verdict is Verdict.RETRY
+
+
 @pytest.mark.parametrize(
     ("given", "verdict"),
     [
