@@ -209,6 +209,7 @@ class _Channel:
             self._send(request)
             await waiter
         except BaseException:
+            self._waiter = None
             self.close()  # An answer may still come, and would be taken for that of the next request.
             raise
         finally:
