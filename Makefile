@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo test bench docs unit integration browser lint format ansible-test sanity molecule tarball clean
+.PHONY: setup demo test test-kubeadm bench docs unit integration browser lint format ansible-test sanity molecule tarball clean
 
 setup: .venv/stamp .ansible/stamp
 
@@ -44,6 +44,11 @@ unit: setup
 integration: setup browser
 	$(BIN)/pytest tests/integration
 
+# The driver kubeadm on real kubeadm, kubelets and containerd; see tests/kubeadm/README.md
+test-kubeadm: setup
+	@tests/tools/kubeadm.sh
+	$(BIN)/pytest tests/kubeadm
+
 # Chromium, for the test that opens reports; where it can't be had, that test is skipped and says so.
 browser:
 	@tests/tools/browser.sh
@@ -53,6 +58,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p ansible_collections.kube_storage.upgrade.plugins.module_utils -p ansible_collections.kube_storage.upgrade.plugins.plugin_utils
 	$(BIN)/mypy -p tests.control_plane
+	$(BIN)/mypy -p tests.kubeadm
 	$(BIN)/mypy -p tests.release_data
 	$(BIN)/mypy -p tests.benchmark
 	$(BIN)/yamllint --strict .

@@ -12,7 +12,11 @@ from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils import _crds
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import ApiServer
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import ApiError, StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
+    ApiError,
+    StorageUpgradeError,
+    UnreachableError,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
     ServedResource,
     ServerReport,
@@ -36,7 +40,9 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
     try:
         version, emulated = await version_of(server)
     except StorageUpgradeError as error:
-        return ServerReport(url=server.url, name=server.name, error=error.message, forbidden=_is_forbidden(error))
+        return ServerReport(
+            url=server.url, name=server.name, error=error.message, forbidden=_is_forbidden(error), down=_is_down(error)
+        )
     try:
         ready = await is_ready(server)
         resources = await _stored_resources(server, None if groups is None else set(groups))
@@ -48,6 +54,7 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
             emulated_version=emulated,
             error=error.message,
             forbidden=_is_forbidden(error),
+            down=_is_down(error),
         )
     return ServerReport(
         url=server.url,
@@ -61,6 +68,10 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
 
 def _is_forbidden(error: StorageUpgradeError) -> bool:
     return isinstance(error, ApiError) and error.status in (401, 403)
+
+
+def _is_down(error: StorageUpgradeError) -> bool:
+    return isinstance(error, UnreachableError) and error.kind in ("refused", "reset", "timeout")
 
 
 async def version_of(server: ApiServer) -> tuple[str, str | None]:

@@ -108,7 +108,8 @@ class ServedResource:
 class ServerReport:
     """What one API server said of itself at one moment.
 
-    ``error`` is None if it said everything; ``forbidden``: the error is about the user's credentials.
+    ``error`` is None if it said everything; ``forbidden``: the error is about the user's credentials;
+    ``down``: nobody answers there, which passes where a server is just starting.
     """
 
     url: str
@@ -118,6 +119,7 @@ class ServerReport:
     ready: bool = False
     error: str | None = None
     forbidden: bool = False
+    down: bool = False
     resources: Mapping[str, ServedResource] = field(default_factory=dict)
 
     @property

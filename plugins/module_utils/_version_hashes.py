@@ -51,14 +51,15 @@ async def version_hashes(params: Mapping[str, Any], check_mode: bool, report: Re
     require_release(params, "expected_version")
     async with open_cluster(params) as cluster:
         store = open_store(params.get("state_store"), cluster.entry)
-        first = await _first_look(cluster)
+        waits = params["state"] == "converged" and not check_mode
+        first = await _first_look(cluster, waits)
         if params.get("resources"):
             require_known(params["resources"], first.resources, "resources")
             cluster = cluster.expecting(resources=tuple(params["resources"]))
             first = replace(first, expectation=cluster.expectation)
         state = await store.load()
         watch = None
-        if params["state"] == "converged" and not check_mode:
+        if waits:
             patience = Patience(params["wait_timeout"], params["wait_interval"], params["stable_for"])
             watch = Watch(cluster.observe, now)
             try:
@@ -79,14 +80,14 @@ async def version_hashes(params: Mapping[str, Any], check_mode: bool, report: Re
         return {**result, "msg": _sentence(seen), "warnings": seen.reservations}
 
 
-async def _first_look(cluster: Cluster) -> Observation:
-    """An observation; raises where no server can be asked at all, as waiting would not mend that."""
+async def _first_look(cluster: Cluster, waits: bool) -> Observation:
+    """An observation; raises where no server can be asked at all, unless we wait for servers that may be starting."""
     seen = await cluster.observe()
     errors = [one for one in seen.reports if one.error is not None]
     if seen.reports and len(errors) == len(seen.reports):
         if all(one.forbidden for one in errors):
             raise ApiError(errors[0].error or "", status=403)
-        if cluster.listed_by_user:
+        if cluster.listed_by_user and not (waits and any(one.down for one in errors)):
             raise UnreachableError(
                 "No API server can be asked: " + " ".join(str(one.error) for one in errors), kind="refused"
             )

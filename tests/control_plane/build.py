@@ -17,14 +17,44 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-
-SOURCE = Path(__file__).resolve().parent / "go"
-PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kubectl", "etcd", "tcp-proxy")
 
 
 class BuildError(Exception):
     """The binary can't be built; one sentence."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A Go module that makes one binary, which does what the name says that it is called by."""
+
+    name: str
+    source: Path
+    programs: tuple[str, ...]
+    minutes: int
+    go_mod: str = "go.mod"
+
+    @property
+    def kubernetes_version(self) -> str:
+        """The pinned release, such as ``v1.37.2``."""
+        found = re.search(r"k8s\.io/kubernetes (v\S+)", (self.source / self.go_mod).read_text(encoding="utf-8"))
+        if found is None:
+            raise BuildError(f"{self.go_mod} pins no k8s.io/kubernetes.")
+        return found[1]
+
+
+CONTROL_PLANE = Module(
+    "control-plane",
+    Path(__file__).resolve().parent / "go",
+    ("kube-apiserver", "kube-controller-manager", "kubectl", "etcd", "tcp-proxy"),
+    minutes=10,
+)
+
+
+def kubernetes_version() -> str:
+    """The release that the test control plane is built from."""
+    return CONTROL_PLANE.kubernetes_version
 
 
 def cache_root() -> Path:
@@ -33,62 +63,57 @@ def cache_root() -> Path:
     return Path(base) / "kube-storage-upgrade"
 
 
-def kubernetes_version() -> str:
-    """The pinned release, such as ``v1.37.2``."""
-    found = re.search(r"k8s\.io/kubernetes (v\S+)", (SOURCE / "go.mod").read_text(encoding="utf-8"))
-    if found is None:
-        raise BuildError("go.mod pins no k8s.io/kubernetes.")
-    return found[1]
-
-
-def binaries() -> Path:
+def binaries(module: Module = CONTROL_PLANE) -> Path:
     """The folder with kube-apiserver, etcd, kubectl and so on; builds them if that was not done before."""
     go = shutil.which("go")
     if go is None:
         raise BuildError("Go is needed to build the control plane; install it (1.26 or newer) and run again.")
-    flags = _flags()
-    folder = cache_root() / "control-plane" / _key(go, flags)
-    if (folder / PROGRAMS[0]).exists():
+    flags = _flags(module)
+    folder = cache_root() / module.name / _key(module, go, flags)
+    if (folder / module.programs[0]).exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.parent / "lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / PROGRAMS[0]).exists():
-            _build(go, flags, folder)
+        if not (folder / module.programs[0]).exists():
+            _build(module, go, flags, folder)
     return folder
 
 
-def _flags() -> list[str]:
-    version = kubernetes_version()
+def _flags(module: Module) -> list[str]:
+    version = module.kubernetes_version
     major, minor = version.lstrip("v").split(".")[:2]
     package = "k8s.io/component-base/version"
     stamps = f"-X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
-    return ["-trimpath", "-ldflags", f"-s -w {stamps}"]
+    other = [] if module.go_mod == "go.mod" else [f"-modfile={module.go_mod}"]
+    return [*other, "-trimpath", "-ldflags", f"-s -w {stamps}"]
 
 
-def _key(go: str, flags: list[str]) -> str:
+def _key(module: Module, go: str, flags: list[str]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(SOURCE.iterdir()):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(module.source.iterdir()):
+        if path.suffix == ".go" or path.stem == Path(module.go_mod).stem:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(subprocess.run([go, "version"], check=True, capture_output=True).stdout)
     digest.update(" ".join(flags).encode())
     return digest.hexdigest()[:16]
 
 
-def _build(go: str, flags: list[str], folder: Path) -> None:
+def _build(module: Module, go: str, flags: list[str], folder: Path) -> None:
     print(
-        f"Building Kubernetes {kubernetes_version()} from its Go modules; about 10 minutes on two cores, once.",
+        f"Building {module.name} {module.kubernetes_version} from the Go modules of Kubernetes; "
+        f"about {module.minutes} minutes on two cores, once.",
         file=sys.stderr,
         flush=True,
     )
     temporary = folder.with_name(folder.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    binary = temporary / "control-plane"
+    binary = temporary / module.name
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOWORK": "off"}
     done = subprocess.run(
         [go, "build", *flags, "-o", str(binary), "."],
-        cwd=SOURCE,
+        cwd=module.source,
         env=environment,
         check=False,
         stdout=subprocess.PIPE,
@@ -97,8 +122,8 @@ def _build(go: str, flags: list[str], folder: Path) -> None:
     )
     if done.returncode != 0:
         raise BuildError(f"go build failed:\n{done.stdout[-4000:]}")
-    for program in PROGRAMS:
-        (temporary / program).symlink_to("control-plane")
+    for program in module.programs:
+        (temporary / program).symlink_to(module.name)
     os.replace(temporary, folder)
     for old in folder.parent.glob("*.new"):
         shutil.rmtree(old, ignore_errors=True)

@@ -87,7 +87,7 @@ class Cluster:
         for name in ("logs", "certificates", "etcd", "encryption", "bin"):
             shutil.rmtree(folder / name, ignore_errors=True)
             (folder / name).mkdir()
-        for program in build.PROGRAMS:
+        for program in build.CONTROL_PLANE.programs:
             (folder / "bin" / program).symlink_to(bin_folder / program)
         network = hosts.take_network(folder)
         data: dict[str, Any] = {
@@ -574,6 +574,9 @@ def clean() -> list[str]:
     found = []
     for number, folder in hosts.registered().items():
         found.append(folder)
+        if (Path(folder) / "kubeadm.json").exists():
+            program = Path(__file__).resolve().parents[1] / "kubeadm" / "cluster.py"
+            subprocess.run([sys.executable, str(program), "down", folder], check=False)
         try:
             Cluster(Path(folder)).down()
         except (ClusterError, ValueError, KeyError):

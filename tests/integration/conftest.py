@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -114,7 +114,14 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster.down()
 
 
-def etcd_request(cluster: Cluster, path: str, body: Mapping[str, Any], endpoint: str | None = None) -> dict[str, Any]:
+class HasEtcd(Protocol):
+    """A cluster of any kind."""
+
+    @property
+    def etcd(self) -> dict[str, Any]: ...
+
+
+def etcd_request(cluster: HasEtcd, path: str, body: Mapping[str, Any], endpoint: str | None = None) -> dict[str, Any]:
     """One answer of etcd's JSON gateway, from the first member that is there."""
     etcd = cluster.etcd
     if endpoint is None:
@@ -147,7 +154,7 @@ class Stored:
         return "other"
 
 
-def read_etcd(cluster: Cluster, prefix: str = "/registry/") -> dict[str, Stored]:
+def read_etcd(cluster: HasEtcd, prefix: str = "/registry/") -> dict[str, Stored]:
     """Every key under a prefix, by nothing but etcd's JSON gateway."""
     end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
     body = {"key": base64.b64encode(prefix.encode()).decode(), "range_end": base64.b64encode(end.encode()).decode()}
@@ -269,7 +276,7 @@ def install_widgets(cluster: Cluster, number: int) -> None:
     for master in cluster.masters:
         own = cluster.folder / f"kubeconfig-{master}"
         wait_until(
-            lambda own=own: (
+            lambda own=own: (  # type: ignore[misc]
                 "widgets" in cluster.kubectl("api-resources", "--api-group=shop.example.com", kubeconfig=own)
             )
         )

@@ -1,0 +1,142 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the driver kubeadm refuses before it touches anything. That it upgrades real masters is shown by make test-kubeadm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.control_plane.cluster import Cluster
+
+from .conftest import ROOT, apply, environment
+
+CHECK = {"name": "kube_storage.upgrade.rolling_upgrade", "tasks_from": "check"}
+
+
+def refusals(folder: Path, cluster: Cluster | None, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Runs the driver's check for each case in one play; the message of each, empty where nothing was refused."""
+    tasks: list[dict[str, Any]] = []
+    for name, variables in cases.items():
+        tasks.append(
+            {
+                "name": name,
+                "vars": {"rolling_upgrade_case": name},
+                "block": [{"ansible.builtin.include_role": CHECK, "vars": dict(variables)}],
+                "rescue": [
+                    {
+                        "ansible.builtin.set_fact": {
+                            "messages": "{{ messages | default({}) | combine({rolling_upgrade_case: ansible_failed_result.msg}) }}"
+                        }
+                    }
+                ],
+            }
+        )
+    tasks.append({"ansible.builtin.debug": {"msg": "SAID {{ messages | default({}) | to_json }}"}})
+    packages = folder / "packages.yml"
+    packages.write_text("[]\n", encoding="utf-8")
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {
+            "rolling_upgrade_version": "1.37",
+            "rolling_upgrade_driver": "kubeadm",
+            "rolling_upgrade_kubeadm_package_tasks_file": str(packages),
+            "rolling_upgrade_kubeconfig": str(cluster.kubeconfig) if cluster else "/nowhere",
+            "ansible_python_interpreter": sys.executable,
+        },
+        "tasks": tasks,
+    }
+    (folder / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("ansible-playbook")), str(folder / "play.yml")],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = next(line for line in done.stdout.splitlines() if "SAID " in line)
+    found: dict[str, str] = json.loads(json.loads(said.split(":", 1)[1].strip())[5:])
+    return {name: found.get(name, "") for name in cases}
+
+
+def test_bad_options_are_refused_before_anything_is_touched(tmp_path: Path) -> None:
+    two, other = tmp_path / "two.yml", tmp_path / "other.yml"
+    good = {"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "UpgradeConfiguration"}
+    two.write_text("kind: ClusterConfiguration\n", encoding="utf-8")
+    other.write_text(json.dumps({**good, "apply": {"kubernetesVersion": "v1.36.3"}}), encoding="utf-8")
+    distribution = {"rolling_upgrade_kubeadm_packages": "distribution"}
+    prefix = "rolling_upgrade_kubeadm_"
+    cases: dict[str, tuple[dict[str, Any], str]] = {
+        "version": (
+            {"rolling_upgrade_version": "newest"},
+            "rolling_upgrade_version is 'newest', but must be a release such as 1.37",
+        ),
+        "packages": ({f"{prefix}packages": "snap"}, f"{prefix}packages is 'snap', but must be tasks or distribution."),
+        "no tasks": ({f"{prefix}package_tasks_file": ""}, f"{prefix}package_tasks_file must be the absolute path"),
+        "no file": ({f"{prefix}package_tasks_file": "/not/there.yml"}, "there is no file '/not/there.yml'"),
+        "relative": (
+            {f"{prefix}package_tasks_file": "packages.yml"},
+            f"{prefix}package_tasks_file must be the absolute path",
+        ),
+        "not pinned": (
+            distribution,
+            "To pin the distribution's packages, give a full rolling_upgrade_version such as v1.37.2",
+        ),
+        "other package": (
+            {**distribution, f"{prefix}package_version": "1.36.3-1.1"},
+            f"{prefix}package_version is '1.36.3-1.1', which is no package of 1.37.",
+        ),
+        "no config": ({f"{prefix}config_file": "/not/there.yml"}, "There is no file '/not/there.yml'"),
+        "not kubeadm's": ({f"{prefix}config_file": str(two)}, "must hold one UpgradeConfiguration of kubeadm"),
+        "another version": ({f"{prefix}config_file": str(other)}, "must fit 1.37"),
+        "both": (
+            {f"{prefix}config_file": str(two), f"{prefix}patches": "/p"},
+            "kubeadm takes no patches directory beside",
+        ),
+        "patches": ({f"{prefix}patches": "patches"}, f"{prefix}patches must be an absolute path on the masters."),
+        "gates": (
+            {f"{prefix}feature_gates": {"RootlessControlPlane": "on"}},
+            f"{prefix}feature_gates must be a dictionary",
+        ),
+    }
+    found = refusals(tmp_path, None, {name: variables for name, (variables, _) in cases.items()})
+    for name, (_, message) in cases.items():
+        assert message in found[name] and "No master was touched." in found[name], (name, found[name])
+
+
+def test_only_a_cluster_of_kubeadm_and_only_one_release_up(one: Cluster, tmp_path: Path) -> None:
+    none = refusals(tmp_path, one, {"none": {}})["none"]
+    assert "kube-system/kubeadm-config is not there, so this is no cluster of kubeadm; use another driver." in none
+    configuration = "kind: ClusterConfiguration\nkubernetesVersion: v1.36.3\n"
+    apply(
+        one,
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "kubeadm-config", "namespace": "kube-system"},
+            "data": {"ClusterConfiguration": configuration},
+        },
+    )
+    found = refusals(
+        tmp_path,
+        one,
+        {"far": {"rolling_upgrade_version": "v1.38.0"}, "back": {"rolling_upgrade_version": "1.35"}, "next": {}},
+    )
+    for name, version in (("far", "v1.38.0"), ("back", "1.35")):
+        assert "kubeadm goes up one minor release at a time, and this cluster is at v1.36.3" in found[name]
+        assert f"it can't go to {version}. No master was touched." in found[name]
+    # This machine was not made a master by kubeadm.
+    assert (
+        "because localhost:/etc/kubernetes/admin.conf, localhost:/etc/kubernetes/manifests/kube-apiserver.yaml is missing"
+        in found["next"]
+    )

@@ -1,0 +1,362 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook upgrade with the driver kubeadm, on masters that kubeadm made, over ssh."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.control_plane import build
+from tests.control_plane.processes import wait_for
+from tests.integration.conftest import ROOT, config_maps, environment, read_etcd, steady, widgets_crd
+
+from . import images
+from .cluster import RESTART_KUBELET, KubeadmCluster
+
+OLD, NEW = images.OLD.kubernetes_version, images.NEW.kubernetes_version
+API_SERVER_IMAGE = f"{images.REPOSITORY}/kube-apiserver:{NEW}"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[KubeadmCluster]:
+    """Three masters of the old release with something to migrate. They go as they do where their owner is killed."""
+    # It ends with its standard input, and so when this process is killed.
+    owner = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    cluster = KubeadmCluster.up(tmp_path / "cluster", owner_pid=owner.pid)
+    fill(cluster)
+    yield cluster
+    containers = set(cluster.containers())
+    owner.kill()
+    owner.wait()
+    assert_gone(cluster, containers)
+
+
+def assert_gone(cluster: KubeadmCluster, containers: set[str]) -> None:
+    assert len(containers) >= 3 * 8  # four pods on each master, and the sandbox of each
+    assert wait_for(lambda: not (cluster.folder / "kubeadm.json").exists(), 120.0, 0.5)
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+    assert cluster.network.namespace("") not in listed
+    assert not Path(f"/sys/class/net/{cluster.network.bridge}").exists()
+    assert not [found for found, _, _ in os.walk("/sys/fs/cgroup") if Path(found).name in containers]
+    assert wait_for(lambda: not users(cluster.folder / "hosts"), 20.0), users(cluster.folder / "hosts")
+
+
+def users(folder: Path) -> list[str]:
+    """Processes that have something mounted which lies in the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found += [process.name] if str(folder) in (process / "mountinfo").read_text(encoding="utf-8") else []
+    return found
+
+
+def fill(cluster: KubeadmCluster) -> None:
+    secrets = [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": f"secret-{i}"},
+            "data": {"key": base64.b64encode(b"value").decode()},
+        }
+        for i in range(20)
+    ]
+    policies = [
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingAdmissionPolicy",
+            "metadata": {"name": f"policy-{i}"},
+            "spec": {
+                "failurePolicy": "Ignore",
+                "reinvocationPolicy": "Never",
+                "matchConstraints": {
+                    "resourceRules": [
+                        {
+                            "apiGroups": ["shop.example.com"],
+                            "apiVersions": ["*"],
+                            "operations": ["CREATE"],
+                            "resources": ["nothing"],
+                        }
+                    ]
+                },
+                "mutations": [
+                    {
+                        "patchType": "ApplyConfiguration",
+                        "applyConfiguration": {"expression": "Object{metadata: Object.metadata{labels: {'a': 'b'}}}"},
+                    }
+                ],
+            },
+        }
+        for i in range(3)
+    ]
+    # Something that is moved away from a master while its kubelet is upgraded.
+    container = {"name": "pause", "image": f"{images.REPOSITORY}/pause:3.10.2", "imagePullPolicy": "Never"}
+    pod = {
+        "containers": [container],
+        "terminationGracePeriodSeconds": 1,
+        "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}],
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "moved"},
+        "spec": {
+            "replicas": 3,
+            "selector": {"matchLabels": {"app": "moved"}},
+            "template": {"metadata": {"labels": {"app": "moved"}}, "spec": pod},
+        },
+    }
+    apply(cluster, deployment, config_maps(60), *secrets, *policies, widgets_crd("v1alpha1"))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/widgets.shop.example.com", "--timeout=60s")
+    widgets = [
+        {"apiVersion": "shop.example.com/v1alpha1", "kind": "Widget", "metadata": {"name": f"widget-{i}"}}
+        for i in range(10)
+    ]
+    apply(cluster, *widgets)
+    apply(cluster, widgets_crd("v1"))
+    cluster.kubectl("rollout", "status", "deployment/moved", "--timeout=120s")
+
+
+def pods(cluster: KubeadmCluster) -> set[str]:
+    """The pods that are to be moved, by uid."""
+    found = json.loads(cluster.kubectl("get", "pods", "-l", "app=moved", "-o", "json"))["items"]
+    return {pod["metadata"]["uid"] for pod in found}
+
+
+def apply(cluster: KubeadmCluster, *documents: Mapping[str, Any]) -> None:
+    text = "\n---\n".join(json.dumps(document) for document in documents)
+    cluster.kubectl("apply", "--server-side", "-f", "-", input=text)
+
+
+def kubelet_versions(cluster: KubeadmCluster) -> dict[str, str]:
+    nodes = json.loads(cluster.kubectl("get", "nodes", "-o", "json"))["items"]
+    return {node["metadata"]["name"]: node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes}
+
+
+def versions(cluster: KubeadmCluster) -> dict[str, str]:
+    """What each API server reports, at its own address."""
+    return {name: json.loads(cluster.ask(name, "/version") or b"{}").get("gitVersion", "") for name in cluster.masters}
+
+
+def stored_as(cluster: KubeadmCluster, resource: str) -> set[str]:
+    """In which versions etcd holds a resource, read by nothing of the collection."""
+    found = read_etcd(cluster, f"/registry/{resource}/")
+    assert found, f"etcd holds no {resource}"
+    # Objects of custom resources are JSON; of others a protobuf begins with the version.
+    pattern = rb'^k8s\0\n.\n.([a-z0-9./]+)|^\{.*"apiVersion":"([a-z0-9./]+)"'
+    matches = [re.match(pattern, one.value, re.DOTALL) for one in found.values()]
+    return {(match[1] or match[2]).decode() if match else "unknown" for match in matches}
+
+
+def life(cluster: KubeadmCluster, master: str) -> dict[str, Any]:
+    """What would tell that something was done to a master: its processes with their starts, its manifests, its programs."""
+    manifests = cluster.path(master, "/etc/kubernetes/manifests")
+    programs = cluster.path(master, "/usr/local/sbin")
+    listed = []
+    for pid in cluster.pids(master):
+        with suppress(OSError):
+            listed.append(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8"))
+    wanted = {"kubelet", "etcd", "kube-apiserver"}
+    processes = {
+        (line.split("(")[1].split(")")[0], line.split()[0], line.rpartition(")")[2].split()[19]) for line in listed
+    }
+    return {
+        "processes": {one for one in processes if one[0] in wanted},
+        "manifests": {
+            one.name: (one.stat().st_mtime_ns, one.read_text(encoding="utf-8")) for one in manifests.iterdir()
+        },
+        "programs": {one.name: os.readlink(one) for one in programs.iterdir()},
+        "kubernetes": sorted(one.name for one in cluster.path(master, "/etc/kubernetes").iterdir()),
+    }
+
+
+@dataclass
+class Watch:
+    """Looks at all masters all the time: whose API server or etcd is down?"""
+
+    cluster: KubeadmCluster
+    down: list[frozenset[str]] = field(default_factory=list)
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Watch:
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.3):
+            self.down.append(frozenset(name for name in self.cluster.masters if self._is_down(name)))
+
+    def _is_down(self, master: str) -> bool:
+        pki = self.cluster.path(self.cluster.masters[0], "/etc/kubernetes/pki")
+        api = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+        etcd = ssl.create_default_context(cafile=str(pki / "etcd" / "ca.crt"))
+        etcd.load_cert_chain(pki / "etcd" / "healthcheck-client.crt", pki / "etcd" / "healthcheck-client.key")
+        address = self.cluster.address(master)
+        for url, context in ((f"https://{address}:6443/readyz", api), (f"https://{address}:2379/health", etcd)):
+            try:
+                urllib.request.urlopen(url, context=context, timeout=5).close()
+            except urllib.error.HTTPError:
+                return True
+            except (OSError, urllib.error.URLError) as error:
+                # On a busy machine an answer may take long; that is not being down.
+                if "timed out" not in str(error):
+                    return True
+        return False
+
+
+def run(cluster: KubeadmCluster, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """The playbook, as a user runs it."""
+    hosts = {name: {"ansible_host": cluster.address(name), **cluster.ssh} for name in cluster.masters}
+    (folder / "inventory.yml").write_text(yaml.safe_dump({"kube_control_plane": {"hosts": hosts}}), encoding="utf-8")
+    (folder / "packages.yml").write_text(
+        "- name: Replace the programs, as packages do\n"
+        "  ansible.builtin.file:\n"
+        f"    src: '{build.binaries(images.NEW)}/{{{{ item }}}}'\n"
+        "    path: /usr/local/sbin/{{ item }}\n"
+        "    state: link\n"
+        "    force: true\n"
+        '  loop: "{{ rolling_upgrade_kubeadm_package_names }}"\n',
+        encoding="utf-8",
+    )
+    common = {
+        "ignorePreflightErrors": ["all"],
+        "imagePullPolicy": "Never",
+        "skipPhases": ["addon/coredns", "addon/kube-proxy"],
+    }
+    configuration = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "UpgradeConfiguration",
+        "apply": common,
+        "node": common,
+        "plan": {"ignorePreflightErrors": ["all"]},
+        # How long kubeadm waits for a static pod before it rolls back.
+        "timeouts": {"upgradeManifests": "90s"},
+    }
+    (folder / "upgrade-configuration.yml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    given = {
+        "rolling_upgrade_version": "1.37",
+        "rolling_upgrade_driver": "kubeadm",
+        "rolling_upgrade_kubeadm_package_tasks_file": str(folder / "packages.yml"),
+        "rolling_upgrade_kubeadm_config_file": str(folder / "upgrade-configuration.yml"),
+        "rolling_upgrade_kubeadm_restart_command": RESTART_KUBELET,
+        "rolling_upgrade_kubeconfig": str(cluster.kubeconfig),
+        "rolling_upgrade_etcd": cluster.etcd,
+        "rolling_upgrade_report_path": str(folder / "report.html"),
+        **variables,
+    }
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "kube_storage.upgrade.upgrade"]
+    command += ["-i", str(folder / "inventory.yml"), "-e", json.dumps(given)]
+    settings = {**environment(), "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false", "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml"}
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=2400)
+    # Whoever wants to know how long something took, or what a user sees, looks here.
+    (cluster.folder / "logs" / f"playbook-{time.time():.0f}.log").write_text(
+        done.stdout + done.stderr, encoding="utf-8"
+    )
+    return done
+
+
+def assert_finished(cluster: KubeadmCluster, done: subprocess.CompletedProcess[str], folder: Path) -> None:
+    """All at the new release, all migrated, all proven; each thing asked from Kubernetes and etcd themselves."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Masters are mixed now; nothing may be migrated yet" in done.stdout
+    assert re.search(r"Proven from etcd: 0 stale objects are left of \d+\.", done.stdout)
+    assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {NEW}
+    assert stored_as(cluster, "mutatingadmissionpolicies") == {"admissionregistration.k8s.io/v1"}
+    assert stored_as(cluster, "shop.example.com/widgets") == {"shop.example.com/v1"}
+    crd = json.loads(cluster.kubectl("get", "crd", "widgets.shop.example.com", "-o", "json"))
+    assert crd["status"]["storedVersions"] == ["v1"]
+    nodes = json.loads(cluster.kubectl("get", "nodes", "-o", "json"))["items"]
+    assert not [node for node in nodes if node["spec"].get("unschedulable")]
+    assert f"kubernetesVersion: {NEW}" in cluster.kubectl(
+        "get", "cm", "-n", "kube-system", "kubeadm-config", "-o", "yaml"
+    )
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert report["status"] == "succeeded" and report["proof"]["etcd"] is True
+
+
+def test_from_the_old_release_to_the_new_and_nothing_a_second_time(cluster: KubeadmCluster, tmp_path: Path) -> None:
+    assert set(versions(cluster).values()) == {OLD}
+    assert stored_as(cluster, "mutatingadmissionpolicies") == {"admissionregistration.k8s.io/v1beta1"}
+    assert stored_as(cluster, "shop.example.com/widgets") == {"shop.example.com/v1alpha1"}
+    before = pods(cluster)
+    with Watch(cluster) as watch:
+        done = run(cluster, tmp_path)
+    assert_finished(cluster, done, tmp_path)
+    assert len(before) == 3 and not before & pods(cluster), "each was moved"
+    assert max(map(len, watch.down)) == 1, "two masters were down at the same time"
+    assert frozenset().union(*watch.down) == set(cluster.masters), "each was down once, or nothing was watched"
+    # kubeadm's plan is shown, and the mixed masters for what they are.
+    assert re.search(rf"kube-apiserver +master-1 +{OLD} +{NEW}", done.stdout), done.stdout
+    assert re.search(r"mutatingadmissionpolicies.*v1beta1", done.stdout), done.stdout
+
+    lives, stored = {name: life(cluster, name) for name in cluster.masters}, steady(read_etcd(cluster))
+    again = run(cluster, tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert re.findall(r"changed=(\d+)", again.stdout) == ["0"] * 3, again.stdout
+    assert {name: life(cluster, name) for name in cluster.masters} == lives
+    kept = steady(read_etcd(cluster))
+    assert {key: one.mod_revision for key, one in kept.items() if "/minions/" not in key} == {
+        key: one.mod_revision for key, one in stored.items() if "/minions/" not in key
+    }
+
+
+def test_one_that_fails_half_way_stops_the_roll_which_goes_on_from_there_once_it_is_repaired(
+    cluster: KubeadmCluster, tmp_path: Path
+) -> None:
+    # Its etcd comes up in the new version; then there is no image for its API server, and no registry to get one from.
+    cluster.run("master-2", "ctr", "-n", "k8s.io", "image", "rm", API_SERVER_IMAGE)
+    third = life(cluster, "master-3")
+    with Watch(cluster) as watch:
+        done = run(cluster, tmp_path)
+    assert done.returncode != 0, done.stdout
+    assert max(map(len, watch.down)) == 1, "two masters were down at the same time"
+    assert "kubeadm upgrade node failed with exit code 1." in done.stdout, done.stdout
+    assert "The masters after it are not touched. Repair this one and run the playbook again" in done.stdout
+    assert "upgrade/staticpods" in done.stdout and "kube-apiserver" in done.stdout  # what kubeadm said
+    assert life(cluster, "master-3") == third
+    # kubeadm has rolled master-2 back, so that it works as well, beside the two that it had to leave working.
+    assert versions(cluster) == {"master-1": NEW, "master-2": OLD, "master-3": OLD}
+    apply(cluster, config_maps(3, "meanwhile"))
+    assert stored_as(cluster, "mutatingadmissionpolicies") == {"admissionregistration.k8s.io/v1beta1"}
+
+    first = life(cluster, "master-1")
+    cluster.run(
+        "master-2",
+        "ctr",
+        "-n",
+        "k8s.io",
+        "image",
+        "tag",
+        API_SERVER_IMAGE.replace("apiserver", "scheduler"),
+        API_SERVER_IMAGE,
+    )
+    with Watch(cluster) as watch:
+        done = run(cluster, tmp_path)
+    assert_finished(cluster, done, tmp_path)
+    assert max(map(len, watch.down)) == 1, "two masters were down at the same time"
+    assert life(cluster, "master-1") == first
+    assert "kubeadm upgrade apply" not in done.stdout  # the first master is done
