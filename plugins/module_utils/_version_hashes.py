@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import Cluster, open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._convergence import (
@@ -43,6 +45,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
     storage_version_of,
 )
 
+Answer = TypeVar("Answer")
+
+# Until it has read the roles, an API server that was just started refuses everybody who has his rights from one.
+_STARTING = 30.0
+
 
 async def version_hashes(params: Mapping[str, Any], check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors."""
@@ -51,16 +58,17 @@ async def version_hashes(params: Mapping[str, Any], check_mode: bool, report: Re
     require_release(params, "expected_version")
     async with open_cluster(params) as cluster:
         store = open_store(params.get("state_store"), cluster.entry)
-        waits = params["state"] == "converged" and not check_mode
-        first = await _first_look(cluster, waits)
+        patience = None
+        if params["state"] == "converged" and not check_mode:
+            patience = Patience(params["wait_timeout"], params["wait_interval"], params["stable_for"])
+        first = await _once_started(lambda: _first_look(cluster, patience is not None), patience)
         if params.get("resources"):
             require_known(params["resources"], first.resources, "resources")
             cluster = cluster.expecting(resources=tuple(params["resources"]))
             first = replace(first, expectation=cluster.expectation)
-        state = await store.load()
+        state = await _once_started(store.load, patience)
         watch = None
-        if waits:
-            patience = Patience(params["wait_timeout"], params["wait_interval"], params["stable_for"])
+        if patience is not None:
             watch = Watch(cluster.observe, now)
             try:
                 seen = await wait_converged(watch.observe, patience, report)
@@ -92,6 +100,18 @@ async def _first_look(cluster: Cluster, waits: bool) -> Observation:
                 "No API server can be asked: " + " ".join(str(one.error) for one in errors), kind="refused"
             )
     return seen
+
+
+async def _once_started(ask: Callable[[], Awaitable[Answer]], patience: Patience | None) -> Answer:
+    """An answer; with patience a refusal is not believed at once."""
+    until = time.monotonic() + (min(patience.timeout, _STARTING) if patience else 0)
+    while True:
+        try:
+            return await ask()
+        except ApiError as error:
+            if patience is None or error.status not in (401, 403) or time.monotonic() >= until:
+                raise
+            await asyncio.sleep(patience.interval)
 
 
 def _recorded(state: State, seen: Observation) -> State:
