@@ -483,11 +483,19 @@ def _require_programs() -> None:
 
 def _remove_cgroups(containers: Sequence[str]) -> None:
     names = {*containers, "k8s.io"}  # the latter, which holds them, goes if it is empty
-    for base, folders, _files in os.walk("/sys/fs/cgroup", topdown=False):
-        for folder in folders:
-            if folder in names:
+
+    def left() -> list[str]:
+        found = []
+        for base, folders, _files in os.walk("/sys/fs/cgroup", topdown=False):
+            for folder in names.intersection(folders):
                 with suppress(OSError):
                     os.rmdir(os.path.join(base, folder))
+                    continue
+                found.append(folder)
+        return [name for name in found if name in containers]
+
+    # A killed process may take a moment to leave.
+    wait_for(lambda: not left(), 20.0, 0.2)
 
 
 def reap(folder: Path, owner_pid: int) -> None:
