@@ -17,7 +17,19 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.keep 
 
 _SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},
+    "kind": {"type": "str", "choices": ["upgrade", "key_rotation", "check", "audit"], "default": "upgrade"},
     "version": {"type": "str"},
+    "rotation": {
+        "type": "dict",
+        "no_log": False,
+        "options": {
+            "key": {"type": "str", "required": True, "no_log": False},
+            "provider": {"type": "str"},
+            "resources": {"type": "list", "elements": "str"},
+            "old": {"type": "list", "elements": "list"},
+            "drop_old": {"type": "bool"},
+        },
+    },
     "masters": {"type": "dict"},
     "begin": {"type": "bool", "default": False},
     "during": {"type": "str"},
@@ -28,6 +40,7 @@ _SPEC: dict[str, Any] = {
             "server": {"type": "str"},
             "from": {"type": "str"},
             "to": {"type": "str"},
+            "stage": {"type": "int", "choices": [1, 2, 3]},
             "state": {"type": "str", "choices": ["running", "done", "failed"], "required": True},
         },
     },
@@ -35,6 +48,9 @@ _SPEC: dict[str, Any] = {
     "stored_before": {"type": "dict"},
     "migration": {"type": "dict"},
     "stored_after": {"type": "dict"},
+    "checked": {"type": "dict"},
+    "ignored": {"type": "list", "elements": "str"},
+    "stored": {"type": "dict"},
     "outcomes": {"type": "list", "elements": "dict"},
     "verified": {"type": "bool", "default": False},
     "end": {"type": "bool", "default": False},

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: upgrade_report
-short_description: Write the report of an upgrade, as a page and as JSON
+short_description: Write the report of an upgrade, a key rotation, a check or an audit, as a page and as JSON
 version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Keeps a record of an upgrade in a JSON file on the controller, wherever the task runs, and beside it one HTML file that shows it, with pictures. The
+  - Keeps a record in a JSON file on the controller, wherever the task runs, and beside it one HTML file that shows it, with pictures. The
     page needs no network and no script.
-  - Each call adds what it is given, so the report tells what happened so far, however a run ends. A later run of the same upgrade
-    goes on with it; nothing that an earlier one saw is lost. A report of another release is put aside under another name.
-  - The role rolling_upgrade calls it wherever there is something to tell; call it by yourself around an upgrade of your own.
+  - Of an upgrade or a rotation, each call adds what it is given, so the report tells what happened so far, however a run ends. A later
+    run of the same undertaking goes on with it; nothing that an earlier one saw is lost. A check or an audit tells how things
+    stand at one moment, and replaces the one before. A report of something else is put aside under another name.
+  - The role rolling_upgrade and the playbooks call it wherever there is something to tell; call it by yourself around an upgrade of your own.
   - Only named fields of results are taken over. No option of a task, no key in etcd and no content of an object gets into the report;
     names of objects that could not be rewritten do.
 options:
@@ -28,11 +29,40 @@ options:
       - Both are readable by their owner only.
     type: path
     required: true
+  kind:
+    description:
+      - V(upgrade) for an upgrade with its migration, or a migration alone, V(key_rotation) for a rotation of the encryption key, V(check) for
+        what speaks against an upgrade, V(audit) for what is stored and how.
+    type: str
+    choices: [upgrade, key_rotation, check, audit]
+    default: upgrade
   version:
     description:
       - The release that is upgraded to. Where a report of another one is at O(path), it is put aside and a new one is begun.
       - Without it, the news is added to whatever report is there.
     type: str
+  rotation:
+    description: With O(kind=key_rotation), which rotation it is. Names only, never a key.
+    type: dict
+    suboptions:
+      key:
+        description: Name of the new key. With the same one, a later run goes on with the report.
+        type: str
+        required: true
+      provider:
+        description: The provider of the new key.
+        type: str
+      resources:
+        description: What is rewritten under it.
+        type: list
+        elements: str
+      old:
+        description: Provider and name of each key that goes.
+        type: list
+        elements: list
+      drop_old:
+        description: Whether the old ones go in this rotation.
+        type: bool
   masters:
     description:
       - The masters in their order, so that the report can name API servers after them.
@@ -46,7 +76,7 @@ options:
     description: What the news is about, of V(check), V(upgrade), V(agreement), V(migration) and V(proof); the report's advice depends on it.
     type: str
   step:
-    description: The upgrade of one master begins or ends now.
+    description: The upgrade of one master, or one stage of a rotation on it, begins or ends now.
     type: dict
     suboptions:
       master:
@@ -62,6 +92,10 @@ options:
       to:
         description: Release after.
         type: str
+      stage:
+        description: Of a rotation, V(1) (the new key can be read), V(2) (it writes) or V(3) (the old ones are gone).
+        type: int
+        choices: [1, 2, 3]
       state:
         description: Whether it begins or how it ended.
         type: str
@@ -79,6 +113,16 @@ options:
     type: dict
   stored_after:
     description: Result of M(kube_storage.upgrade.stored_versions_info) after the migration.
+    type: dict
+  checked:
+    description: With O(kind=check), the result of M(kube_storage.upgrade.upgrade_check).
+    type: dict
+  ignored:
+    description: With O(kind=check), the blockers to go on in spite of, by their id or the name of the check.
+    type: list
+    elements: str
+  stored:
+    description: With O(kind=audit), the result of M(kube_storage.upgrade.stored_versions_info).
     type: dict
   outcomes:
     description: Results of other tasks. Where one failed, its message is noted as what stopped the run.
@@ -119,6 +163,13 @@ EXAMPLES = r"""
     path: ./upgrade.html
     migration: "{{ migration }}"
     end: true
+
+- name: Put what etcd holds into a page
+  kube_storage.upgrade.upgrade_report:
+    path: ./audit.html
+    kind: audit
+    observed: ["{{ hashes }}"]
+    stored: "{{ stored }}"
 """
 
 RETURN = r"""

@@ -196,7 +196,12 @@ HASHES = Short(
 
 def _stored(result: Result) -> list[str]:
     stale = [
-        {"resource": name, **one, "because": sorted(one["stale_reasons"]), "as": _variants(name, one["stored"])}
+        {
+            "resource": name,
+            **one,
+            "because": [why for why, count in one["stale_reasons"].items() if count],
+            "as": _variants(name, one["stored"]),
+        }
         for name, one in (result.get("resources") or {}).items()
         if one["stale"]
     ]

@@ -91,6 +91,29 @@ class Page:
         return base64.b64decode(answer["data"])
 
 
+def read(path: Path, pictures: Path) -> str:
+    """Opens a report as people do, in light and dark, on a wide screen and a phone; returns the text that is shown.
+
+    It must need nothing but itself, say nothing on the console, and be no wider than the screen.
+    """
+
+    async def look() -> str:
+        text = ""
+        async with browser(str(find())) as page:
+            for width, scheme in ((1100, "light"), (1100, "dark"), (390, "light")):
+                await page.look(width=width, scheme=scheme)
+                page.requests.clear()
+                await page.open(path.as_uri())
+                assert page.errors == [] and page.requests == [path.as_uri()]
+                await page.picture(pictures / f"{path.stem}-{scheme}-{width}.png")
+                assert await page.evaluate("document.documentElement.scrollWidth") <= width
+                text = str(await page.evaluate("document.body.innerText"))
+        return text
+
+    pictures.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(look())
+
+
 @asynccontextmanager
 async def browser(program: str) -> AsyncIterator[Page]:
     folder = Path(tempfile.mkdtemp(prefix="browser-"))

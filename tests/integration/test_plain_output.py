@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What people see when a module has ended: little where nobody reads more, and everything where something does."""
+"""What people see at the end: short results where nobody reads more, and the pages of playbooks that only look."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from tests.control_plane.cluster import Cluster
 from tests.tools.prepare import cache
 
+from . import browser
 from .conftest import ANSIBLE, ROOT, apply, config_maps, environment
 
 PREFIX = "kube_storage.upgrade."
@@ -149,3 +151,39 @@ def test_in_a_playbook_a_failure_is_short_unless_something_can_read_it(
     last = done.stdout[done.stdout.index("TASK [The last one]") :]
     assert '"left_out"' in last and '"history"' not in last and '\n        "What failed:"' in last, last
     assert len(last.splitlines()) < 60 and len(last) < 5000, last
+
+
+@pytest.mark.skipif(browser.find() is None, reason="there is no Chromium here (tests/tools/browser.sh installs it)")
+@pytest.mark.parametrize(
+    ("playbook", "status", "parts"),
+    [
+        (
+            "check",
+            2,
+            ("1 thing blocks the upgrade", "write_refused/configmaps", "How to mend it:", "API servers ready"),
+        ),
+        (
+            "audit",
+            0,
+            ("Nothing is", "Stored in etcd", "none (plain)", "All API servers report the same storage version"),
+        ),
+    ],
+)
+def test_a_browser_shows_what_was_found(
+    cluster: Cluster, tmp_path: Path, playbook: str, status: int, parts: tuple[str, ...]
+) -> None:
+    """PICTURES names a folder to keep the screenshots in."""
+    given = {
+        "rolling_upgrade_kubeconfig": str(cluster.kubeconfig),
+        "rolling_upgrade_etcd": cluster.etcd,
+        "rolling_upgrade_version": "1.37",
+        "rolling_upgrade_report_path": str(tmp_path / f"{playbook}.html"),
+        "ansible_python_interpreter": sys.executable,
+    }
+    done = run(ANSIBLE.with_name("ansible-playbook"), PREFIX + playbook, "-e", json.dumps(given))
+    assert done.returncode == status, done.stdout + done.stderr
+    text = browser.read(tmp_path / f"{playbook}.html", Path(os.environ.get("PICTURES") or tmp_path))
+    for part in parts:
+        assert part in text, text
+    found = (tmp_path / f"{playbook}.json").read_text(encoding="utf-8")
+    assert json.loads(found)["kind"] == playbook and "/registry/" not in found

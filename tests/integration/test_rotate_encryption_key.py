@@ -23,6 +23,7 @@ import yaml
 
 from tests.control_plane.cluster import Cluster
 
+from . import browser
 from .conftest import ROOT, Result, delete, environment, put, read_etcd
 
 CLUSTER = ROOT / "tests" / "control_plane" / "cluster.py"
@@ -79,6 +80,7 @@ class Rotation:
             "rolling_upgrade_kubeconfig": str(self.cluster.kubeconfig),
             "rolling_upgrade_etcd": self.cluster.etcd,
             "rolling_upgrade_wait_timeout": 30,
+            "rolling_upgrade_report_path": str(self.folder / "rotation.html"),
             **variables,
         }
         settings = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
@@ -185,6 +187,28 @@ def test_the_whole_rotation_with_a_failure_in_its_middle(rotation: Rotation, mod
     servers = module(cluster, "encryption_config_info")["servers"]
     assert [one["ready"] for one in servers] == [True, True]
     assert len({one["config_hash"] for one in servers}) == 1
+
+    report = json.loads((rotation.folder / "rotation.json").read_text(encoding="utf-8"))
+    assert [run["status"] for run in report["runs"]] == ["failed", "succeeded", "failed", "succeeded"]
+    assert "no power" in report["runs"][0]["failures"][0]["message"]
+    assert report["rotation"]["old"] == [["aescbc", "old"]] and report["proof"]["etcd"] is True
+    assert {(one["master"], one["stage"]) for one in report["steps"] if one["state"] == "done"} == {
+        (master, stage) for master in cluster.masters for stage in (1, 2, 3)
+    }
+    pages = "".join(path.read_text(encoding="utf-8") for path in rotation.folder.glob("rotation.*"))
+    for secret in {OLD_SECRET, new_secret}:
+        assert secret not in pages and "/registry/" not in pages
+    if browser.find() is not None:  # test_plain_output.py says where there is none
+        text = browser.read(
+            rotation.folder / "rotation.html", Path(os.environ.get("PICTURES") or rotation.folder / "pictures")
+        )
+        for part in (
+            "Rotation to the encryption key new",
+            "Done and proven",
+            "Keep the old keys (aescbc old)",
+            "in 4 runs",
+        ):
+            assert part in text, text
 
     before = read_etcd(cluster, "/registry/secrets/")
     processes = dict(cluster.data["processes"])

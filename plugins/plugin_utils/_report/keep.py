@@ -12,13 +12,15 @@ from typing import Any
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.page import page
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
+    UPGRADE,
     Record,
     add_news,
     belongs,
     new_record,
 )
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.snapshot import AUDIT, CHECK, snapshot
 
-_NO_NEWS = ("path", "host", "version", "masters", "during")
+_NO_NEWS = ("path", "kind", "host", "version", "rotation", "masters", "during", "ignored")
 
 
 def keep(files: ReportFiles, news: Mapping[str, Any], now: str, write: bool = True) -> dict[str, Any]:
@@ -28,8 +30,13 @@ def keep(files: ReportFiles, news: Mapping[str, Any], now: str, write: bool = Tr
     with files.locked():
         record = files.read()
         if told and write:
-            record, moved = _record_for(files, record, news, now)
-            record = add_news(record, news, now)
+            if _kind(news) in (CHECK, AUDIT):
+                if record is None or record.get("kind") != _kind(news):
+                    moved = _put_aside(files, record, now)
+                record = snapshot(_kind(news), news, now)
+            else:
+                record, moved = _record_for(files, record, news, now)
+                record = add_news(record, news, now)
             files.write(record, page(record, files.json.name))
     return {
         "changed": told and write,
@@ -37,17 +44,39 @@ def keep(files: ReportFiles, news: Mapping[str, Any], now: str, write: bool = Tr
         "json": str(files.json),
         "put_aside": moved,
         "status": record["status"] if record else None,
-        "stored_before_found": bool(record and record["stored"]["before"] and belongs(record, news.get("version"))),
+        "stored_before_found": bool(record and _belongs(record, news) and record["stored"].get("before")),
     }
+
+
+def _kind(news: Mapping[str, Any]) -> str:
+    return str(news.get("kind") or UPGRADE)
+
+
+def _key(news: Mapping[str, Any]) -> str | None:
+    return (news.get("rotation") or {}).get("key")
+
+
+def _belongs(record: Record, news: Mapping[str, Any]) -> bool:
+    """Whether the news go on with this record; those of a check or an audit are a record of their own each time."""
+    if _kind(news) in (CHECK, AUDIT):
+        return False
+    return belongs(record, _kind(news), news.get("version"), _key(news))
 
 
 def _record_for(
     files: ReportFiles, record: Record | None, news: Mapping[str, Any], now: str
 ) -> tuple[Record, str | None]:
     """The record that the news belong to: the one on file, or a new one, beside which the old one is kept."""
-    version = news.get("version")
-    if record is not None and belongs(record, version):
+    if record is not None and _belongs(record, news):
         return record, None
-    label = "unreadable" if record is None else str(record["version"])
+    moved = _put_aside(files, record, now)
+    return new_record(news.get("version"), now, _kind(news), _key(news)), moved
+
+
+def _put_aside(files: ReportFiles, record: Record | None, now: str) -> str | None:
+    if record is None:
+        label = "unreadable"
+    else:
+        label = str(record["version"]) if record.get("kind", UPGRADE) == UPGRADE else str(record["kind"])
     moved = files.put_aside(label, now)
-    return new_record(version, now), str(moved) if moved else None
+    return str(moved) if moved else None

@@ -343,7 +343,7 @@ def _nice(total: int) -> int:
 # Stored versions
 
 
-def stored_picture(rows: Sequence[StoredRow], width: float) -> Picture | None:
+def stored_picture(rows: Sequence[StoredRow], width: float, wrong: str = "stale") -> Picture | None:
     """Before and after of each resource that had something stale, or is stored otherwise now; None if there is none."""
     moved = [row for row in rows if row.stale_before or row.stale_after or _moved(row)]
     if not moved:
@@ -363,7 +363,7 @@ def stored_picture(rows: Sequence[StoredRow], width: float) -> Picture | None:
                 picture.text(left, y + 14, "etcd was not read", "muted")
             elif not parts:
                 picture.text(left, y + 14, "no objects", "muted")
-            _stored_bar(picture, parts or (), left, right, y, scale, row.resource, label)
+            _stored_bar(picture, parts or (), left, right, y, scale, f"{row.resource} {label}", wrong)
             y += 22
         y += 12
     if len(moved) > len(shown):
@@ -380,20 +380,37 @@ def _stored_bar(
     right: float,
     y: float,
     scale: int,
-    resource: str,
-    when: str,
+    what: str,
+    wrong: str,
 ) -> None:
     x = left
     for part in parts:
         width = max(part.objects / scale * (right - left), 2.0)
         look = "old" if part.stale else "new"
         label = f"{number(part.objects)} {part.label}"
-        picture.box(x, y, width, 20, f"band {look}", f"{resource} {when}: {label}{', stale' if part.stale else ''}")
+        picture.box(x, y, width, 20, f"band {look}", f"{what}: {label}{f', {wrong}' if part.stale else ''}")
         for text in (label, part.label, number(part.objects)):
             if picture.fits(text, width):
                 picture.text(x + width / 2, y + 14, text, f"on-{look}", "middle")
                 break
         x += width
+
+
+def held_picture(rows: Sequence[StoredRow], width: float) -> Picture | None:
+    """What etcd holds now of the resources that come first; None if there is nothing."""
+    shown = [row for row in rows if row.after][:_STORED_ROWS]
+    if not shown:
+        return None
+    picture = Picture("held", "How objects are stored in etcd", "", width)
+    picture.description = " ".join(f"{row.resource}: {parts_text(row.after)}." for row in shown)
+    scale = max(_objects(row.after) for row in shown)
+    y = 8.0
+    for row in shown:
+        picture.text(4, y + 12, shortened(row.resource, (width - 10) / 1.1), "strong")
+        _stored_bar(picture, row.after or (), 4.0, width - 10, y + 19, scale, row.resource, "stale")
+        y += 48
+    picture.height = y
+    return picture
 
 
 def _moved(row: StoredRow) -> bool:

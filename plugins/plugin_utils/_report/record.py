@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 FORMAT = 1
+UPGRADE, ROTATION = "upgrade", "key_rotation"
 _RUNS_KEPT = 50
 _OBSERVATIONS_KEPT = 500
 _MIGRATIONS_KEPT = 10
@@ -29,10 +30,12 @@ _COUNTS = ("rewritten", "unchanged", "conflicts", "deleted", "failed", "pruned")
 Record = dict[str, Any]
 
 
-def new_record(version: str | None, now: str) -> Record:
+def new_record(version: str | None, now: str, kind: str = UPGRADE, key: str | None = None) -> Record:
     return {
         "format": FORMAT,
+        "kind": kind,
         "version": version,
+        "rotation": {"key": key} if kind == ROTATION else None,
         "status": "running",
         "started": now,
         "updated": now,
@@ -47,8 +50,12 @@ def new_record(version: str | None, now: str) -> Record:
     }
 
 
-def belongs(record: Record, version: str | None) -> bool:
-    """Whether news about an upgrade to ``version`` (None: a migration alone) goes on with this record."""
+def belongs(record: Record, kind: str, version: str | None, key: str | None = None) -> bool:
+    """Whether news about an upgrade to ``version`` (None: a migration alone), or a rotation to ``key``, goes on with this record."""
+    if record.get("kind", UPGRADE) != kind:
+        return False
+    if kind == ROTATION:
+        return bool(record["rotation"]["key"] == key)
     return version is None or record.get("version") is None or release(record["version"]) == release(version)
 
 
@@ -67,7 +74,9 @@ def add_news(record: Record, news: Mapping[str, Any], now: str) -> Record:
     record = copy.deepcopy(record)
     record["updated"] = now
     if news.get("version") and not record["version"]:
-        record["version"] = _text(news["version"])
+        record["version"] = bounded(news["version"])
+    if news.get("rotation"):
+        record["rotation"] = _rotation(news["rotation"], record["rotation"] or {})
     _add_masters(record, news.get("masters") or {})
     run = _current_run(record, bool(news.get("begin")), now)
     run["updated"] = now
@@ -75,16 +84,16 @@ def add_news(record: Record, news: Mapping[str, Any], now: str) -> Record:
         _add_step(record, news["step"], now)
     for result in news.get("observed") or ():
         _add_observations(record, result, now)
-    if _told(news.get("migration")) and "rewritten" in news["migration"]:
+    if was_told(news.get("migration")) and "rewritten" in news["migration"]:
         record["migrations"].append(_migration(news["migration"], now))
         _drop_old_migrations(record)
     for when in ("before", "after"):
         result = news.get(f"stored_{when}") or {}
-        if _told(result) and "totals" in result and not (when == "before" and record["stored"]["before"]):
-            record["stored"][when] = _stored(result, now)
+        if was_told(result) and "totals" in result and not (when == "before" and record["stored"]["before"]):
+            record["stored"][when] = stored_record(result, now)
     _add_failures(run, news, now)
     if news.get("verified") and not run["failures"]:
-        after = record["stored"]["after"] if _told(news.get("stored_after")) else None
+        after = record["stored"]["after"] if was_told(news.get("stored_after")) else None
         record["proof"] = {"at": now, "etcd": after is not None, "agreed": True}
     if news.get("end") or news.get("verified") or run["failures"]:
         _end(record, run, now)
@@ -137,13 +146,13 @@ def _add_failures(run: Record, news: Mapping[str, Any], now: str) -> None:
     results += [news.get(name) for name in ("migration", "stored_before", "stored_after")]
     for result in results:
         if isinstance(result, Mapping) and result.get("failed") and not result.get("skipped"):
-            message = _text(result.get("msg")) or "A task failed; see the playbook's output."
+            message = bounded(result.get("msg")) or "A task failed; see the playbook's output."
             if message not in [one["message"] for one in run["failures"]]:
                 run["failures"].append(
                     {
                         "at": now,
-                        "host": _text(news.get("host")),
-                        "during": _text(news.get("during")),
+                        "host": bounded(news.get("host")),
+                        "during": bounded(news.get("during")),
                         "message": message,
                     }
                 )
@@ -157,19 +166,21 @@ def _add_masters(record: Record, masters: Mapping[str, Any]) -> None:
     """Inventory names in their order, and the hosts they are reached at."""
     known = {one["name"]: one for one in record["masters"]}
     for name, host in masters.items():
-        known[str(name)] = {"name": str(name), "host": _text(host) or ""}
+        known[str(name)] = {"name": str(name), "host": bounded(host) or ""}
     record["masters"] = list(known.values())
 
 
 def _add_step(record: Record, step: Mapping[str, Any], now: str) -> None:
-    """The upgrade of one master: ``state`` is running, done or failed."""
+    """The upgrade of one master, or one stage of its rotation: ``state`` is running, done or failed."""
     state = step.get("state")
     if state != "running":
         for known in reversed(record["steps"]):
             if known["master"] == step["master"] and known["state"] == "running":
                 known.update(state=state, finished=now)
                 return
-    entry = {name: _text(step.get(name)) for name in ("master", "server", "from", "to")}
+    entry: dict[str, Any] = {name: bounded(step.get(name)) for name in ("master", "server", "from", "to")}
+    if step.get("stage"):
+        entry["stage"] = int(step["stage"])
     record["steps"].append({**entry, "started": now, "finished": None if state == "running" else now, "state": state})
 
 
@@ -177,7 +188,7 @@ def _add_step(record: Record, step: Mapping[str, Any], now: str) -> None:
 
 
 def _add_observations(record: Record, result: Any, now: str) -> None:
-    if not _told(result):
+    if not was_told(result):
         return
     for one in result.get("history") or ():
         _add_observation(record, one, now)
@@ -186,25 +197,25 @@ def _add_observations(record: Record, result: Any, now: str) -> None:
 
 
 def _add_observation(record: Record, result: Mapping[str, Any], now: str) -> None:
-    at = _text(result.get("observed_at")) or now
+    at = bounded(result.get("observed_at")) or now
     disagreements = {
         str(one["resource"]): {
-            str(url): _text(said.get("storage_version")) for url, said in (one.get("by_server") or {}).items()
+            str(url): bounded(said.get("storage_version")) for url, said in (one.get("by_server") or {}).items()
         }
         for one in result.get("disagreements") or ()
     }
     servers = [
         {
-            "url": _text(one.get("url")),
-            "name": _text(one.get("name")),
-            "version": _text(one.get("emulated_version") or one.get("version")),
+            "url": bounded(one.get("url")),
+            "name": bounded(one.get("name")),
+            "version": bounded(one.get("emulated_version") or one.get("version")),
             "ready": bool(one.get("ready")) and not one.get("error"),
-            "error": _text(one.get("error")),
+            "error": bounded(one.get("error")),
         }
         for one in result.get("servers") or ()
     ]
     agreed = {
-        str(name): _text(one.get("storage_version"))
+        str(name): bounded(one.get("storage_version"))
         for name, one in (result.get("resources") or {}).items()
         if str(name) not in disagreements
     }
@@ -218,7 +229,7 @@ def _add_observation(record: Record, result: Mapping[str, Any], now: str) -> Non
     seen = {
         "servers": servers,
         "converged": bool(result.get("converged")),
-        "reasons": [_text(one) for one in (result.get("reasons") or ())[:_REASONS_KEPT]],
+        "reasons": [bounded(one) for one in (result.get("reasons") or ())[:_REASONS_KEPT]],
         "disagreeing": sorted(disagreements),
         # Only a whole result tells of every resource; what was seen while waiting tells of disagreements.
         "versions": versions,
@@ -259,16 +270,32 @@ def _before(
     return found
 
 
+def _rotation(news: Mapping[str, Any], known: Mapping[str, Any]) -> Record:
+    """Names only: no key, and nothing of a file, gets in. A later run finds fewer old keys than there were."""
+    old = [[bounded(part) for part in one] for one in news.get("old") or ()]
+    found = {
+        "key": bounded(news.get("key")),
+        "provider": bounded(news.get("provider")),
+        "resources": None if news.get("resources") is None else [str(name) for name in news["resources"]],
+        "drop_old": news.get("drop_old"),
+    }
+    return {
+        **known,
+        **{name: value for name, value in found.items() if value is not None},
+        "old": [*known.get("old", ()), *(one for one in old if one not in known.get("old", ()))],
+    }
+
+
 # Migration and etcd
 
 
 def _migration(result: Mapping[str, Any], now: str) -> Record:
     history = result.get("history") or {}
     return {
-        "started": _text(history.get("started")) or now,
+        "started": bounded(history.get("started")) or now,
         "finished": now,
         "ok": not result.get("failed"),
-        "message": _text(result.get("msg")) if result.get("failed") else None,
+        "message": bounded(result.get("msg")) if result.get("failed") else None,
         "seconds": float(result.get("seconds") or 0),
         "rate": float(result.get("rate") or 0),
         "resumed": bool(result.get("resumed")),
@@ -277,28 +304,28 @@ def _migration(result: Mapping[str, Any], now: str) -> Record:
             str(name): {
                 **{count: int(one.get(count) or 0) for count in _COUNTS},
                 "seconds": float(one.get("seconds") or 0),
-                "storage_version": _text(one.get("storage_version")),
+                "storage_version": bounded(one.get("storage_version")),
                 "persisted": bool(one.get("persisted")),
-                "reason": _text(one.get("reason")),
+                "reason": bounded(one.get("reason")),
             }
             for name, one in (result.get("resources") or {}).items()
         },
         "skipped": [
-            {"resource": _text(one.get("resource")), "reason": _text(one.get("reason"))}
+            {"resource": bounded(one.get("resource")), "reason": bounded(one.get("reason"))}
             for one in result.get("skipped_resources") or ()
         ],
         "failures": [
             {
-                **{name: _text(one.get(name)) for name in ("resource", "namespace", "name", "reason", "message")},
+                **{name: bounded(one.get(name)) for name in ("resource", "namespace", "name", "reason", "message")},
                 "status": int(one.get("status") or 0),
             }
             for one in result.get("failures") or ()
         ],
         "trimmed": [
             {
-                "crd": _text(one.get("crd")),
-                "before": [_text(version) for version in one.get("before") or ()],
-                "after": [_text(version) for version in one.get("after") or ()],
+                "crd": bounded(one.get("crd")),
+                "before": [bounded(version) for version in one.get("before") or ()],
+                "after": [bounded(version) for version in one.get("after") or ()],
             }
             for one in result.get("trimmed") or ()
         ],
@@ -325,13 +352,13 @@ def _drop_old_migrations(record: Record) -> None:
         del kept[1]
 
 
-def _stored(result: Mapping[str, Any], now: str) -> Record:
+def stored_record(result: Mapping[str, Any], now: str) -> Record:
     return {
         "at": now,
         "revision": int(result.get("revision") or 0),
         "consistent": bool(result.get("consistent", True)),
         "totals": {name: int(count) for name, count in (result.get("totals") or {}).items()},
-        "problems": [_text(one) for one in result.get("problems") or ()],
+        "problems": [bounded(one) for one in result.get("problems") or ()],
         "unprovable": {
             str(name): {str(why): int(count) for why, count in reasons.items()}
             for name, reasons in (result.get("unprovable_resources") or {}).items()
@@ -340,11 +367,12 @@ def _stored(result: Mapping[str, Any], now: str) -> Record:
             str(name): {
                 "objects": int(one.get("objects") or 0),
                 "stale": int(one.get("stale") or 0),
+                "reasons": {str(why): int(count) for why, count in (one.get("stale_reasons") or {}).items() if count},
                 "unprovable": int(one.get("unprovable") or 0),
-                "expected": _text((one.get("expected") or {}).get("version")),
+                "expected": bounded((one.get("expected") or {}).get("version")),
                 "stored": [
                     {
-                        **{part: _text(row.get(part)) for part in ("version", "encoding", "provider", "key")},
+                        **{part: bounded(row.get(part)) for part in ("version", "encoding", "provider", "key")},
                         "objects": int(row.get("objects") or 0),
                         "stale": [str(reason) for reason in row.get("stale") or ()],
                     }
@@ -359,12 +387,12 @@ def _stored(result: Mapping[str, Any], now: str) -> Record:
 # Values
 
 
-def _told(result: Any) -> bool:
+def was_told(result: Any) -> bool:
     """Whether a registered result is one: the task was neither left out nor unknown."""
     return isinstance(result, Mapping) and bool(result) and not result.get("skipped")
 
 
-def _text(value: Any) -> str | None:
+def bounded(value: Any) -> str | None:
     """A plain string of bounded length."""
     if value is None:
         return None

@@ -109,7 +109,7 @@ class Timeline:
 
 
 def timeline(record: Record) -> Timeline:
-    spans = _spans(record)
+    spans = run_spans(record)
     servers = _servers(record)
     changes = _changes(record, [url for url, _name in servers])
     masters = [_master(record, url, name, spans, changes) for url, name in servers]
@@ -119,7 +119,7 @@ def timeline(record: Record) -> Timeline:
     return Timeline(spans, masters, _mixed(record, spans), work, changes)
 
 
-def _spans(record: Record) -> list[tuple[float, float]]:
+def run_spans(record: Record) -> list[tuple[float, float]]:
     """From the start to the end of each run, in which something was seen."""
     spans = []
     for run in record["runs"]:

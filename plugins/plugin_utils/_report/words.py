@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record, at_release
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import (
@@ -42,6 +42,14 @@ class Claim:
     text: str
 
 
+class Figure(NamedTuple):
+    """What matters most, large."""
+
+    label: str
+    value: str
+    note: str
+
+
 def heading(record: Record, line: Timeline) -> Heading:
     version = record["version"]
     title = f"Upgrade to Kubernetes {version}" if version else "Migration of stored objects"
@@ -67,7 +75,7 @@ def heading(record: Record, line: Timeline) -> Heading:
         )
         return Heading(title, "Done, not proven from etcd", "fair", text)
     if status == "failed":
-        failures = _last_failures(record)
+        failures = last_failures(record)
         return Heading(title, "Stopped", "bad", failures[0]["message"] if failures else "The last run failed.")
     if status == "running":
         text = (
@@ -109,7 +117,7 @@ def _samples(sampling: Mapping[str, Any]) -> str:
     return f"{asked}, API servers not told apart{missed}"
 
 
-def _last_failures(record: Record) -> list[dict[str, Any]]:
+def last_failures(record: Record) -> list[dict[str, Any]]:
     return list(record["runs"][-1]["failures"]) if record["runs"] else []
 
 
@@ -120,7 +128,7 @@ def to_do(record: Record, line: Timeline) -> list[str]:
             return []
         return ["Set rolling_upgrade_etcd and run the entry point verify, if you want the proof from etcd."]
     steps = []
-    during = next((one["during"] for one in _last_failures(record)), None)
+    during = next((one["during"] for one in last_failures(record)), None)
     down = [one for one in line.masters if one.still_down]
     mixed = len({one.now for one in line.masters if one.now}) > 1
     for one in down:
@@ -328,28 +336,27 @@ def hint(failure: Mapping[str, Any]) -> str:
     return "Mend what the message says."
 
 
-def figures(record: Record, line: Timeline, stored: list[StoredRow]) -> list[tuple[str, str, str]]:
-    """(label, value, note) of what matters most."""
+def figures(record: Record, line: Timeline, stored: list[StoredRow]) -> list[Figure]:
     found = []
     if record["version"] and line.masters:
         done = sum(1 for one in line.masters if at_release(one.now, record["version"]) and not one.still_down)
-        found.append((f"Masters at {record['version']}", f"{done} of {len(line.masters)}", ""))
+        found.append(Figure(f"Masters at {record['version']}", f"{done} of {len(line.masters)}", ""))
     if record["steps"]:
         mixed = sum(end - start for start, end in line.mixed)
-        found.append(("Masters mixed", duration(mixed) if line.mixed else "never", ""))
+        found.append(Figure("Masters mixed", duration(mixed) if line.mixed else "never", ""))
         worst = max(line.masters, key=lambda one: one.away, default=None)
         if worst is not None and worst.away:
-            found.append(("Longest out of service", f"≤ {duration(worst.away)}", worst.name))
+            found.append(Figure("Longest out of service", f"≤ {duration(worst.away)}", worst.name))
     if record["migrations"]:
         rows = resource_rows(record)
         rewritten = sum(row["rewritten"] for row in rows)
         took = sum(one["seconds"] for one in record["migrations"])
-        found.append(("Objects rewritten", number(rewritten), f"in {duration(took)}"))
+        found.append(Figure("Objects rewritten", number(rewritten), f"in {duration(took)}"))
         failures = open_failures(record)
-        found.append(("Failures", number(len(failures)), "open" if failures else ""))
+        found.append(Figure("Failures", number(len(failures)), "open" if failures else ""))
     before, after = record["stored"]["before"], record["stored"]["after"]
     if before or after:
         counts = (sum(row.stale_before for row in stored), sum(row.stale_after for row in stored))
         values = [number(count) if side else "?" for side, count in zip((before, after), counts)]
-        found.append(("Stale in etcd", " → ".join(values), "before → after"))
+        found.append(Figure("Stale in etcd", " → ".join(values), "before → after"))
     return found

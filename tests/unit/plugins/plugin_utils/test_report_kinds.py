@@ -1,0 +1,158 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reports of a check, an audit and a key rotation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.keep import keep
+from ansible_collections.kube_storage.upgrade.tests.unit.plugins.plugin_utils.report_data import (
+    URLS,
+    at,
+    failure,
+    look,
+    migration,
+    stored,
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ReportFiles:
+    return ReportFiles(str(tmp_path / "report.html"))
+
+
+def shown(files: ReportFiles) -> str:
+    return files.html.read_text(encoding="utf-8")
+
+
+def finding(number: int) -> dict[str, Any]:
+    return {
+        "id": f"webhook/{number}",
+        "check": "webhook",
+        "resource": "secrets",
+        "what": f"<b>{number}</b> denies",
+        "why": "It would fail.",
+        "mend": "Bring it up.",
+        "etcd_keys": ["/registry/secrets/default/mine"],
+    }
+
+
+def checked(*blockers: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "blockers": list(blockers),
+        "concerns": [finding(9)],
+        "unknown": ["Whether it rains."],
+        "proven_from_etcd": True,
+        "current_version": "1.36",
+        "target_version": "1.37",
+        "safe_up_to": "1.36",
+        "plan": {
+            "changes": [{"resource": "things.example.com", "from": "example.com/v1beta1", "to": "example.com/v1"}]
+        },
+        "stored": [{"resource": "secrets", "version": "v1", "objects": 3, "source": "etcd", "safe_up_to": "1.37"}],
+        "data": {"releases": ["1.36", "1.37"]},
+    }
+
+
+def check(files: ReportFiles, **news: Any) -> dict[str, Any]:
+    given = {"kind": "check", "version": "1.37", "observed": [look(0, "666")], **news}
+    return keep(files, given, at(5))
+
+
+def test_a_check_tells_what_blocks_and_how_to_mend_it(files: ReportFiles) -> None:
+    check(files, checked=checked(finding(1), finding(2)), ignored=["webhook/2"])
+    text = shown(files)
+    assert "1 thing blocks the upgrade" in text and "webhook/1: Bring it up." in text
+    assert "&lt;b&gt;1&lt;/b&gt; denies" in text and "gone on with in spite of it" in text
+    assert "Whether it rains." in text
+    assert "/registry/" not in text + files.json.read_text(encoding="utf-8")
+
+
+def test_a_later_check_replaces_it_and_leaves_a_report_of_something_else(files: ReportFiles) -> None:
+    keep(files, {"version": "1.37", "begin": True, "observed": [look(0, "666")]}, at(1))
+    first = check(files, checked=checked(finding(1)))
+    assert json.loads(Path(first["put_aside"]).read_text(encoding="utf-8"))["kind"] == "upgrade"
+    second = check(files, checked=checked())
+    assert second["put_aside"] is None and "Nothing blocks the upgrade" in shown(files)
+    keep(files, {"version": "1.37", "begin": True, "observed": [look(0, "666")]}, at(9))
+    assert len(list(files.html.parent.glob("*.json"))) == 3
+
+
+def test_a_check_that_failed_says_why(files: ReportFiles) -> None:
+    found = check(files, outcomes=[{"failed": True, "msg": "beta is down."}])
+    assert found["status"] == "failed" and "beta is down." in shown(files)
+
+
+def test_an_audit_names_reasons_and_keys(files: ReportFiles) -> None:
+    held = stored("example.com/v1beta1", stale=40)
+    held["totals"]["resources"] = 2
+    held["resources"]["things.example.com"]["stale_reasons"] = {"version": 40, "encryption": 0}
+    held["unknown"] = [{"prefix": "old.example.com/gone", "objects": 3, "samples": ["old.example.com/gone/mine"]}]
+    keep(files, {"kind": "audit", "observed": [look(0, "777")], "stored": held}, at(5))
+    text = shown(files)
+    assert "40 stale objects" in text and "not the storage version (40)" in text and "another encryption" not in text
+    assert "none (plain)" in text and "old.<wbr>example.<wbr>com/<wbr>gone" in text and "mine" not in text
+
+
+def test_an_audit_without_etcd_claims_nothing(files: ReportFiles) -> None:
+    keep(files, {"kind": "audit", "observed": [look(0, "777")], "stored": {"skipped": True}}, at(5))
+    assert "Etcd was not read" in shown(files) and "Not proven:" in shown(files)
+
+
+def under(key: str) -> dict[str, Any]:
+    held = stored("example.com/v1")
+    for one in held["resources"].values():
+        for row in one["stored"]:
+            row.update(provider="aescbc", key=key)
+    return held
+
+
+def rotate(files: ReportFiles, second: float, **news: Any) -> dict[str, Any]:
+    return keep(files, {"kind": "key_rotation", "rotation": {"key": "new"}, **news}, at(second))
+
+
+def step(files: ReportFiles, second: float, master: str, stage: int, state: str = "done") -> None:
+    told = {"master": master, "server": URLS[master], "stage": stage}
+    rotate(files, second, step={**told, "state": "running"})
+    outcomes = [{"failed": True, "msg": f"{master} has no power."}] if state == "failed" else []
+    rotate(files, second + 2, step={**told, "state": state}, outcomes=outcomes)
+
+
+def begin(files: ReportFiles, second: float, old: list[list[str]]) -> None:
+    rotation = {"key": "new", "provider": "aescbc", "resources": ["secrets"], "old": old, "drop_old": True}
+    masters = dict.fromkeys(("alpha", "beta"), "")
+    rotate(files, second, rotation=rotation, begin=True, masters=masters, stored_before=under("old" if old else "new"))
+
+
+def test_a_rotation_over_two_runs(files: ReportFiles) -> None:
+    begin(files, 0, [["aescbc", "old"]])
+    step(files, 1, "alpha", 1)
+    step(files, 4, "beta", 1, "failed")
+    assert "Stopped" in shown(files) and "beta has no power." in shown(files) and "did not come through" in shown(files)
+    begin(files, 60, [])
+    for number, (stage, master) in enumerate((stage, master) for stage in (1, 2) for master in ("alpha", "beta")):
+        step(files, 61 + 3 * number, master, stage)
+    rotate(files, 80, migration=migration(75), stored_after=under("new"))
+    assert "Done and proven" not in shown(files)
+    for number, master in enumerate(("alpha", "beta")):
+        step(files, 81 + 3 * number, master, 3)
+    found = rotate(files, 90, verified=True, stored_after=under("new"))
+    text = shown(files)
+    assert found["status"] == "succeeded" and "Done and proven" in text and "in 2 runs" in text
+    assert "Keep the old keys (aescbc old)" in text and "340 → 0" in text
+    assert "aescbc new" in text
+
+
+def test_what_could_not_be_rewritten_keeps_a_rotation_from_being_proven(files: ReportFiles) -> None:
+    begin(files, 0, [["aescbc", "old"]])
+    rotate(files, 5, migration=migration(2, [failure()]), stored_after=under("old"))
+    text = shown(files)
+    assert "Stopped" in text and "Mend the objects under Failures" in text
+    assert "Nothing that etcd held" not in text
