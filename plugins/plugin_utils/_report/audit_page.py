@@ -17,7 +17,11 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.pictu
     parts_text,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import agreement, servers_table
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import (
+    agreement,
+    agreement_claim,
+    servers_table,
+)
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import (
     StoredRow,
     number,
@@ -80,7 +84,7 @@ def _heading(record: Record) -> Heading:
             title,
             "Etcd was not read",
             "open",
-            "All API servers agree on every storage version. What is really stored was not read; set rolling_upgrade_etcd for that.",
+            f"The API servers were asked, and {agreement(record)}. What is really stored was not read; set rolling_upgrade_etcd for that.",
         )
     total = stored["totals"]
     seen = f"Of {things(total['objects'], 'object')} in etcd"
@@ -136,7 +140,7 @@ def _figures(record: Record) -> list[Figure]:
 
 def _claims(record: Record) -> list[Claim]:
     stored = record["stored"]
-    agreed = Claim(bool(record["converged"]), "All API servers report the same storage version for every resource.")
+    agreed = agreement_claim(record)
     if stored is None:
         return [agreed, Claim(None, "That etcd holds nothing stale: it was not read.")]
     total = stored["totals"]

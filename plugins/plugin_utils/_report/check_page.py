@@ -10,7 +10,11 @@ from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import short_version
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import agreement, servers_table
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import (
+    agreement,
+    ready_claim,
+    servers_table,
+)
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import duration, number, things
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.table import Table
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.words import Claim, Figure, Heading
@@ -95,8 +99,7 @@ def _figures(record: Record) -> list[Figure]:
 
 def _claims(record: Record) -> list[Claim]:
     check = record["check"]
-    ready = bool(record["servers"]) and all(one["ready"] for one in record["servers"])
-    found = [Claim(ready, "All API servers are ready.")]
+    found = [ready_claim(record)]
     if check is None:
         return found
     target = check["target_version"]

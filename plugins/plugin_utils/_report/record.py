@@ -234,7 +234,7 @@ def _add_observation(record: Record, result: Mapping[str, Any], now: str) -> Non
         # Only a whole result tells of every resource; what was seen while waiting tells of disagreements.
         "versions": versions,
         "complete": bool(result.get("resources")),
-        "sampling": _sampling(result.get("sampling")),
+        "sampling": sampling_record(result.get("sampling")),
     }
     kept = record["observations"]
     if kept and {**kept[-1], "first": 0, "last": 0} == {**seen, "first": 0, "last": 0}:
@@ -245,7 +245,7 @@ def _add_observation(record: Record, result: Mapping[str, Any], now: str) -> Non
         del kept[_OBSERVATIONS_KEPT // 2]
 
 
-def _sampling(evidence: Any) -> Record | None:
+def sampling_record(evidence: Any) -> Record | None:
     """What agreement rests on where samples were taken; None where each server was asked at its own address."""
     if not isinstance(evidence, Mapping):
         return None

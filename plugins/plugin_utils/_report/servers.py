@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.table import Table
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.words import Claim, samples_text
 
 
 def servers_table(record: Record) -> Table:
     return Table(
-        "Each API server, asked at its own address.",
+        "Each API server that samples of one address found."
+        if record["sampling"]
+        else "Each API server, asked at its own address.",
         (("API server", ""), ("Node", "name"), ("Release", ""), ("State", "text")),
         [(one["url"], one["name"] or "", _release(one), _state(one)) for one in record["servers"]],
     )
@@ -22,7 +25,23 @@ def agreement(record: Record) -> str:
     """A few words for a figure."""
     if record["converged"] is None:
         return ""
-    return "they agree" if record["converged"] else "they do not agree"
+    if not record["converged"]:
+        return "they do not agree"
+    return "they agree, by sampling" if record["sampling"] else "they agree"
+
+
+def ready_claim(record: Record) -> Claim:
+    ready = bool(record["servers"]) and all(one["ready"] for one in record["servers"])
+    if ready and record["sampling"]:
+        return Claim(None, f"Each API server that samples found is ready: {samples_text(record['sampling'])}.")
+    return Claim(ready, "All API servers are ready.")
+
+
+def agreement_claim(record: Record) -> Claim:
+    same = "ll API servers report the same storage version for every resource"
+    if record["converged"] and record["sampling"]:
+        return Claim(None, f"That a{same} is known by sampling only: {samples_text(record['sampling'])}.")
+    return Claim(bool(record["converged"]), f"A{same}.")
 
 
 def _release(server: Record) -> str:

@@ -16,6 +16,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
     FORMAT,
     Record,
     bounded,
+    sampling_record,
     stored_record,
     was_told,
 )
@@ -27,8 +28,8 @@ def snapshot(kind: str, news: Mapping[str, Any], now: str) -> Record:
     """What one run of the playbook ``kind`` found; ``status`` is failed where it could not be found, or blocks."""
     results = [one for one in news.get("observed") or () if was_told(one) and "servers" in one]
     seen = results[-1] if results else {}
-    checked = news.get("checked")
-    stored = news.get("stored")
+    checked: Mapping[str, Any] = news.get("checked") or {}
+    stored: Mapping[str, Any] = news.get("stored") or {}
     ignored = {str(one) for one in news.get("ignored") or ()}
     failures = _failures(news)
     record = {
@@ -40,6 +41,7 @@ def snapshot(kind: str, news: Mapping[str, Any], now: str) -> Record:
         "failures": failures,
         "servers": [_server(one) for one in seen.get("servers") or ()],
         "converged": bool(seen["converged"]) if "converged" in seen else None,
+        "sampling": sampling_record(seen.get("sampling")),
         "reasons": [bounded(one) for one in seen.get("reasons") or ()],
         "baseline_found": bool(seen.get("baseline_found")),
         "changed": [_words(one, "resource", "before", "after") for one in seen.get("changed_resources") or ()],

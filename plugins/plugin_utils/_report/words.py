@@ -101,10 +101,10 @@ def _agreement(record: Record, line: Timeline) -> str:
     sampling = _sampling(record)
     if sampling is None:
         return f"All {len(line.masters)} API servers agree"
-    return f"All API servers agree as far as sampling can tell ({_samples(sampling)})"
+    return f"All API servers agree as far as sampling can tell ({samples_text(sampling)})"
 
 
-def _samples(sampling: Mapping[str, Any]) -> str:
+def samples_text(sampling: Mapping[str, Any]) -> str:
     asked = f"{things(sampling['connections'] or 0, 'fresh connection')} to one address"
     if sampling["told_apart"] is not None:
         return f"{asked}, {things(sampling['told_apart'], 'API server')} told apart"
@@ -194,7 +194,7 @@ def claims(record: Record, line: Timeline) -> list[Claim]:
             Claim(
                 None,
                 "That all API servers report the same storage version for every resource is known by sampling only, which proves "
-                f"less than asking each at its own address: {_samples(sampling)} ({at} UTC).",
+                f"less than asking each at its own address: {samples_text(sampling)} ({at} UTC).",
             )
         )
     elif last is not None and last["converged"] and len(last["servers"]) >= len(line.masters):

@@ -106,6 +106,12 @@ def test_an_audit_without_etcd_claims_nothing(files: ReportFiles) -> None:
     assert "Etcd was not read" in shown(files) and "Not proven:" in shown(files)
 
 
+def test_agreement_by_sampling_is_not_told_as_proven(files: ReportFiles) -> None:
+    sampling = {"connections": 40, "told_apart": 3}
+    keep(files, {"kind": "audit", "observed": [look(0, "777", sampling=sampling)]}, at(5))
+    assert "known by sampling only: 40 fresh connections" in shown(files) and "Proven:</strong> A" not in shown(files)
+
+
 def under(key: str) -> dict[str, Any]:
     held = stored("example.com/v1")
     for one in held["resources"].values():
