@@ -141,6 +141,7 @@ MIGRATION = Short(
         "proof",
         "engine_reason",
         "resumed",
+        "sampling",
     ),
     _migration,
 )
@@ -186,6 +187,7 @@ HASHES = Short(
         "history",
         "baseline_found",
         "observed_at",
+        "sampling",
     ),
     _hashes,
 )
