@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import short_version
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.parts import Claim, Figure, Heading, Table
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.pictures import (
     NARROW,
     WIDE,
@@ -28,8 +29,6 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story
     stored_rows,
     things,
 )
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.table import Table
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.words import Claim, Figure, Heading
 
 _WHY = {
     "version": "not the storage version",

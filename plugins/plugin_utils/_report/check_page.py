@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import short_version
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.parts import Claim, Figure, Heading, Table
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import (
     agreement,
@@ -16,8 +17,6 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.serve
     servers_table,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import duration, number, things
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.table import Table
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.words import Claim, Figure, Heading
 
 _SOURCES = {"etcd": "read from etcd", "record": "on record", "hash": "what is written now"}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.parts import Claim, Figure, Heading, Table
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.pictures import (
     NARROW,
     WIDE,
@@ -32,14 +33,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story
     seconds,
     things,
 )
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.table import Table
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.words import (
-    Claim,
-    Figure,
-    Heading,
-    hint,
-    last_failures,
-)
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.words import hint, last_failures
 
 STAGES = {1: "the new key can be read", 2: "the new key writes", 3: "the old keys are gone"}
 _SHORT = {1: "readable", 2: "writes", 3: "old gone"}

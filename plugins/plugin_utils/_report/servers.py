@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.parts import Claim, Table
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.table import Table
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.words import Claim, samples_text
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.words import samples_text
 
 
 def servers_table(record: Record) -> Table:

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.parts import Claim, Figure, Heading
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record, at_release
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import (
     StoredRow,
@@ -22,32 +22,6 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story
     seconds,
     things,
 )
-
-
-@dataclass(frozen=True)
-class Heading:
-    """``tone`` is good, bad, fair or open."""
-
-    title: str
-    badge: str
-    tone: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    """``holds``: True is proven, False is contradicted, None is not proven."""
-
-    holds: bool | None
-    text: str
-
-
-class Figure(NamedTuple):
-    """What matters most, large."""
-
-    label: str
-    value: str
-    note: str
 
 
 def heading(record: Record, line: Timeline) -> Heading:
