@@ -42,7 +42,7 @@ async def take_samples(connection: Connection, settings: SamplingSettings) -> li
             lost = f"No connection to {connection.url} lasted for the time of one sample."
             return Sample(Identity(), ServerReport(connection.url, connection.url, error=lost))
 
-    return list(await asyncio.gather(*(one() for _ in range(settings.connections))))
+    return list(await asyncio.gather(*(one() for _number in range(settings.connections))))
 
 
 async def _take(connection: Connection, asked: set[Identity]) -> Sample | None:
