@@ -263,7 +263,7 @@ def steps_picture(record: Record, width: float) -> Picture:
         start = seconds(one["started"])
         x, until = scale.x(start), scale.x(start + one["seconds"])
         title = f"rewriting objects, {clock(start)} ({duration(one['seconds'])})"
-        picture.box(x, bottom + 8, max(until - x, 4.0), 18, "work", title)
+        picture.box(x, bottom + 8, max(until - x, 4.0), 18, "s3", title)
         text = f"rewriting {duration(one['seconds'])}"
         before = x > width / 2
         picture.text(
