@@ -133,7 +133,9 @@ def _command(name: str, folder: Path, params: dict[str, Any]) -> tuple[list[str]
     if not interpreter.exists():
         interpreter.write_text(_MEASURED.format(python=sys.executable, peak=folder / "peak"), encoding="utf-8")
         interpreter.chmod(0o755)
-    full_name = name if "." in name else f"kube_storage.upgrade.{name}"
+    full_name = name
+    if "." not in name:
+        full_name, params = f"kube_storage.upgrade.{name}", {**params, "details": True}
     command = [str(_ANSIBLE), "localhost", "-o", "-m", full_name, "-a", json.dumps(params)]
     command += ["-e", f"ansible_python_interpreter={interpreter}"]
     keep = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "K8S_AUTH_"))}
