@@ -299,10 +299,10 @@ def _migration(result: Mapping[str, Any], now: str) -> Record:
         "seconds": float(result.get("seconds") or 0),
         "rate": float(result.get("rate") or 0),
         "resumed": bool(result.get("resumed")),
-        "totals": {name: int(count) for name, count in (result.get("totals") or {}).items()},
+        "totals": {name: _count(count) for name, count in (result.get("totals") or {}).items()},
         "resources": {
             str(name): {
-                **{count: int(one.get(count) or 0) for count in _COUNTS},
+                **{count: _count(one.get(count, 0)) for count in _COUNTS},
                 "seconds": float(one.get("seconds") or 0),
                 "storage_version": bounded(one.get("storage_version")),
                 "persisted": bool(one.get("persisted")),
@@ -333,13 +333,18 @@ def _migration(result: Mapping[str, Any], now: str) -> Record:
             {
                 "seconds": float(one["seconds"]),
                 "resources": {
-                    str(name): [int(count["visited"]), int(count["rewritten"])]
+                    str(name): [int(count["visited"] or 0), int(count["rewritten"] or 0)]
                     for name, count in one["resources"].items()
                 },
             }
             for one in history.get("samples") or ()
         ],
     }
+
+
+def _count(count: Any) -> int | None:
+    """None where nobody could count."""
+    return None if count is None else int(count)
 
 
 def _drop_old_migrations(record: Record) -> None:

@@ -24,6 +24,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import (
     StoredPart,
     StoredRow,
+    all_rewritten,
     clock,
     duration,
     number,
@@ -159,7 +160,7 @@ def _figures(record: Record, rows: list[StoredRow]) -> list[Figure]:
         if stage < 3 or record["rotation"].get("drop_old")
     ]
     if record["migrations"]:
-        rewritten = sum(row["rewritten"] for row in resource_rows(record))
+        rewritten = all_rewritten(resource_rows(record))
         took = sum(one["seconds"] for one in record["migrations"])
         found.append(Figure("Objects rewritten", number(rewritten), f"in {duration(took)}"))
         found.append(Figure("Failures", number(len(open_failures(record))), ""))

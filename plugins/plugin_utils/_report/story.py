@@ -9,7 +9,7 @@ Times are seconds since 1970 from here on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -45,11 +45,13 @@ def duration(length: float) -> str:
     return f"{round(length / 86400)} days"
 
 
-def number(count: int) -> str:
-    return f"{count:,}".replace(",", "\u202f")
+def number(count: int | None) -> str:
+    return "unknown" if count is None else f"{count:,}".replace(",", "\u202f")
 
 
-def things(count: int, one: str, many: str | None = None) -> str:
+def things(count: int | None, one: str, many: str | None = None) -> str:
+    if count is None:
+        return f"an unknown number of {many or one + 's'}"
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
@@ -344,9 +346,21 @@ def resource_rows(record: Record) -> list[dict[str, Any]]:
                 name, {"resource": name, "rewritten": 0, "conflicts": 0, "deleted": 0, "pruned": 0, "seconds": 0.0}
             )
             for count in ("rewritten", "conflicts", "deleted", "pruned", "seconds"):
-                row[count] += one[count]
+                row[count] = _plus(row[count], one[count])
             row.update({key: one[key] for key in ("unchanged", "failed", "storage_version", "persisted", "reason")})
-    return sorted(rows.values(), key=lambda row: (-row["failed"], -row["rewritten"], row["resource"]))
+    return sorted(rows.values(), key=lambda row: (-(row["failed"] or 0), -(row["rewritten"] or 0), row["resource"]))
+
+
+def all_rewritten(rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """None where of one resource nobody could count."""
+    total: int | None = 0
+    for row in rows:
+        total = _plus(total, row["rewritten"])
+    return total
+
+
+def _plus(one: Any, other: Any) -> Any:
+    return None if one is None or other is None else one + other
 
 
 def open_failures(record: Record) -> list[dict[str, Any]]:

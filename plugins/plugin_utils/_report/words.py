@@ -14,6 +14,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import (
     StoredRow,
     Timeline,
+    all_rewritten,
     clock,
     duration,
     number,
@@ -27,7 +28,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story
 def heading(record: Record, line: Timeline) -> Heading:
     version = record["version"]
     title = f"Upgrade to Kubernetes {version}" if version else "Migration of stored objects"
-    rewritten = sum(row["rewritten"] for row in resource_rows(record))
+    rewritten = all_rewritten(resource_rows(record))
     status = record["status"]
     if status == "succeeded" and (record["proof"] or {}).get("etcd"):
         total = record["stored"]["after"]["totals"]
@@ -198,7 +199,7 @@ def _migration_claims(record: Record, line: Timeline) -> list[Claim]:
     if not record["migrations"]:
         return [Claim(False, "Objects are rewritten in the new storage versions: no migration was made yet.")]
     found = []
-    wrote = [one for one in record["migrations"] if one["totals"].get("rewritten")]
+    wrote = [one for one in record["migrations"] if one["totals"].get("rewritten") != 0]
     early = [
         one
         for one in wrote
@@ -323,7 +324,7 @@ def figures(record: Record, line: Timeline, stored: list[StoredRow]) -> list[Fig
             found.append(Figure("Longest out of service", f"≤ {duration(worst.away)}", worst.name))
     if record["migrations"]:
         rows = resource_rows(record)
-        rewritten = sum(row["rewritten"] for row in rows)
+        rewritten = all_rewritten(rows)
         took = sum(one["seconds"] for one in record["migrations"])
         found.append(Figure("Objects rewritten", number(rewritten), f"in {duration(took)}"))
         failures = open_failures(record)

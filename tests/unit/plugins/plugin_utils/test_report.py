@@ -409,6 +409,21 @@ def test_any_stage_can_be_shown(version: str | None) -> None:
     assert "Not finished" in page(story.record, "r.json")
 
 
+def test_what_nobody_could_count_is_unknown_and_not_nothing() -> None:
+    """A controller rewrote what the user may not list."""
+    made = migration(1)
+    nulls = dict.fromkeys(("rewritten", "unchanged", "conflicts", "deleted", "pruned"))
+    made.update(nulls, totals={**made["totals"], **nulls}, history=None)
+    made["resources"][THINGS].update(nulls)
+    story = Story().begin(0).tell(1, observed=[look(1, "777")], migration=made).tell(9, verified=True)
+    row = next(row for row in resource_rows(story.record) if row["resource"] == THINGS)
+    assert row["rewritten"] is None and row["failed"] == 0
+    assert "an unknown number of objects rewritten" in words.heading(story.record, timeline(story.record)).sentence
+    shown = Reader(page(story.record, "r.json")).text
+    assert "nobody could count them" in shown and "Nothing was stale" not in shown
+    assert "1 resource in which nothing was stale" in shown
+
+
 # Files
 
 
