@@ -68,17 +68,7 @@ def open_connection(params: Mapping[str, Any], *, concurrency: int = 128) -> Con
 
     Raises BadInputError with one sentence where a file is missing, can't be parsed or doesn't fit.
     """
-    try:
-        from ansible_collections.kubernetes.core.plugins.module_utils.k8s import client as core
-    except ImportError as error:
-        raise BadInputError(
-            "The collection kubernetes.core is needed; install it with: ansible-galaxy collection install kubernetes.core"
-        ) from error
-    if not hasattr(core, "kubernetes"):
-        raise BadInputError(
-            "The Python library kubernetes is needed where this task runs; install it there with: pip install kubernetes"
-        )
-    options = {name: value for name, value in params.items() if value is not None}
+    core, options = _core(), _given(params)
     try:
         auth = core._create_auth_spec(None, **options)
         configuration = core._create_configuration(auth)
@@ -100,6 +90,30 @@ def open_connection(params: Mapping[str, Any], *, concurrency: int = 128) -> Con
         ),
         authorize=_Authorizer(configuration, impersonation),
     )
+
+
+def auth_options(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(auth options by kubernetes.core's inner names, impersonation headers), environment variables included."""
+    core, options = _core(), _given(params)
+    return core._create_auth_spec(None, **options), core._create_headers(None, **options)
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _core() -> Any:
+    try:
+        from ansible_collections.kubernetes.core.plugins.module_utils.k8s import client as core
+    except ImportError as error:
+        raise BadInputError(
+            "The collection kubernetes.core is needed; install it with: ansible-galaxy collection install kubernetes.core"
+        ) from error
+    if not hasattr(core, "kubernetes"):
+        raise BadInputError(
+            "The Python library kubernetes is needed where this task runs; install it there with: pip install kubernetes"
+        )
+    return core
 
 
 class _Authorizer:

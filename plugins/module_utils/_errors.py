@@ -75,6 +75,12 @@ class MigrationIncompleteError(StorageUpgradeError):
     name = "incomplete"
 
 
+class UpdateError(StorageUpgradeError):
+    """The platform's own update can't begin, or doesn't come to its end."""
+
+    name = "update"
+
+
 class EtcdError(StorageUpgradeError):
     """etcd can't be read."""
 

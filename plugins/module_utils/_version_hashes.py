@@ -74,12 +74,12 @@ async def version_hashes(params: Mapping[str, Any], check_mode: bool, report: Re
                 seen = await wait_converged(watch.observe, patience, report)
             except NotConvergedError as error:
                 last = describe(error.result["observation"], state)
-                raise NotConvergedError(error.message, {**last, "history": _history(watch)}) from error
+                raise NotConvergedError(error.message, {**last, "history": history(watch)}) from error
         else:
             seen = first
         result = describe(seen, state)
         if watch is not None:
-            result["history"] = _history(watch)
+            result["history"] = history(watch)
         if params["state"] == "recorded":
             recorded = _recorded(state, seen)
             result.update(changed=recorded is not state, diff=_diff(state, recorded, seen))
@@ -134,7 +134,7 @@ def describe(seen: Observation, state: State) -> dict[str, Any]:
     return {
         "changed": False,
         "observed_at": now(),
-        **_moment(seen),
+        **moment(seen),
         "resources": {name: resource_result(one, groups) for name, one in sorted(resources.items())},
         "changed_resources": [
             {
@@ -155,7 +155,7 @@ def _sentence(seen: Observation) -> str:
     return f"{told}{'' if seen.evidence is None else '; that is by sampling, which proves less than asking each'}."
 
 
-def _moment(seen: Observation) -> dict[str, Any]:
+def moment(seen: Observation) -> dict[str, Any]:
     """What the servers said of themselves, and where they disagree."""
     return {
         "servers": [
@@ -189,8 +189,9 @@ def _moment(seen: Observation) -> dict[str, Any]:
     }
 
 
-def _history(watch: Watch) -> list[dict[str, Any]]:
-    return [{"observed_at": at, **_moment(seen)} for at, seen in watch.changes]
+def history(watch: Watch) -> list[dict[str, Any]]:
+    """What a watch kept, as the return value ``history``."""
+    return [{"observed_at": at, **moment(seen)} for at, seen in watch.changes]
 
 
 def now() -> str:

@@ -292,3 +292,37 @@ CHECK = Short(
     ),
     _check,
 )
+
+
+# openshift_update
+
+
+def _openshift(result: Result) -> list[str]:
+    return [
+        *_rows(
+            "Masters, by the kube-apiserver operator:",
+            result.get("masters") or [],
+            {"Node": "node", "Revision": "revision", "Latest": "latest"},
+        ),
+        *_rows(
+            "API servers:",
+            result.get("servers") or [],
+            {"URL": "url", "Name": "name", "Version": "version", "Ready": "ready", "Error": "error"},
+        ),
+    ]
+
+
+OPENSHIFT = Short(
+    (
+        "masters",
+        "servers",
+        "converged",
+        "reasons",
+        "disagreements",
+        "history",
+        "observed_at",
+        "image",
+        "migrator",
+    ),
+    _openshift,
+)
