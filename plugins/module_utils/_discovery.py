@@ -41,7 +41,7 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
         version, emulated = await version_of(server)
     except StorageUpgradeError as error:
         return ServerReport(
-            url=server.url, name=server.name, error=error.message, forbidden=_is_forbidden(error), down=_is_down(error)
+            url=server.url, name=server.name, error=error.message, forbidden=_is_forbidden(error), down=is_down(error)
         )
     try:
         ready = await is_ready(server)
@@ -54,7 +54,7 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
             emulated_version=emulated,
             error=error.message,
             forbidden=_is_forbidden(error),
-            down=_is_down(error),
+            down=is_down(error),
         )
     return ServerReport(
         url=server.url,
@@ -70,7 +70,8 @@ def _is_forbidden(error: StorageUpgradeError) -> bool:
     return isinstance(error, ApiError) and error.status in (401, 403)
 
 
-def _is_down(error: StorageUpgradeError) -> bool:
+def is_down(error: StorageUpgradeError) -> bool:
+    """Whether nobody answers there, which passes where a server is just starting."""
     return isinstance(error, UnreachableError) and error.kind in ("refused", "reset", "timeout")
 
 

@@ -25,9 +25,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._diff import 
     versions_on_record,
     versions_text,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._discovery import is_down
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
     ApiError,
     NotConvergedError,
+    StorageUpgradeError,
     UnreachableError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
@@ -97,21 +99,28 @@ async def _first_look(cluster: Cluster, waits: bool) -> Observation:
             raise ApiError(errors[0].error or "", status=403)
         if cluster.listed_by_user and not (waits and any(one.down for one in errors)):
             raise UnreachableError(
-                "No API server can be asked: " + " ".join(str(one.error) for one in errors), kind="refused"
+                "No API server can be asked: " + " ".join(str(one.error) for one in errors),
+                kind="refused" if any(one.down for one in errors) else "tls",
             )
     return seen
 
 
 async def _once_started(ask: Callable[[], Awaitable[Answer]], patience: Patience | None) -> Answer:
-    """An answer; with patience a refusal is not believed at once."""
-    until = time.monotonic() + (min(patience.timeout, _STARTING) if patience else 0)
+    """An answer; with patience, what passes where a server is just starting is waited for."""
+    began = time.monotonic()
     while True:
         try:
             return await ask()
-        except ApiError as error:
-            if patience is None or error.status not in (401, 403) or time.monotonic() >= until:
+        except StorageUpgradeError as error:
+            if patience is None or time.monotonic() - began >= _patience_with(error, patience):
                 raise
             await asyncio.sleep(patience.interval)
+
+
+def _patience_with(error: StorageUpgradeError, patience: Patience) -> float:
+    if isinstance(error, ApiError) and error.status in (401, 403):
+        return min(patience.timeout, _STARTING)
+    return patience.timeout if is_down(error) else 0.0
 
 
 def _recorded(state: State, seen: Observation) -> State:

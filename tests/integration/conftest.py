@@ -131,8 +131,10 @@ def etcd_request(cluster: HasEtcd, path: str, body: Mapping[str, Any], endpoint:
             except OSError:
                 continue
         raise OSError("No etcd member answers.")
-    context = ssl.create_default_context(cafile=etcd["ca_cert"])
-    context.load_cert_chain(etcd["client_cert"], etcd["client_key"])
+    context = None
+    if "ca_cert" in etcd:
+        context = ssl.create_default_context(cafile=etcd["ca_cert"])
+        context.load_cert_chain(etcd["client_cert"], etcd["client_key"])
     request = urllib.request.Request(endpoint + path, json.dumps(body).encode())
     with urllib.request.urlopen(request, context=context, timeout=60) as answer:
         found: dict[str, Any] = json.load(answer)

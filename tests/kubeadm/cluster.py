@@ -104,8 +104,11 @@ class KubeadmCluster:
     # Making and removing
 
     @classmethod
-    def up(cls, folder: Path, *, masters: int = 3, owner_pid: int = 0) -> KubeadmCluster:
-        """Makes a cluster of the old release; every host has the images of both. Down with it when ``owner_pid`` ends."""
+    def up(cls, folder: Path, *, masters: int = 3, external_etcd: bool = False, owner_pid: int = 0) -> KubeadmCluster:
+        """Makes a cluster of the old release; every host has the images of both. Down with it when ``owner_pid`` ends.
+
+        ``external_etcd``: it is no static pod but a program on the first host, which kubeadm has nothing to do with.
+        """
         hosts.require_root()
         _require_programs()
         folder = folder.resolve()
@@ -119,6 +122,7 @@ class KubeadmCluster:
             "network": network.number,
             "masters": {name: {"address": network.address(10 + i)} for i, name in enumerate(names, 1)},
             "processes": {},
+            "external_etcd": external_etcd,
             "made": [path for path in _OWN if not Path(path).exists()],
         }
         (folder / "kubeadm.json").write_text(json.dumps(data), encoding="utf-8")
@@ -138,6 +142,8 @@ class KubeadmCluster:
             cluster._start_balancer()
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda name: cluster._import_images(name, archives), cluster.masters))
+            if external_etcd:
+                cluster._start_etcd()
             for name in cluster.masters:
                 cluster._start_kubelet(name)
                 cluster._run_kubeadm(name)
@@ -189,6 +195,8 @@ class KubeadmCluster:
     @property
     def etcd(self) -> dict[str, Any]:
         """The option ``etcd`` of the collection's modules."""
+        if self.data["external_etcd"]:
+            return {"endpoints": [f"http://{self.address(self.masters[0])}:2379"], "prefix": "/registry"}
         pki = self.path(self.masters[0], "/etc/kubernetes/pki/etcd")
         return {
             "endpoints": [f"https://{self.address(name)}:2379" for name in self.masters],
@@ -356,6 +364,12 @@ class KubeadmCluster:
     def _start_kubelet(self, name: str) -> None:
         self._spawn(name, "kubelet", ["sh", "-c", _KUBELET])
 
+    def _start_etcd(self) -> None:
+        first = self.masters[0]
+        url = f"http://{self.address(first)}:2379"
+        command = [str(build.binaries(images.OLD) / "etcd"), "--data-dir=/var/lib/etcd/external", "--unsafe-no-fsync"]
+        self._spawn(first, "etcd", [*command, f"--listen-client-urls={url}", f"--advertise-client-urls={url}"])
+
     def _start_balancer(self) -> None:
         backends = ",".join(f"{self.address(name)}:{_PORT}" for name in self.masters)
         command = [str(build.binaries() / "tcp-proxy"), "--listen", f"{self.network.gateway}:{_PORT}"]
@@ -382,6 +396,10 @@ class KubeadmCluster:
         }
 
     def _init(self, name: str) -> list[dict[str, Any]]:
+        arguments = [{"name": "unsafe-no-fsync", "value": "true"}]
+        etcd: dict[str, Any] = {"local": {"dataDir": "/var/lib/etcd", "extraArgs": arguments}}
+        if self.data["external_etcd"]:
+            etcd = {"external": {"endpoints": self.etcd["endpoints"]}}
         return [
             {
                 "apiVersion": "kubeadm.k8s.io/v1beta4",
@@ -398,9 +416,7 @@ class KubeadmCluster:
                 "kubernetesVersion": images.OLD.kubernetes_version,
                 "controlPlaneEndpoint": f"{self.network.gateway}:{_PORT}",
                 "imageRepository": images.REPOSITORY,
-                "etcd": {
-                    "local": {"dataDir": "/var/lib/etcd", "extraArgs": [{"name": "unsafe-no-fsync", "value": "true"}]}
-                },
+                "etcd": etcd,
             },
             {
                 "apiVersion": "kubelet.config.k8s.io/v1beta1",
