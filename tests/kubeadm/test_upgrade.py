@@ -368,11 +368,27 @@ def test_one_that_fails_half_way_stops_the_roll_which_goes_on_from_there_once_it
     assert "kubeadm upgrade apply" not in done.stdout  # the first master is done
 
 
-def test_one_master_with_external_etcd_and_nothing_else_to_ask_meanwhile(tmp_path: Path) -> None:
+def test_one_master_with_external_etcd_patches_and_a_feature_gate(tmp_path: Path) -> None:
+    """While its API server restarts there is no other to ask. Here kubeadm is told by flags what it gets from a file elsewhere."""
     with masters(tmp_path / "cluster", masters=1, external_etcd=True) as cluster:
         etcd = from_dict(cluster.data["processes"]["master-1/etcd"])
         assert etcd is not None
-        done = run(cluster, tmp_path)
+        patches = cluster.path("master-1", "/etc/kubernetes") / "patches"
+        patches.mkdir()
+        patch = {"metadata": {"annotations": {"example.com/patched": "yes"}}}
+        (patches / "kube-apiserver0+merge.json").write_text(json.dumps(patch), encoding="utf-8")
+        done = run(
+            cluster,
+            tmp_path,
+            rolling_upgrade_version=NEW,
+            rolling_upgrade_kubeadm_config_file="",
+            rolling_upgrade_kubeadm_patches="/etc/kubernetes/patches",
+            rolling_upgrade_kubeadm_ignore_preflight_errors=["all"],
+            rolling_upgrade_kubeadm_feature_gates={"RootlessControlPlane": False},
+        )
         assert_finished(cluster, done, tmp_path)
-        assert not (cluster.path("master-1", "/etc/kubernetes/manifests") / "etcd.yaml").exists()
-        assert etcd.alive, "kubeadm has nothing to do with it"
+        manifests = cluster.path("master-1", "/etc/kubernetes/manifests")
+        assert "example.com/patched" in (manifests / "kube-apiserver.yaml").read_text(encoding="utf-8")
+        configuration = cluster.kubectl("get", "cm", "-n", "kube-system", "kubeadm-config", "-o", "yaml")
+        assert "RootlessControlPlane: false" in configuration
+        assert etcd.alive and not (manifests / "etcd.yaml").exists(), "kubeadm has nothing to do with it"
