@@ -344,8 +344,16 @@ def test_one_that_fails_half_way_stops_the_roll_which_goes_on_from_there_once_it
     assert "The masters after it are not touched. Repair this one and run the playbook again" in done.stdout
     assert "upgrade/staticpods" in done.stdout and "kube-apiserver" in done.stdout  # what kubeadm said
     assert life(cluster, "master-3") == third
-    # kubeadm has rolled master-2 back, so that it works as well, beside the two that it had to leave working.
-    assert versions(cluster) == {"master-1": NEW, "master-2": OLD, "master-3": OLD}
+    assert cluster.is_ready("master-1") and cluster.is_ready("master-3")
+    # One sentence, and below it the command and what it said, without colours.
+    assert re.search(r"exit code 1\. Now: .* left alone\.\n\s+kubeadm upgrade node --config \S+\n", done.stdout), (
+        done.stdout
+    )
+    assert "\x1b" not in done.stdout
+    # kubeadm rolls master-2 back, so that it comes to work as well, beside the two that had to be left working.
+    rolled_back = {"master-1": NEW, "master-2": OLD, "master-3": OLD}
+    assert wait_for(lambda: versions(cluster) == rolled_back, 180.0, 1.0), versions(cluster)
+    assert wait_for(lambda: cluster.is_ready("master-2"), 120.0, 1.0)
     apply(cluster, config_maps(3, "meanwhile"))
     assert stored_as(cluster, "mutatingadmissionpolicies") == {"admissionregistration.k8s.io/v1beta1"}
 
