@@ -40,14 +40,15 @@ def run_module(options: Mapping[str, Any], work: Work, **module_settings: Any) -
             result = asyncio.run(_finish(work(module.params, module.check_mode, report)))
     except StorageUpgradeError as error:
         module.fail_json(msg=error.message, **_as_asked(module, {**error.result, "error": error.name}))
-    for sentence in result.pop("warnings", ()):
-        module.warn(sentence)
     module.exit_json(**_as_asked(module, {**result, "error": None}))
 
 
 def _as_asked(module: AnsibleModule, result: Mapping[str, Any]) -> dict[str, Any]:
-    """The result, with the diff only where the user asked for it."""
-    return {key: value for key, value in result.items() if key != "diff" or module._diff}
+    """The result, its warnings told as Ansible wants them told, and the diff only where the user asked for it."""
+    for sentence in result.get("warnings", ()):
+        module.warn(sentence)
+    left_out = {"warnings"} if module._diff else {"warnings", "diff"}
+    return {key: value for key, value in result.items() if key not in left_out}
 
 
 async def _finish(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
