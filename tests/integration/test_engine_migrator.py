@@ -51,14 +51,18 @@ class Migrator:
 
     def _run(self) -> None:
         while not self._ending.wait(0.2):
-            for one in items(self._cluster, self._plural):
-                conditions = one.get("status", {}).get("conditions", [])
-                if not any(each["type"] in ("Succeeded", "Failed") for each in conditions):
-                    self._take_up(one)
+            try:
+                for one in items(self._cluster, self._plural):
+                    conditions = one.get("status", {}).get("conditions", [])
+                    if not any(each["type"] in ("Succeeded", "Failed") for each in conditions):
+                        self._take_up(one)
+            except ClusterError:
+                continue  # A server was just restarted; as any controller does, it takes that up once more.
 
     def _take_up(self, migration: dict[str, Any]) -> None:
         name = migration["metadata"]["name"]
-        self.seen.append(migration)
+        if migration["metadata"]["uid"] not in [one["metadata"]["uid"] for one in self.seen]:
+            self.seen.append(migration)
         self._say(name, "Running", "")
         if self._plural == MIGRATIONS:
             self.states_when_running += items(self._cluster, STATES)

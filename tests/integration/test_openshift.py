@@ -188,10 +188,13 @@ class Operators:
 
     def _run(self) -> None:
         while not self._ending.wait(0.3):
-            found = self._shift.version()
+            try:
+                found = self._shift.version()
+                self._say_whether_upgradeable(found)
+            except ClusterError:
+                continue  # The test has taken something away for a moment.
             history = found["status"]["history"]
             wanted = (found["spec"].get("desiredUpdate") or {}).get("version")
-            self._say_whether_upgradeable(found)
             if wanted and (wanted != history[0]["version"] or history[0]["state"] == "Partial"):
                 done = [one for one in history if one["state"] == "Completed"]
                 self._roll(wanted, done)
