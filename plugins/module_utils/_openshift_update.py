@@ -51,7 +51,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._options impo
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._permissions import Need, require
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress import duration
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._version_hashes import history, moment, now
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._version_hashes import STARTING, history, moment, now
 
 _CONFIG, _OPERATOR = "config.openshift.io", "operator.openshift.io"
 _CLUSTER_VERSION = f"/apis/{_CONFIG}/v1/clusterversions/version"
@@ -111,6 +111,7 @@ class _Update:
         self._told = ""
         self._done = _Done()
         self._last = Look({}, {}, ())
+        self._refused: dict[Callable[[], Any], float] = {}
         self._began = time.monotonic()
         self._ends = self._began + params["timeout"]
 
@@ -258,14 +259,21 @@ class _Update:
             await asyncio.sleep(self._params["interval"])
 
     async def _patiently(self, ask: Callable[[], Any]) -> Any:
-        """None where the API server is away for a moment, as it is while masters are updated."""
+        """None where the API server is away for a moment, or just starting, as it is while masters are updated."""
         try:
-            return await ask()
+            answer = await ask()
         except StorageUpgradeError as error:
-            if not is_passing(error):
+            if not is_passing(error) and not self._may_be_starting(ask, error):
                 raise
             self._tell([error.message])
             return None
+        self._refused.pop(ask, None)
+        return answer
+
+    def _may_be_starting(self, ask: Callable[[], Any], error: StorageUpgradeError) -> bool:
+        if not isinstance(error, ApiError) or error.status not in (401, 403):
+            return False
+        return time.monotonic() - self._refused.setdefault(ask, time.monotonic()) < STARTING
 
     def _tell(self, left: list[str]) -> None:
         text = f"Waiting for OpenShift {self._target}: {'; '.join(one.rstrip('.') for one in left)}."

@@ -50,7 +50,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_vers
 Answer = TypeVar("Answer")
 
 # Until it has read the roles, an API server that was just started refuses everybody who has his rights from one.
-_STARTING = 30.0
+STARTING = 30.0
 
 
 async def version_hashes(params: Mapping[str, Any], check_mode: bool, report: Report) -> dict[str, Any]:
@@ -119,7 +119,7 @@ async def _once_started(ask: Callable[[], Awaitable[Answer]], patience: Patience
 
 def _patience_with(error: StorageUpgradeError, patience: Patience) -> float:
     if isinstance(error, ApiError) and error.status in (401, 403):
-        return min(patience.timeout, _STARTING)
+        return min(patience.timeout, STARTING)
     return patience.timeout if is_down(error) else 0.0
 
 

@@ -268,7 +268,7 @@ def test_what_another_writer_leaves_stale_in_mid_run_is_redone(one: Cluster, mod
         ({"ca_cert": "/nowhere/ca.crt"}, "does not exist"),
         ({"ca_cert": "/etc/hostname"}, "not a PEM certificate"),
         ({"client_key": None}, "etcd.client_key is missing"),
-        ({"client_cert": None, "client_key": None}, "check that etcd.client_cert and client_key belong"),
+        ({"client_cert": None, "client_key": None}, "etcd.client_cert and client_key belong to etcd's own CA"),
     ],
 )
 def test_bad_etcd_is_one_sentence(
