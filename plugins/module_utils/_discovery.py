@@ -16,6 +16,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
     ApiError,
     StorageUpgradeError,
     UnreachableError,
+    is_forbidden,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
     ServedResource,
@@ -41,7 +42,7 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
         version, emulated = await version_of(server)
     except StorageUpgradeError as error:
         return ServerReport(
-            url=server.url, name=server.name, error=error.message, forbidden=_is_forbidden(error), down=is_down(error)
+            url=server.url, name=server.name, error=error.message, forbidden=is_forbidden(error), down=is_down(error)
         )
     try:
         ready = await is_ready(server)
@@ -53,7 +54,7 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
             version=version,
             emulated_version=emulated,
             error=error.message,
-            forbidden=_is_forbidden(error),
+            forbidden=is_forbidden(error),
             down=is_down(error),
         )
     return ServerReport(
@@ -64,10 +65,6 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
         ready=ready,
         resources=resources,
     )
-
-
-def _is_forbidden(error: StorageUpgradeError) -> bool:
-    return isinstance(error, ApiError) and error.status in (401, 403)
 
 
 def is_down(error: StorageUpgradeError) -> bool:

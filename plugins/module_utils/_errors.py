@@ -87,6 +87,11 @@ class EtcdError(StorageUpgradeError):
     name = "etcd"
 
 
+def is_forbidden(error: Exception) -> bool:
+    """Whether a server refused the user, not the request."""
+    return isinstance(error, ApiError) and error.status in (401, 403)
+
+
 def is_passing(error: Exception) -> bool:
     """Whether the same request may well succeed a moment later."""
     if isinstance(error, ApiError):

@@ -18,6 +18,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
     ApiError,
     StorageUpgradeError,
     UpdateError,
+    is_forbidden,
     is_passing,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Event, Report
@@ -271,7 +272,7 @@ class _Update:
         return answer
 
     def _may_be_starting(self, ask: Callable[[], Any], error: StorageUpgradeError) -> bool:
-        if not isinstance(error, ApiError) or error.status not in (401, 403):
+        if not is_forbidden(error):
             return False
         return time.monotonic() - self._refused.setdefault(ask, time.monotonic()) < STARTING
 

@@ -31,6 +31,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors impor
     NotConvergedError,
     StorageUpgradeError,
     UnreachableError,
+    is_forbidden,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import (
@@ -118,7 +119,7 @@ async def _once_started(ask: Callable[[], Awaitable[Answer]], patience: Patience
 
 
 def _patience_with(error: StorageUpgradeError, patience: Patience) -> float:
-    if isinstance(error, ApiError) and error.status in (401, 403):
+    if is_forbidden(error):
         return min(patience.timeout, STARTING)
     return patience.timeout if is_down(error) else 0.0
 

@@ -343,7 +343,7 @@ proof:
   type: dict
 proven_by:
   description:
-    - How strong the agreement is  that the migration rests on. V(each server), where each was asked at its own address.
+    - How strong the agreement is that the migration rests on. V(each server), where each was asked at its own address.
     - V(sampling) with O(sampling), which proves less.
   returned: always
   type: str
