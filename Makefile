@@ -11,16 +11,18 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo test test-kubeadm bench docs unit integration browser lint format ansible-test sanity molecule tarball clean
+.PHONY: setup demo bench data test test-one test-kubeadm test-releases unit integration system browser newest-core update lint format \
+  servers ansible-test sanity docs molecule tarball clean
 
 setup: .venv/stamp .ansible/stamp
 
-.venv/stamp: requirements.txt requirements-dev.txt
+.venv/stamp: tests/locks/dev.txt
+	@tests/tools/system_packages.sh python
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -r requirements-dev.txt
+	$(BIN)/pip install -q --require-hashes -r tests/locks/dev.txt
 	touch $@
 
-.ansible/stamp: .venv/stamp tests/tools/prepare.py
+.ansible/stamp: .venv/stamp tests/tools/prepare.py tests/locks/ansible.txt
 	$(BIN)/python tests/tools/prepare.py
 	touch $@
 
@@ -35,25 +37,52 @@ bench: setup
 data: setup
 	$(BIN)/python -m tests.release_data.generate $(RELEASES)
 
-test: setup lint sanity browser
-	$(BIN)/pytest
+# Files of tests run side by side: mostly they wait for servers to start. SHARD=2/3 runs the second of three parts, for CI that
+# spreads the tests over machines; the first part includes the linters.
+WORKERS ?= 2
+SHARD ?= 1/1
+test: setup $(if $(filter 1/%,$(SHARD)),lint) system browser servers $(if $(filter 1/%,$(SHARD)),sanity,newest-core)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 --shard $(SHARD)
+
+# make test-one T=tests/integration/test_migrate.py::test_writers_lose_nothing
+test-one: setup system
+	$(BIN)/pytest -x $(T)
 
 unit: setup
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit tests/tools tests/control_plane
 
-integration: setup browser
-	$(BIN)/pytest tests/integration
+integration: setup system browser servers
+	$(BIN)/pytest --durations=25 tests/integration
 
 # The driver kubeadm on real kubeadm, kubelets and containerd; see tests/kubeadm/README.md
 test-kubeadm: setup
-	@tests/tools/kubeadm.sh
+	@tests/tools/system_packages.sh kubeadm
 	$(BIN)/pytest tests/kubeadm
 
-# Chromium, for the test that opens reports; where it can't be had, that test is skipped and says so.
+# The core of the tests on each minor's real servers, which it builds: see tests/releases/README.md.
+# RELEASES="1.31.14 etcd-3.4.13": only those.
+test-releases: setup system
+	$(BIN)/pytest tests/releases --record $(addprefix --release ,$(RELEASES))
+
+# What the tests need of the machine. Without root there are no test hosts anyway, and the tests say that they are skipped.
+system:
+	@tests/tools/system_packages.sh integration || [ "$$(id -u)" != 0 ]
+
+# The releases of Kubernetes that the tests run. They are built before, as a build beside running servers starves these.
+servers: setup
+	@if command -v go >/dev/null; then $(BIN)/python tests/control_plane/cluster.py build >/dev/null; fi
+
+# Chromium, for the tests that open reports; where it can't be installed, they are skipped and say so.
 browser:
-	@tests/tools/browser.sh
+	@tests/tools/system_packages.sh browser || echo "The tests that open reports in a browser will be skipped."
+
+# Updates everything that is locked to the newest release allowed: Python tools (tests/locks), Kubernetes and etcd (the Go modules).
+update: setup
+	$(BIN)/python tests/tools/locks.py update
+	$(BIN)/python tests/tools/go_modules.py update
 
 lint: setup
+	$(BIN)/python tests/tools/locks.py check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p ansible_collections.kube_storage.upgrade.plugins.module_utils -p ansible_collections.kube_storage.upgrade.plugins.plugin_utils
@@ -61,8 +90,12 @@ lint: setup
 	$(BIN)/mypy -p tests.kubeadm
 	$(BIN)/mypy -p tests.release_data
 	$(BIN)/mypy -p tests.benchmark
+	$(BIN)/mypy -p tests.tools
+	$(BIN)/mypy -p tests.integration.support
+	PYTHONPATH=$(CURDIR)/.ansible/collections $(BIN)/lint-imports --no-logo
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell
+	$(BIN)/python tests/tools/style.py
 	$(BIN)/reuse lint --quiet || { $(BIN)/reuse lint; exit 1; }
 	$(BIN)/pre-commit validate-config .pre-commit-config.yaml
 	$(BIN)/antsibull-changelog lint
@@ -74,16 +107,20 @@ format: setup
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# ansible-test's sanity and unit tests, with one ansible-core and Python.
+# ansible-test's sanity and unit tests, with one ansible-core (2.17, 2.18, 2.19 or newest, see tests/locks) and Python.
 TEST_PYTHON ?= $(PYTHON)
-CORE ?= ansible-core==2.19.14
+CORE ?= 2.19
 ansible-test: setup
-	$(BIN)/python tests/tools/ansible_test.py $(TEST_PYTHON) "$(CORE)"
+	$(BIN)/python tests/tools/ansible_test.py $(TEST_PYTHON) $(CORE)
 
 # The same with the ansible-core that we develop on, and the newest.
 sanity: setup
-	$(BIN)/python tests/tools/ansible_test.py $(PYTHON) ansible-core==2.19.14
-	$(if $(NEXT_PYTHON),$(BIN)/python tests/tools/ansible_test.py $(NEXT_PYTHON) ansible-core,@echo "No Python 3.13 here: ansible-test with the newest ansible-core is left out.")
+	$(BIN)/python tests/tools/ansible_test.py $(PYTHON) 2.19
+	$(if $(NEXT_PYTHON),$(BIN)/python tests/tools/ansible_test.py $(NEXT_PYTHON) newest,@echo "No Python 3.13 here: ansible-test with the newest ansible-core is left out.")
+
+# The newest ansible-core, for the tests that use it, too.
+newest-core: setup
+	$(if $(NEXT_PYTHON),$(BIN)/python tests/tools/ansible_test.py $(NEXT_PYTHON) newest --install,@true)
 
 docs: setup
 	$(BIN)/python docs/site/build.py

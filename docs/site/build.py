@@ -38,7 +38,7 @@ def main() -> int:
         done = subprocess.run([str(programs / command[0]), *command[1:]], env=environment, check=False)
         if done.returncode:
             return done.returncode
-        # antsibull-docs takes the guides' texts along, but not their pictures.
+        # antsibull-docs copies the guides' texts, but not their pictures.
         shutil.copytree(ROOT / "docs" / "docsite" / "images", source / "docsite" / "images", dirs_exist_ok=True)
     print(f"Open {BUILD / 'html' / 'index.html'}")
     return 0

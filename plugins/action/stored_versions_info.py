@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._action import ActionForPeople
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._short import STORED
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._short_results import STORED
 
 
 class ActionModule(ActionForPeople):
-    """Runs module stored_versions_info, shows its progress and, where nobody reads more, a short result."""
+    """Runs module stored_versions_info, shows its progress, and a short result if nothing reads the rest."""
 
     short = STORED

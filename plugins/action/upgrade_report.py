@@ -2,18 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writes the report on the controller, in whose Python Jinja is always there."""
+"""Writes the report on the controller, whose Python always has Jinja."""
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import millis_text, utc_now
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.keep import keep
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.store import keep
 
 _SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},
@@ -65,11 +65,21 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         _checked, news = self.validate_argument_spec(argument_spec=_SPEC)
         news["host"] = (task_vars or {}).get("inventory_hostname")
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = millis_text(utc_now())
+        # Failures are returned: Ansible doesn't ask failed_when about exceptions, and a report must never stop an upgrade halfway.
         try:
             files = ReportFiles(str(news["path"]))
-            told = keep(files, news, now, write=not self._task.check_mode)
+            return {**result, **keep(files, news, now, write=not self._task.check_mode)}
         except StorageUpgradeError as error:
-            raise AnsibleActionFail(error.message) from error
-        result.update(told)
-        return result
+            return {**result, "failed": True, "msg": error.message}
+        except OSError as error:
+            return {
+                **result,
+                "failed": True,
+                "msg": f"The report can't be written to {news['path']}: {error.strerror}.",
+            }
+        except Exception as error:
+            sentence = (
+                f"The report at {news['path']} could not be updated ({type(error).__name__}: {clean_line(str(error))})."
+            )
+            return {**result, "failed": True, "msg": f"{sentence} Please report this as a bug."}

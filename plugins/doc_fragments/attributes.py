@@ -11,7 +11,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 attributes:
   check_mode:
-    description: Can run in check mode and tell what would be done without writing anything.
+    description: Can run in check mode and report what would be done without writing anything.
     support: full
   diff_mode:
     description: Shows what changes, in diff mode.

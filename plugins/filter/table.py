@@ -6,13 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: table
-short_description: Write a list of dictionaries as a table that a person can read
+short_description: Format a list of dictionaries as a readable table
 version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Turns what the modules of this collection return into aligned lines, such as for M(ansible.builtin.debug).
-  - Numbers are set to the right. Long texts are wrapped within their column.
+  - Turns results of this collection's modules into aligned lines, for instance for M(ansible.builtin.debug).
+  - Numbers are right-aligned. Long texts are wrapped within their column.
 positional: columns, width
 options:
   _input:
@@ -21,11 +21,11 @@ options:
     elements: dict
     required: true
   columns:
-    description: The keys to show, in their order, or a dictionary of titles and keys.
+    description: The keys to show, in this order, or a dictionary of titles and keys.
     type: raw
     required: true
   width:
-    description: How many characters a line may have.
+    description: The maximum number of characters in a line.
     type: int
     default: 140
 """
@@ -33,16 +33,16 @@ options:
 EXAMPLES = r"""
 - name: Say what blocks the upgrade
   ansible.builtin.debug:
-    msg: "{{ checked.blockers | kube_storage.upgrade.table(['resource', 'what', 'mend']) }}"
+    msg: "{{ checked.blockers | kube_storage.upgrade.table(['resource', 'what', 'remediation']) }}"
 
-- name: The plan, with titles of one's own
+- name: Show the plan, with your own titles
   ansible.builtin.debug:
     msg: "{{ checked.plan.changes | kube_storage.upgrade.table({'Resource': 'resource', 'Now': 'from', 'Then': 'to'}) }}"
 """
 
 RETURN = r"""
 _value:
-  description: The lines of the table, its titles first; empty where there are no rows.
+  description: The lines of the table, titles first; empty if there are no rows.
   type: list
   elements: str
 """

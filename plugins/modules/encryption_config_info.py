@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: encryption_config_info
-short_description: Tell which encryption configuration each API server has loaded
+short_description: Show which encryption configuration each API server has loaded
 version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Asks the metrics of every Kubernetes API server, each at its own address, which EncryptionConfiguration it works with, so that a
-    key rotation goes on only when a new file is not just written but loaded.
-  - Since Kubernetes 1.34 servers report the SHA-256 of the file. Of older ones the time of their start and of their last automatic
-    reload can be compared with the time when the file was written.
+  - Reads from the metrics of every Kubernetes API server, each at its own address, which EncryptionConfiguration it uses, so that a
+    key rotation continues only when a new file is not just written but loaded.
+  - Since Kubernetes 1.34 servers report the SHA-256 of the file. With older servers, compare the time of their start and of their last automatic
+    reload with the time when the file was written.
   - The entry point C(rotate_encryption_key) of the role P(kube_storage.upgrade.rolling_upgrade#role) uses it.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -29,7 +29,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the file
+- name: Get the checksum of the file
   ansible.builtin.stat:
     path: /etc/kubernetes/enc/config.yaml
     checksum_algorithm: sha256
@@ -54,13 +54,13 @@ servers:
       description: The server's own address.
       type: str
     name:
-      description: The name of its node where that is known, else its address.
+      description: The name of its node if that is known, otherwise its address.
       type: str
     ready:
-      description: Whether it says that it is ready.
+      description: Whether it reports that it is ready.
       type: bool
     config_hash:
-      description: SHA-256 of the encryption configuration that it has loaded; null before Kubernetes 1.34, and where there is none.
+      description: SHA-256 of the encryption configuration that it has loaded; null before Kubernetes 1.34, and if there is none.
       type: str
     started:
       description: When it started, in seconds since 1970 by its own clock.
@@ -72,27 +72,28 @@ servers:
       description: Why it could not be asked, null if it could.
       type: str
 problems:
-  description: What is odd about the list of API servers, one sentence each.
+  description: Problems with the list of API servers, one sentence each.
   returned: success
   type: list
   elements: str
 error:
   description:
-    - What kind of failure it was, null where there was none. A task that has C(failed_when=false), so that it prints nothing, tells by it.
-    - One of V(already_running), V(api), V(bad_input), V(etcd), V(incomplete), V(not_converged), V(state_store), V(unreachable) and V(other).
+    - The kind of failure, null if there was none. Check it after a task with C(failed_when=false).
+    - One of V(already_running), V(api), V(bad_input), V(etcd), V(etcd_full), V(incomplete), V(not_converged), V(state_store), V(unreachable) and V(other).
   returned: always
   type: str
 """
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._encryption_config_info import (
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import CLUSTER_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.run_module import run_module
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._encryption.config_info import (
     encryption_config_info,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 
 
 def main() -> None:
-    run_module(CLUSTER_SPEC, encryption_config_info)
+    run_module(CLUSTER_SPEC, ClusterOptions.from_params, encryption_config_info)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Looks whether an update of OpenShift may begin, starts it with openshift-client, and follows it until the release is complete,
+  - Checks whether an update of OpenShift may begin, starts it with openshift-client, and follows it until the release is complete,
     every master runs the latest revision of its API server, and no operator is degraded.
-  - An update to the same release that is under way is followed, not started anew, and where the cluster is at the release already, nothing
-    is done. So it can be run again after any failure. While another update is under way, it refuses.
-  - It refuses, before anything is changed, where the update is not offered, where the cluster says that it is not upgradeable (which counts
-    for another minor version only), where an administrator has to acknowledge something, and where an operator is degraded already.
-  - The driver V(openshift) of the role P(kube_storage.upgrade.rolling_upgrade#role) uses it, and migrates what is stored afterwards.
+  - If an update to the same release is already in progress, the module follows it instead of starting it again, and if the cluster is already at
+    the release, it does nothing. So it can be run again after any failure. While another update is in progress, it fails.
+  - It fails before anything is changed if the update is not offered, if the cluster is not upgradeable (which only matters
+    for another minor version), if an administrator has to acknowledge something, or if an operator is already degraded.
+  - The driver V(openshift) of the role P(kube_storage.upgrade.rolling_upgrade#role) uses it, and the role migrates what is stored afterwards.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
@@ -31,61 +31,61 @@ options:
   version:
     description:
       - The release of OpenShift to update to, such as V(4.21.3). It must be among those that the update service offers, unless O(image) is given.
-      - One of O(version) and O(image) is needed.
+      - O(version) or O(image) is required.
     type: str
   image:
     description: The release image to update to, by its digest, such as V(registry.example.com/ocp/release@sha256:…).
     type: str
   channel:
-    description: The channel to set before, such as V(stable-4.21). By default it is left as it is.
+    description: The channel to set first, such as V(stable-4.21). By default the current one is kept.
     type: str
   acknowledge:
     description:
-      - Names of the gates that you acknowledge as an administrator, as the error lists them with what each asks you to see to. They are
+      - Names of the gates that you acknowledge as an administrator. The error lists them with what each asks you to do. They are
         the keys of the ConfigMap C(admin-gates) in C(openshift-config-managed).
-      - Nothing is ever acknowledged that is not listed here.
+      - Nothing else is ever acknowledged.
     type: list
     elements: str
     default: []
   allow_not_recommended:
-    description: Take an update whose known risks concern this cluster, or an O(image) that the update service does not know.
+    description: Accept an update whose known risks apply to this cluster, or an O(image) that the update service does not know.
     type: bool
     default: false
   force:
     description:
       - Set C(force) in the C(desiredUpdate). OpenShift then checks neither the image's signature nor whether the cluster is upgradeable, and this
-        module looks neither at gates nor at operators before. An update that is forced can leave the cluster broken.
+        module checks neither gates nor operators first. A forced update can leave the cluster broken.
     type: bool
     default: false
   oc:
     description:
-      - Name or path of openshift-client, with which the update is acknowledged and started. Any program will do that has C(patch) as C(kubectl) has it.
+      - Name or path of openshift-client, which acknowledges gates and starts the update. Any program with the C(patch) of C(kubectl) works.
       - It gets the same credentials as the module; no secret is on its command line.
     type: path
     default: oc
   timeout:
-    description: How long the update may take, in seconds. When time is out, it goes on in the cluster, and the next run follows it.
+    description: How long the update may take, in seconds. If it takes longer, it continues in the cluster, and the next run follows it.
     type: float
     default: 10800
   interval:
-    description: Pause between two looks, in seconds.
+    description: Seconds between two polls.
     type: float
     default: 10
   grace:
     description:
-      - How long trouble must last before it counts, in seconds. Operators are degraded for a while now and then as they are updated.
-      - Also how long to wait until an acknowledgement or a new channel shows.
+      - How long a problem must last before it counts, in seconds. Operators may be degraded for a while as they are updated.
+      - Also how long to wait for the effect of an acknowledgement or a new channel.
     type: float
     default: 900
 notes:
-  - The API servers are also asked, each at its own address, to show how far they are.
+  - Also asks the API servers, each at its own address, to show the progress.
 seealso:
   - module: kube_storage.upgrade.storage_version_hashes
   - module: kube_storage.upgrade.storage_migrate
 """
 
 EXAMPLES = r"""
-- name: See whether the update may begin
+- name: Check whether the update may begin
   kube_storage.upgrade.openshift_update:
     version: 4.21.3
   check_mode: true
@@ -97,7 +97,7 @@ EXAMPLES = r"""
     acknowledge:
       - ack-4.20-kube-1.34-api-removals-in-4.21
 
-- name: Update a cluster that has no way to the update service
+- name: Update a cluster that can't reach the update service
   kube_storage.upgrade.openshift_update:
     image: "registry.example.com/ocp/release@sha256:{{ digest }}"
     allow_not_recommended: true
@@ -111,7 +111,7 @@ msg:
   type: str
 started:
   description: Whether this run started the update; in check mode, whether it would.
-  returned: if the cluster is an OpenShift that could be asked
+  returned: if the cluster is OpenShift and could be asked
   type: bool
 acknowledged:
   description: The gates that this run acknowledged.
@@ -123,11 +123,11 @@ channel:
   returned: as RV(started)
   type: str
 version_before:
-  description: The last release that was complete when the run began.
+  description: The last completed release when the run began.
   returned: as RV(started)
   type: str
 version:
-  description: The release that the cluster has or goes to.
+  description: The release that the cluster is at, or is being updated to.
   returned: as RV(started)
   type: str
 image:
@@ -135,7 +135,7 @@ image:
   returned: as RV(started)
   type: str
 state:
-  description: What the history of the ClusterVersion says of it, V(Completed) or V(Partial).
+  description: Its state in the history of the ClusterVersion, V(Completed) or V(Partial).
   returned: as RV(started)
   type: str
 kubernetes_version:
@@ -156,7 +156,7 @@ masters:
       description: The revision of the API server that it runs.
       type: int
     latest:
-      description: The revision that all go to.
+      description: The revision that all should reach.
       type: int
 migrator:
   description:
@@ -165,38 +165,51 @@ migrator:
   returned: success
   type: bool
 servers:
-  description: The API servers as they were last, as RV(kube_storage.upgrade.storage_version_hashes#module:servers) has them.
+  description: The API servers as last seen, as in RV(kube_storage.upgrade.storage_version_hashes#module:servers).
   returned: as RV(started)
   type: list
   elements: dict
 converged:
-  description: Whether they all agreed then.
+  description: Whether they all agreed at that time.
   returned: as RV(started)
   type: bool
 proven_by:
-  description: What that rests on, as RV(kube_storage.upgrade.storage_version_hashes#module:proven_by) has it.
+  description: The kind of evidence for that, as in RV(kube_storage.upgrade.storage_version_hashes#module:proven_by).
   returned: as RV(started)
   type: str
+cross_checked:
+  description: Whether they were compared with the Leases of all that are alive, as in RV(kube_storage.upgrade.storage_version_hashes#module:cross_checked).
+  returned: as RV(started)
+  type: bool
+unchecked_reason:
+  description: Why they were not, null if they were.
+  returned: as RV(started)
+  type: str
+unlisted_servers:
+  description: API servers that are alive and were not asked, as in RV(kube_storage.upgrade.storage_version_hashes#module:unlisted_servers).
+  returned: as RV(started)
+  type: list
+  elements: dict
 sampling:
-  description: What it rests on with O(sampling), as RV(kube_storage.upgrade.storage_version_hashes#module:sampling) has it; null without.
+  description: The evidence with O(sampling), as in RV(kube_storage.upgrade.storage_version_hashes#module:sampling); null without it.
   returned: as RV(started)
   type: dict
 reasons:
-  description: Why not, one sentence each.
+  description: Why they did not agree, one sentence each.
   returned: as RV(started)
   type: list
   elements: str
 disagreements:
-  description: Resources for which they reported different hashes, as RV(kube_storage.upgrade.storage_version_hashes#module:disagreements) has them.
+  description: Resources for which they reported different hashes, as in RV(kube_storage.upgrade.storage_version_hashes#module:disagreements).
   returned: as RV(started)
   type: list
   elements: dict
 observed_at:
-  description: When the result was put together, in UTC.
+  description: When the result was collected, in UTC.
   returned: as RV(started)
   type: str
 history:
-  description: What the API servers reported meanwhile, as RV(kube_storage.upgrade.storage_version_hashes#module:history) has it.
+  description: What the API servers reported during the update, as in RV(kube_storage.upgrade.storage_version_hashes#module:history).
   returned: as RV(started)
   type: list
   elements: dict
@@ -206,28 +219,31 @@ seconds:
   type: float
 error:
   description:
-    - What kind of failure it was, null where there was none. A task that has C(failed_when=false), so that it prints nothing, tells by it.
+    - The kind of failure, null if there was none. Check it after a task with C(failed_when=false).
     - One of V(api), V(bad_input), V(unreachable), V(update) and V(other).
   returned: always
   type: str
 summary:
-  description: What matters of the keys that are left out, one line each, for people; its wording may change.
-  returned: where the result is short (O(details))
+  description: The essence of the keys that are left out, one line each, for people to read; the wording may change.
+  returned: if the result is short (O(details))
   type: list
   elements: str
 left_out:
   description: The keys that are left out, and how to get them.
-  returned: where the result is short (O(details))
+  returned: if the result is short (O(details))
   type: str
 """
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift_update import openshift_update
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC, SAMPLING_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import CLUSTER_SPEC, SAMPLING_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.run_module import run_module
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift.update import (
+    OpenshiftUpdateOptions,
+    openshift_update,
+)
 
 
 def main() -> None:
-    options = {
+    spec = {
         **CLUSTER_SPEC,
         **SAMPLING_SPEC,
         "version": {"type": "str"},
@@ -241,7 +257,7 @@ def main() -> None:
         "interval": {"type": "float", "default": 10},
         "grace": {"type": "float", "default": 900},
     }
-    run_module(options, openshift_update)
+    run_module(spec, OpenshiftUpdateOptions.from_params, openshift_update)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: storage_migrate
-short_description: Rewrite stored objects in the present storage version
+short_description: Rewrite stored objects in the current storage version
 version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Makes the API servers write every object again, so that etcd holds it in the storage version that they use now.
-  - Refuses to start while API servers disagree about a storage version, watches them during the run, and looks again at its end.
-  - Each object is touched by a patch that holds nothing but its resourceVersion. The server writes only if the stored
-    bytes are stale, so counts are exact and a second run changes nothing. No field, no managedFields, no generation and no
-    annotation changes, and the data of objects never leaves the API server.
-  - An interrupted run goes on where it was. Only one run at a time is active; a Lease sees to that.
+  - Makes the API servers write every object again, so that etcd holds it in their current storage version.
+  - Refuses to start while API servers disagree about a storage version, watches them during the run, and checks them again at the end.
+  - Each object gets a patch that contains nothing but its resourceVersion. The server writes only if the stored
+    bytes are stale, so counts are exact and a second run changes nothing. Fields, managedFields (see O(managed_fields)), generation and
+    annotations stay as they are, and object data never leaves the API server.
+  - The next run resumes an interrupted one. If an API server was, or may have been, restarted in between, everything is visited again.
+  - If an API server is restarted during the run, objects visited before are visited again, since an older release may have run in between.
+  - Never fills etcd. Each rewrite adds a revision, and the old one takes space until the API servers compact etcd's history. With O(etcd), or if the
+    user may get the path C(/metrics), the module knows etcd's size and quota. It refuses to begin if what is to be rewritten can't fit, and holds its
+    writes while less than a twentieth of the quota would stay free, until compaction has freed space. See RV(etcd_space).
+  - A Lease makes sure that only one run is active at a time. A run that was suspended for longer than its Lease writes and saves nothing more.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
@@ -27,19 +32,20 @@ extends_documentation_fragment:
 options:
   select:
     description:
-      - V(all) takes every resource that can be listed and patched.
-      - V(changed) takes resources whose storage version differs from the baseline, or whose last migration did not finish.
-        Of a resource whose last migration left only some failed objects, just those are visited.
-      - V(stale) reads etcd (O(etcd)) and takes just the objects that it holds in another version, encoding or encryption than
-        the API servers write now, each of which is asked by a patch of one object of each resource. What was written meanwhile
-        is read again at the end and redone where it is stale, and RV(proof) says what etcd holds then.
+      - V(all) selects every resource that can be listed and patched.
+      - V(changed) selects resources whose storage version differs from the baseline, resources whose last migration did not finish, and
+        custom resources whose CRD lists versions other than the storage version in C(status.storedVersions).
+        If the last migration of a resource left only some failed objects, only those are visited.
+      - V(stale) reads etcd (O(etcd)) and selects only the objects whose version, encoding or encryption differs from what
+        the API servers write now. To find out what they write, the module sends each of them a patch of one object of each resource.
+        At the end it reads from etcd what was written meanwhile, rewrites any of it that is stale, and RV(proof) says what etcd then holds.
     type: str
     choices: [all, changed, stale]
     default: all
   resources:
     description:
-      - Take only these resources, written as V(plural.group), core ones without a dot.
-      - Events are left out unless they are named here, because a rewrite starts their life anew.
+      - Migrate only these resources, written as V(plural.group), core ones without a dot.
+      - Events are left out unless they are named here, because a rewrite makes them live longer.
     type: list
     elements: str
   exclude:
@@ -48,96 +54,169 @@ options:
     elements: str
   engine:
     description:
-      - V(direct) rewrites the objects from here, through all API servers at once.
+      - V(direct) lets the module rewrite the objects itself, through all API servers at once.
       - V(storage_version_migration) has kube-controller-manager do it, through StorageVersionMigration objects of
         C(storagemigration.k8s.io) in the newest version that is served (on by default since Kubernetes 1.37).
       - V(kube_storage_version_migrator) has kube-storage-version-migrator do it (OpenShift has it), through
-        C(migration.k8s.io/v1alpha1), and keeps its StorageState objects true.
-      - V(auto) takes V(direct) if the user may list and patch all that is to be migrated, or asks for O(max_rate) or
-        O(prune_managed_fields), which only V(direct) can do. Else it takes V(storage_version_migration) where v1 or v1beta1
-        of its API is served and the user may use it, else V(kube_storage_version_migrator) where that is so, else V(direct),
-        which says what permission is missing. RV(engine_reason) tells why.
-      - A controller rewrites whole resources. What it can't do or fails at is finished by V(direct) with O(on_error=continue),
-        if the user may list and patch that resource; RV(resources) tells which engine did what.
-      - Objects that a controller rewrote are counted by comparing their metadata before and after, for which the user must be
-        allowed to list the resource. Counts are null where that is not so.
+        C(migration.k8s.io/v1alpha1), and keeps its StorageState objects up to date.
+      - V(auto) uses V(direct) if the user may list and patch everything to be migrated, or sets O(max_rate) or
+        O(managed_fields), which only V(direct) supports. Otherwise it uses V(storage_version_migration) if v1 or v1beta1
+        of its API is served and the user may use it, otherwise V(kube_storage_version_migrator) under the same conditions. If none
+        of them fits, it uses V(direct), which reports the missing permission. RV(engine_reason) says why.
+      - A controller rewrites whole resources. With O(on_error=continue), V(direct) finishes what the controller can't do,
+        if the user may list and patch that resource; RV(resources) says which engine did what.
+      - To count the objects that a controller rewrote, the module compares their metadata before and after. If the user may not
+        list a resource, its counts are null.
     type: str
     choices: [direct, storage_version_migration, kube_storage_version_migrator, auto]
     default: direct
   keep_migrations:
     description:
-      - Leave the migration objects of a controller in the cluster when they have ended. Those of an ended run are deleted when
-        their resource is migrated anew.
+      - Leave a controller's migration objects in the cluster after they have finished. They are deleted when their resource is migrated again.
     type: bool
     default: false
   controller_timeout:
     description:
-      - For the engines with a controller, how many seconds it may take without any progress. If it never began, nothing is left
-        behind and the task fails; else what is unfinished counts as failed.
+      - How many seconds a controller may go without progress, for the engines that use one. If it never started, the task fails and
+        leaves nothing behind; otherwise unfinished resources count as failed.
     type: float
     default: 300
   require_convergence:
     description:
-      - Refuse, before any write, to run while API servers disagree; stop if they begin to disagree during the run.
-      - With V(false) objects may be stored in the old version, and nothing is recorded as proven that a server contradicts.
+      - Refuse to write anything while API servers disagree, and stop if they begin to disagree during the run.
+      - With V(false), objects may be stored in the old version. Nothing that a server contradicts is recorded as proven.
     type: bool
     default: true
   workers:
     description:
-      - The most requests in flight at once, over all API servers. Within it, concurrency adapts to each server on its own.
+      - The maximum number of requests in flight, over all API servers. Below that limit, concurrency adapts to each server.
     type: int
     default: 64
   max_rate:
-    description: The most objects a second, V(0) for no limit.
+    description: The maximum number of objects per second, V(0) for no limit.
     type: float
     default: 0
   page_size:
-    description: Objects in one page of a list.
+    description: Number of objects in one page of a list.
     type: int
     default: 500
   retries:
-    description: Tries for one object before it counts as failed.
+    description: Attempts for one object before it counts as failed.
     type: int
     default: 10
   on_error:
     description:
-      - V(continue) migrates all that can be migrated and fails at the end, naming each object that could not be.
+      - V(continue) migrates everything that can be migrated, then fails and names each object that could not be.
       - V(stop) stops at the first such object.
     type: str
     choices: [continue, stop]
     default: continue
   trim_stored_versions:
     description:
-      - After the complete migration of a custom resource, cut C(status.storedVersions) of its CRD down to the storage version.
-      - Left alone if the CRD was edited meanwhile, an object failed, or API servers disagree.
-      - The controller of O(engine=storage_version_migration) trims by itself, whatever is said here. What it trims though the
-        migration failed is put back.
+      - After the complete migration of a custom resource, reduce C(status.storedVersions) of its CRD to the storage version.
+      - It is left alone if the CRD was edited or recreated meanwhile, an object failed, or API servers disagree. O(request_timeout)
+        determines how long after an edit that lasts.
+      - With O(engine=storage_version_migration) the controller trims in any case. If the migration failed, its trimming is undone.
     type: bool
     default: true
+  managed_fields:
+    description:
+      - What happens to entries of C(metadata.managedFields) at versions other than the storage version. Once a version is gone from a CRD, every
+        server-side apply to an object with an entry at that version fails (C(request to convert CR to an invalid group/version)).
+      - V(keep) leaves them as they are. After a CRD was trimmed, RV(managers_left) says how many objects have entries at the trimmed versions.
+      - V(rewrite) moves entries at other versions of the resource's own group to the storage version, in the same patch that rewrites the object.
+        Manager, operation, subresource, fields and time stay. Entries that become duplicates are merged. Run it before a CRD drops
+        the version; it also repairs objects whose version is gone already.
+      - V(rewrite) moves nothing in a CRD with a conversion webhook, because only the webhook knows which field of one version is
+        which of another. RV(managers_left) says how many objects that leaves. Have their owners apply them at the storage version, which
+        moves the entries of server-side apply, and drop the others with V(prune) once the version is no longer served.
+      - For built-in resources V(rewrite) moves entries whose version is no longer served. An API server that doesn't know that version drops
+        them with the next write. Entries at versions that are served stay, since the API server converts them.
+      - V(prune) drops entries whose version is no longer served. If no entry is left, Kubernetes doesn't track the object's fields again
+        until somebody applies it. Server-side apply then gives all fields to the manager C(before-first-apply) first.
+      - With V(rewrite) and V(prune), O(select=stale) also lists the metadata of all resources, and takes objects with such entries. With O(select=changed)
+        only resources that are selected anyway are considered, so name them in O(resources) with O(select=all).
+      - API servers before 1.37 drop all managers of an object on any write if they can't convert one of them, for instance because its version
+        was removed from the CRD (kubernetes/kubernetes#136919). On those, a dry run tests each object at risk. An object that would lose
+        managers is left unchanged and counts as failed, unless V(rewrite) moves or V(prune) drops just the entries in the way.
+    type: str
+    choices: [keep, rewrite, prune]
+    default: keep
+    version_added: 0.1.0
   prune_managed_fields:
     description:
-      - Drop entries of C(metadata.managedFields) whose version is served no more.
-      - An object that is left without any is, as Kubernetes has it, not tracked again until somebody applies it.
+      - Deprecated, and removed in 1.0.0. V(true) is the same as O(managed_fields=prune).
     type: bool
-    default: false
   timeout:
-    description: Seconds after which the run stops; the next one goes on from there. No limit by default.
+    description: Seconds after which the run stops; the next one resumes from there. No limit by default.
     type: float
+  request_timeout:
+    description:
+      - The API servers' C(--request-timeout), in seconds.
+      - A write that began before the last edit of a CRD may still be stored in the old version, and takes at most this long. So a custom resource
+        counts as migrated, and its CRD is trimmed, only if its objects are listed when every API server has had the current CRD for longer
+        than that. The run does everything else first, and then waits.
+      - There is no wait if an earlier run or a baseline saw the CRD as it is now, or if its managedFields show
+        that nobody edited it for at least ten minutes, and five times this option.
+    type: float
+    default: 60
+    version_added: 0.1.0
+  drop_unknown_fields:
+    description:
+      - Custom resources, as C(plural.group), whose objects may lose the fields that their CRD no longer knows; V(*) for all.
+      - A rewrite drops such fields permanently. With O(select=stale), which reads etcd, objects with such fields are left unchanged and reported as
+        failures, unless their resource is named here.
+      - Without etcd the module can't find such fields, since an API server never shows them. M(kube_storage.upgrade.upgrade_check) with etcd finds them.
+    type: list
+    elements: str
   failures_file:
     description:
-      - Write every failure to this file, one JSON object a line. It is replaced, and empty if there was none.
-      - It holds names of objects and reasons, never their content, and is readable by its owner only.
+      - Write every failure to this file, one JSON object per line. An existing file is replaced; without failures the file is empty.
+      - It contains names of objects and reasons, no object content unless O(show_server_messages=true), and is readable by its owner only.
     type: path
+  show_server_messages:
+    description:
+      - Show what API servers, webhooks and policies say when they refuse to write an object, in RV(failures), messages and O(failures_file).
+        They may quote the object, even a Secret's data.
+      - By default what a webhook or a policy says is left out, and so are the values in other messages.
+    type: bool
+    default: false
+    version_added: 0.1.0
   encryption_config:
     description:
       - For O(select=stale) in check mode, the path of the API servers' EncryptionConfiguration on the host where the task runs.
-      - By default the one that the static pod manifest of this host's API server names. Outside of check mode the API servers show
-        by themselves how they write.
+      - By default the one that the static pod manifest of this host's API server names. Outside check mode, the module sees how the API servers write
+        and doesn't need it.
     type: path
+  encryption_keys:
+    description:
+      - Keys that may encrypt objects in etcd, each as V(provider:name), such as V(aescbc:aescbckey-2026-01-10T22:54:38Z).
+        Give names only, never the keys themselves. They are added to those of O(encryption_config).
+      - A key's name may contain colons, as with RKE2 and k3s, and etcd doesn't mark where it ends. Give the names of
+        all keys; otherwise the key of some objects remains unknown, and the result claims nothing about them.
+    type: list
+    elements: str
+    version_added: 0.1.0
   etcd_max_rate:
-    description: For O(select=stale), read at most so many objects a second from etcd; V(0) is no limit.
+    description: For O(select=stale), the maximum number of objects to read from etcd per second, V(0) for no limit.
     type: float
     default: 0
+  etcd_quota:
+    description:
+      - etcd's space quota in bytes (C(--quota-backend-bytes)). A quota that etcd itself reports takes precedence; it does so since 3.6, and only if
+        O(etcd) is given.
+      - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota isn't known, and nothing is held.
+    type: int
+    version_added: 0.1.0
+  compaction_timeout:
+    description:
+      - Seconds for which writes may be held at a time until compaction has freed space in etcd. Then the run stops, before etcd is full.
+      - API servers compact every 5 minutes by default (C(--etcd-compaction-interval)), and what was written since the last time stays until the next.
+      - Without O(etcd) it can't be seen that space was freed. Then writes are tried after two thirds of this time, and held again if the database grows.
+        A quota so small that a try could fill etcd is not tried.
+    type: float
+    default: 900
+    version_added: 0.1.0
 seealso:
   - module: kube_storage.upgrade.storage_version_hashes
   - module: kube_storage.upgrade.stored_versions_info
@@ -152,13 +231,13 @@ EXAMPLES = r"""
     select: changed
     expected_servers: 3
 
-- name: Rewrite Secrets gently, after the encryption key changed
+- name: Rewrite Secrets at a limited rate, after the encryption key changed
   kube_storage.upgrade.storage_migrate:
     resources:
       - secrets
     max_rate: 50
 
-- name: Rewrite just what etcd holds in an old form, and prove it
+- name: Rewrite only what etcd holds in an old form, and prove it
   kube_storage.upgrade.storage_migrate:
     select: stale
     etcd:
@@ -171,10 +250,11 @@ EXAMPLES = r"""
   kube_storage.upgrade.storage_migrate:
     engine: storage_version_migration
 
-- name: Let an operator drop an old version of its CRD
+- name: Let an operator drop an old version of its CRD, with field managers that keep working
   kube_storage.upgrade.storage_migrate:
     resources:
       - widgets.example.com
+    managed_fields: rewrite
 """
 
 RETURN = r"""
@@ -185,47 +265,65 @@ msg:
 rewritten:
   description:
     - Objects that were stale and were written again.
-    - This and the other counts are null where a controller did the work and the user may not list the objects to count them, or
-      it was cut off. RV(ignore:changed) is true then, as something may have been rewritten.
+    - This and the other counts are null if a controller did the work and was interrupted, or if the user may not list the objects to count
+      them. RV(ignore:changed) is true then, since something may have been rewritten.
   returned: always
   type: int
 unchanged:
-  description: Objects that were current already; nothing was written for them.
+  description: Objects that were already current; nothing was written for them.
   returned: always
   type: int
 conflicts:
-  description: Objects that somebody else wrote since they were listed, and which are current therefore.
+  description: Objects that somebody else wrote after they were listed, and that are therefore current.
   returned: always
   type: int
 deleted:
-  description: Objects that were deleted since they were listed.
+  description: Objects that were deleted after they were listed, as the API server confirmed for each of them.
+  returned: always
+  type: int
+uncertain:
+  description:
+    - Objects that this run or another client may have written, because the answer to a request got lost, for instance when an API server stopped.
+    - If nothing but the object's resourceVersion changed, and any other write would have left a trace in its managedFields, it
+      counts as RV(rewritten) instead.
+    - RV(ignore:changed) is true if there is one, or if an answer about an object got lost that was deleted or failed afterwards.
+  returned: always
+  type: int
+moved:
+  description: Objects whose managedFields entries were moved to the storage version; they are among the rewritten ones.
   returned: always
   type: int
 pruned:
-  description: Objects of which managedFields entries were dropped.
+  description:
+    - Objects whose managedFields lost entries; they are among the rewritten ones.
+    - Without O(managed_fields) these are built-in objects, from which any write drops the entries of versions that the API server doesn't know.
   returned: always
   type: int
 totals:
   description:
-    - All counts together. V(failed) and V(skipped) are here only, since at the top of a result Ansible gives them another meaning.
+    - All counts together. V(failed) and V(skipped) are only here, because Ansible gives them another meaning at the top of a result.
   returned: always
   type: dict
   contains:
-    rewritten:
-      description: Objects written again.
-      type: int
-    unchanged:
-      description: Objects that were current.
-      type: int
-    conflicts:
-      description: Objects that somebody else wrote meanwhile.
-      type: int
-    deleted:
-      description: Objects deleted meanwhile.
-      type: int
-    failed:
-      description: Objects or lists that failed.
-      type: int
+    <<: &counts
+      rewritten:
+        description: Objects written again.
+        type: int
+      unchanged:
+        description: Objects that were current.
+        type: int
+      conflicts:
+        description: Objects that somebody else wrote meanwhile.
+        type: int
+      deleted:
+        description: Objects deleted meanwhile.
+        type: int
+      uncertain:
+        description: Objects that this run or another client may have written.
+        type: int
+      failed:
+        description: Objects or lists that failed.
+        type: int
     skipped:
       description: Resources left out.
       type: int
@@ -239,29 +337,18 @@ resources:
   returned: always
   type: dict
   contains:
-    rewritten:
-      description: Objects written again.
-      type: int
-    unchanged:
-      description: Objects that were current.
-      type: int
-    conflicts:
-      description: Objects that somebody else wrote meanwhile.
-      type: int
-    deleted:
-      description: Objects deleted meanwhile.
-      type: int
-    failed:
-      description: Objects or lists that failed.
+    <<: *counts
+    moved:
+      description: Objects whose managedFields entries were moved.
       type: int
     pruned:
-      description: Objects of which managedFields entries were dropped.
+      description: Objects whose managedFields lost entries.
       type: int
     seconds:
       description: How long it took.
       type: float
     rate:
-      description: Objects a second.
+      description: Objects per second.
       type: float
     storage_version:
       description: The version that its objects are stored in now, null if unknown.
@@ -270,16 +357,19 @@ resources:
       description: Which engine did it.
       type: str
     engine_reason:
-      description: Why another engine than RV(engine) did it, else null.
+      description: Why an engine other than RV(engine) did it; null if none did.
       type: str
     persisted:
       description: Whether it is proven and recorded that all objects are stored in this version.
       type: bool
+    unproven:
+      description: Why it does not count as migrated although a controller reported it as done; null otherwise.
+      type: str
     reason:
-      description: Why it was taken.
+      description: Why it was selected.
       type: str
     would_visit:
-      description: In check mode only, how many objects would be visited; null where the list fails.
+      description: In check mode only, how many objects would be visited; null if the list fails.
       type: int
 would_visit:
   description: How many objects would be visited.
@@ -298,16 +388,16 @@ failures:
       description: Namespace of the object, null if it has none.
       type: str
     name:
-      description: Name of the object, null where the list itself failed.
+      description: Name of the object, null if the list itself failed.
       type: str
     status:
-      description: HTTP status, V(0) where no answer came.
+      description: HTTP status, V(0) if there was no answer.
       type: int
     reason:
       description: The server's reason.
       type: str
     message:
-      description: The server's message, without values of the object.
+      description: The server's message, without values of the object unless O(show_server_messages=true).
       type: str
 trimmed:
   description: CRDs whose storedVersions were trimmed.
@@ -328,43 +418,130 @@ trimmed:
       elements: str
 untrimmed:
   description:
-    - CRDs whose storedVersions name more than the storage version still, each with its V(crd) name and the V(reason).
-    - With O(select=changed) the next run takes them again.
+    - CRDs whose storedVersions were left alone although all objects were visited, each with its V(crd) name and the V(reason).
+    - With O(select=changed) the next run migrates them again.
   returned: always
   type: list
   elements: dict
+managers_left:
+  description:
+    - Custom resources with objects whose managedFields still have entries at versions that may go, listed after everything else.
+    - These are versions that were just trimmed, and with O(managed_fields=rewrite) all that could not be moved.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    resource:
+      description: Name of the resource.
+      type: str
+    objects:
+      description: How many objects have such entries; null if they could not be listed.
+      type: int
+    versions:
+      description: How many objects have entries at each of these versions.
+      type: dict
+    remediation:
+      description: What to do before a CRD drops the version, in one sentence.
+      type: str
 proof:
   description:
-    - What etcd was seen to hold after the run, for O(select=stale), else null.
-    - V(revision) of etcd; V(stale) objects left, and V(resources) with their number and V(reasons); V(unprovable) objects
-      among those written since the start, whose version is hidden by encryption or can't be told, and V(unprovable_resources) with
-      their number.
+    - What etcd held after the run, for O(select=stale); null otherwise.
+    - V(revision) is that of etcd. V(stale) is the number of stale objects that remain, and V(resources) their number by resource, with V(reasons).
+      V(unprovable) is the number of objects, written or not, whose version is hidden by encryption or unknown, and
+      V(unprovable_resources) their number by resource.
+    - V(encryption_unknown) is the number of visited objects for which etcd doesn't show whether they use the current
+      encryption key, and V(encryption_unknown_resources) their number by resource.
+    - If etcd doesn't hold as many objects of a resource as the API servers list, or if that is unknown, all of them are V(unprovable),
+      and the whole resource was visited. V(problems) says which resources, and why, one sentence each.
+    - Before the module reads which key of a KMS v2 plugin objects use, it waits up to a minute until the metrics of each API server show that
+      it has asked the plugin for its current key. If that remains unknown, everything under the plugin is visited, and
+      counts as V(encryption_unknown).
   returned: always
   type: dict
 proven_by:
   description:
-    - How strong the agreement is that the migration rests on. V(each server), where each was asked at its own address.
+    - How strong the evidence is that the API servers agreed. V(each_server) if each was asked at its own address.
+    - V(listed_servers) if each that is listed was asked, but RV(cross_checked) is false, so that others may be alive.
     - V(sampling) with O(sampling), which proves less.
   returned: always
   type: str
+cross_checked:
+  description:
+    - Whether the API servers that were asked were compared with the identity Leases of all that are alive.
+    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive without anybody noticing.
+  returned: always
+  type: bool
 sampling:
-  description: What the agreement rests on with O(sampling); null without.
+  description: The evidence for the agreement with O(sampling); null without it.
   returned: always
   type: dict
   contains:
     connections:
-      description: How many fresh connections were asked.
+      description: How many fresh connections were made.
       type: int
     told_apart:
-      description: How many API servers they led to; null where the answers don't tell.
+      description: How many different API servers answered; null if the answers don't show that.
       type: int
     servers:
-      description: How many there must be, by O(expected_servers), else by their Leases; null if nobody knows.
+      description: How many there must be, by O(expected_servers) or else by their Leases; null if unknown.
       type: int
     chance_missed:
       description:
         - The chance that some server got none of the connections, behind a load balancer that spreads evenly.
-        - It matters where they can't be told apart. Null if their number is not known.
+        - It matters if the servers can't be distinguished. Null if their number is unknown.
+      type: float
+etcd_space:
+  description: etcd's space quota and the size of its database; null if there was nothing to do.
+  returned: always
+  type: dict
+  contains:
+    source:
+      description:
+        - How it is known. V(etcd) if O(etcd) was given, whatever O(select) is, or V(metrics) if an API server told it, which says nothing about what is
+          in use. Null if neither could be read; then nothing was held.
+      type: str
+    unknown:
+      description: What isn't known, and why, in one sentence.
+      type: str
+    outlook:
+      description:
+        - Whether what was to be rewritten fits. V(fits), V(needs pacing) (the run had to wait for compaction, or may have had to), V(can't fit) (nothing
+          was written) or V(unknown).
+      type: str
+    before:
+      description: Each member before the run; of each etcd with O(etcd.overrides).
+      type: list
+      elements: dict
+      contains: &member
+        member:
+          description: Its address, or the API server's name for the etcd.
+          type: str
+        size:
+          description: Size of the database file in bytes.
+          type: int
+        in_use:
+          description: How much of that is in use; null if unknown.
+          type: int
+        quota:
+          description: Its quota in bytes; null if it has none or if that is unknown.
+          type: int
+        quota_from:
+          description: V(etcd), V(option) (O(etcd_quota)) or V(default) (etcd's default is assumed).
+          type: str
+        defragmentation_frees:
+          description: How many bytes a defragmentation would give back; null if unknown.
+          type: int
+        alarms:
+          description: The alarms that etcd has raised.
+          type: list
+          elements: str
+    after:
+      description: The same after the run; empty if the run wrote nothing.
+      type: list
+      elements: dict
+      contains: *member
+    held_seconds:
+      description: For how long writes were held.
       type: float
 history:
   description: How the run went, in at most 200 samples.
@@ -377,12 +554,12 @@ history:
       sample: "2026-11-24T12:00:00.000Z"
     samples:
       description:
-        - One entry for each moment, with the V(seconds) since the start and V(resources) that moved since the entry before it,
+        - Each entry has the V(seconds) since the start, and the V(resources) that made progress since the previous entry,
           each with the objects V(visited) and V(rewritten) since the start.
       type: list
       elements: dict
 engine:
-  description: The engine that was asked for, or that V(auto) chose.
+  description: The engine that was requested, or that V(auto) chose.
   returned: always
   type: str
 engine_reason:
@@ -390,7 +567,7 @@ engine_reason:
   returned: always
   type: str
 resumed:
-  description: Whether it went on from an earlier run that did not finish.
+  description: Whether it resumed an earlier run that did not finish.
   returned: always
   type: bool
 seconds:
@@ -398,37 +575,38 @@ seconds:
   returned: always
   type: float
 rate:
-  description: Objects visited a second, null where they were not counted.
+  description: Objects visited per second, null if they were not counted.
   returned: always
   type: float
 error:
   description:
-    - What kind of failure it was, null where there was none. A task that has C(failed_when=false), so that it prints nothing, tells by it.
-    - One of V(already_running), V(api), V(bad_input), V(etcd), V(incomplete), V(not_converged), V(state_store), V(unreachable) and V(other).
+    - The kind of failure, null if there was none. Check it after a task with C(failed_when=false).
+    - One of V(already_running), V(api), V(bad_input), V(etcd), V(etcd_full), V(incomplete), V(not_converged), V(state_store), V(unreachable) and V(other).
   returned: always
   type: str
 summary:
-  description: What matters of the keys that are left out, one line each, for people; its wording may change.
-  returned: where the result is short (O(details))
+  description: The essence of the keys that are left out, one line each, for people to read; the wording may change.
+  returned: if the result is short (O(details))
   type: list
   elements: str
 left_out:
   description: The keys that are left out, and how to get them.
-  returned: where the result is short (O(details))
+  returned: if the result is short (O(details))
   type: str
 """
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.run import storage_migrate
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import (
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import (
     CLUSTER_SPEC,
     ETCD_SPEC,
     SAMPLING_SPEC,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.run_module import run_module
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.options import MigrateOptions
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.run import storage_migrate
 
 
 def main() -> None:
-    options = {
+    spec = {
         **CLUSTER_SPEC,
         **SAMPLING_SPEC,
         "select": {"type": "str", "choices": ["all", "changed", "stale"], "default": "all"},
@@ -448,14 +626,25 @@ def main() -> None:
         "retries": {"type": "int", "default": 10},
         "on_error": {"type": "str", "choices": ["continue", "stop"], "default": "continue"},
         "trim_stored_versions": {"type": "bool", "default": True},
-        "prune_managed_fields": {"type": "bool", "default": False},
+        "managed_fields": {"type": "str", "choices": ["keep", "rewrite", "prune"], "default": "keep"},
+        "prune_managed_fields": {
+            "type": "bool",
+            "removed_in_version": "1.0.0",
+            "removed_from_collection": "kube_storage.upgrade",
+        },
         "timeout": {"type": "float"},
+        "request_timeout": {"type": "float", "default": 60},
+        "drop_unknown_fields": {"type": "list", "elements": "str"},
         "failures_file": {"type": "path"},
+        "show_server_messages": {"type": "bool", "default": False},
         "etcd": ETCD_SPEC,
         "encryption_config": {"type": "path"},
+        "encryption_keys": {"type": "list", "elements": "str", "no_log": False},
         "etcd_max_rate": {"type": "float", "default": 0},
+        "etcd_quota": {"type": "int"},
+        "compaction_timeout": {"type": "float", "default": 900},
     }
-    run_module(options, storage_migrate)
+    run_module(spec, MigrateOptions.from_params, storage_migrate)
 
 
 if __name__ == "__main__":

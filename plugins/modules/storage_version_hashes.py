@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: storage_version_hashes
-short_description: Tell in which version each API server stores each resource, and wait until all agree
+short_description: Show in which version each API server stores each resource, and wait until all agree
 version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
@@ -16,7 +16,7 @@ description:
     and turns the hashes back into versions.
   - While old and new masters serve side by side, a write may land on an old one and be stored in the old version. So
     before objects are migrated, all API servers must report the same hashes. With O(state=converged) this module waits for that.
-  - With O(state=recorded) it saves what it saw as the baseline that later runs and M(kube_storage.upgrade.storage_migrate) compare with.
+  - With O(state=recorded) it saves the hashes as the baseline that later runs and M(kube_storage.upgrade.storage_migrate) compare with.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
@@ -26,16 +26,16 @@ options:
   state:
     description:
       - V(queried) reads and never reports a change.
-      - V(recorded) also saves the present hashes as the baseline. Recording again adds what is new and never forgets that a
-        resource still waits for its migration, so it is safe in a cluster that is half upgraded.
-      - V(converged) waits until all API servers agree, and fails naming servers and resources if they don't in time.
+      - V(recorded) also saves the current hashes as the baseline. Recording again adds new hashes and never forgets that a
+        resource is still to be migrated, so it is safe in a cluster that is half upgraded.
+      - V(converged) waits until all API servers agree. If they don't in time, it fails and names the servers and resources.
     type: str
     choices: [queried, recorded, converged]
     default: queried
   expected_version:
     description:
       - The Kubernetes release that each API server must report, such as V(1.37) or V(v1.37.2).
-      - Where a server emulates another release, the emulated one counts.
+      - If a server emulates another release, the emulated one counts.
     type: str
   resources:
     description:
@@ -48,7 +48,7 @@ options:
     type: float
     default: 600
   wait_interval:
-    description: Pause between two looks while waiting, in seconds.
+    description: Seconds between two polls.
     type: float
     default: 2
   stable_for:
@@ -84,7 +84,7 @@ EXAMPLES = r"""
       - https://10.0.0.13:6443
     tls_server_name: kubernetes.default.svc
 
-- name: Wait in a managed cluster, which has one address only (this proves less, and says so)
+- name: Wait in a managed cluster, which has only one address (this proves less, and the result says so)
   kube_storage.upgrade.storage_version_hashes:
     state: converged
     expected_version: "1.37"
@@ -94,7 +94,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: How things stand in one sentence, or what went wrong and what to do next.
+  description: The state in one sentence, or what went wrong and what to do next.
   returned: always
   type: str
 servers:
@@ -106,10 +106,10 @@ servers:
     url:
       description:
         - The server's own address.
-        - With O(sampling) the one address and, behind V(#), what tells the server apart. That is its host name where its Lease tells its address.
+        - With O(sampling), the one address and, after V(#), what identifies the server. That is its host name if its Lease has its address.
       type: str
     name:
-      description: The name of its node where that is known, else its address.
+      description: The name of its node if that is known, otherwise its address.
       type: str
     version:
       description: The release it runs, null if it did not answer.
@@ -120,7 +120,7 @@ servers:
       type: str
       sample: "1.36"
     ready:
-      description: Whether it says that it is ready.
+      description: Whether it reports that it is ready.
       type: bool
     error:
       description: Why it could not be asked, null if it could.
@@ -131,31 +131,57 @@ converged:
   type: bool
 proven_by:
   description:
-    - How strong the agreement is, if there is any. V(each server), where each was asked at its own address.
+    - How strong the evidence for their agreement is. V(each_server) if each was asked at its own address.
+    - V(listed_servers) if each that is listed was asked, but RV(cross_checked) is false, so that others may be alive.
     - V(sampling) with O(sampling), which proves less.
   returned: always
   type: str
+cross_checked:
+  description:
+    - Whether the API servers that were asked were compared with the identity Leases of all that are alive.
+    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive without anybody noticing.
+  returned: always
+  type: bool
+unchecked_reason:
+  description: Why RV(cross_checked) is false; null if it is true.
+  returned: always
+  type: str
+unlisted_servers:
+  description: API servers that are alive by their Leases and were not asked with the others.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Its host name.
+      type: str
+    url:
+      description: Where it was looked for, null if its Lease has no address.
+      type: str
+    version:
+      description: What it answered to C(/version) there, null if it did not answer.
+      type: str
 sampling:
-  description: What the agreement rests on with O(sampling); null without.
+  description: The evidence for the agreement with O(sampling); null without it.
   returned: always
   type: dict
   contains:
     connections:
-      description: How many fresh connections were asked.
+      description: How many fresh connections were made.
       type: int
     told_apart:
-      description: How many API servers they led to; null where the answers don't tell.
+      description: How many different API servers answered; null if the answers don't show that.
       type: int
     servers:
-      description: How many there must be, by O(expected_servers), else by their Leases; null if nobody knows.
+      description: How many there must be, by O(expected_servers) or else by their Leases; null if unknown.
       type: int
     chance_missed:
       description:
         - The chance that some server got none of the connections, behind a load balancer that spreads evenly.
-        - It matters where they can't be told apart. Null if their number is not known.
+        - It matters if the servers can't be distinguished. Null if their number is unknown.
       type: float
 reasons:
-  description: Why it is not converged, one sentence each; empty if it is.
+  description: Why the servers have not converged, one sentence each; empty if they have.
   returned: always
   type: list
   elements: str
@@ -169,7 +195,7 @@ disagreements:
       description: Name of the resource.
       type: str
     by_server:
-      description: By the server's URL, its V(hash) and V(storage_version); null where it does not serve the resource.
+      description: By the server's URL, its V(hash) and V(storage_version); null if it does not serve the resource.
       type: dict
 resources:
   description: By resource, what the first usable server reports.
@@ -192,8 +218,8 @@ resources:
       elements: str
 changed_resources:
   description:
-    - Resources of which etcd may still hold objects in another version than the present one.
-    - Every resource where there is no baseline.
+    - Resources for which etcd may still hold objects in a version other than the current one.
+    - Every resource, if there is no baseline.
   returned: always
   type: list
   elements: dict
@@ -205,7 +231,7 @@ changed_resources:
       description: The versions on record, null if there is no record.
       type: str
     after:
-      description: The present storage version.
+      description: The current storage version.
       type: str
 observed_at:
   description: When the servers were asked, in UTC.
@@ -214,8 +240,9 @@ observed_at:
   sample: "2026-11-24T12:00:00.000Z"
 history:
   description:
-    - What was seen while waiting, an entry for each change. Of more than a hundred the first and the last are kept.
-    - An entry has RV(observed_at), RV(servers), RV(converged), RV(proven_by), RV(sampling), RV(reasons) and RV(disagreements) of that moment.
+    - What was seen while waiting, with an entry for each change. If there are more than a hundred, the first and the last are kept.
+    - An entry has RV(observed_at), RV(servers), RV(converged), RV(proven_by), RV(cross_checked), RV(unchecked_reason),
+      RV(unlisted_servers), RV(sampling), RV(reasons) and RV(disagreements) at that moment.
   returned: for O(state=converged), but not in check mode
   type: list
   elements: dict
@@ -225,28 +252,31 @@ baseline_found:
   type: bool
 error:
   description:
-    - What kind of failure it was, null where there was none. A task that has C(failed_when=false), so that it prints nothing, tells by it.
-    - One of V(already_running), V(api), V(bad_input), V(etcd), V(incomplete), V(not_converged), V(state_store), V(unreachable) and V(other).
+    - The kind of failure, null if there was none. Check it after a task with C(failed_when=false).
+    - One of V(already_running), V(api), V(bad_input), V(etcd), V(etcd_full), V(incomplete), V(not_converged), V(state_store), V(unreachable) and V(other).
   returned: always
   type: str
 summary:
-  description: What matters of the keys that are left out, one line each, for people; its wording may change.
-  returned: where the result is short (O(details))
+  description: The essence of the keys that are left out, one line each, for people to read; the wording may change.
+  returned: if the result is short (O(details))
   type: list
   elements: str
 left_out:
   description: The keys that are left out, and how to get them.
-  returned: where the result is short (O(details))
+  returned: if the result is short (O(details))
   type: str
 """
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import CLUSTER_SPEC, SAMPLING_SPEC
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._version_hashes import version_hashes
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import CLUSTER_SPEC, SAMPLING_SPEC
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.run_module import run_module
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.version_hashes import (
+    VersionHashesOptions,
+    version_hashes,
+)
 
 
 def main() -> None:
-    options = {
+    spec = {
         **CLUSTER_SPEC,
         **SAMPLING_SPEC,
         "state": {"type": "str", "choices": ["queried", "recorded", "converged"], "default": "queried"},
@@ -256,7 +286,7 @@ def main() -> None:
         "wait_interval": {"type": "float", "default": 2},
         "stable_for": {"type": "float", "default": 10},
     }
-    run_module(options, version_hashes)
+    run_module(spec, VersionHashesOptions.from_params, version_hashes)
 
 
 if __name__ == "__main__":

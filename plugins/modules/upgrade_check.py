@@ -7,21 +7,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: upgrade_check
-short_description: Tell whether the next Kubernetes release can read all that is stored, and whether a migration will go through
+short_description: Check whether the next Kubernetes release can read everything that is stored, and whether a migration will succeed
 version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Looks for what speaks against an upgrade of the API servers to O(target_version), before the first of them is touched.
-  - With O(etcd) every stored version is held against what the target, and each release on the way to it, can decode. That is known from
-    the releases' own Go modules. The data ships with the collection, and RV(data) tells which releases it covers.
-  - Without O(etcd) the storage version hashes of all API servers, the record of earlier migrations and the CRDs' status.storedVersions are
-    all that is known. What can't be told from them is said in RV(unknown).
-  - Lists every resource to its end, as metadata in pages. One object that can't be decoded or decrypted makes the LIST of its whole
-    resource fail; with O(etcd), or where the API server tells, such objects are named.
+  - Looks for anything that would break an upgrade of the API servers to O(target_version), before the first of them is touched.
+  - With O(etcd), compares every stored version with what the target, and each release on the way to it, can decode. That data comes from the
+    releases' own Go modules and ships with the collection; RV(data) says which releases it covers.
+  - Without O(etcd), only the storage version hashes of all API servers, the record of earlier migrations and the CRDs' status.storedVersions
+    are known. RV(unknown) says what does not follow from them.
+  - Lists every resource completely, as metadata in pages. One object that can't be decoded or decrypted makes the LIST of its whole
+    resource fail; with O(etcd), or if the API server names them, the result names such objects.
+  - Asks every API server at its own address for objects of each encrypted resource (of each resource without O(etcd)), and names the servers
+    that can't read what others can. If the servers report different encryption configurations, it lists everything on each of them.
   - Patches one object of each resource as a migration would, as a dry run, so that the API server asks its own webhooks and policies.
-  - Holds O(crd_manifests) against the CRDs in the cluster and what is stored of them.
-  - Reads, and writes nothing.
+  - Names objects whose namespace no longer exists, which API servers refuse to write; with O(etcd) by their keys.
+  - Compares O(crd_manifests) with the CRDs in the cluster, with their stored objects and with the objects' field managers. If the user may
+    (C(patch) for a CRD that exists, C(create) for a new one), it also sends each to the API server as a dry run.
+  - Compares what the migration will have to rewrite with the room that etcd has, on every member. Without O(etcd) only the size of its database is known,
+    from an API server's metrics, if the user may get the path C(/metrics).
+  - Never shows object data. What an API server, a webhook or a policy says about an object is left out, unless O(show_server_messages=true).
+  - Reads only; nothing is ever written.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
@@ -36,14 +43,30 @@ options:
   crd_manifests:
     description:
       - CustomResourceDefinitions that are going to be applied. Each element is a document, the path of a file or folder on the host where the
-        module runs, or a text in YAML or JSON. Other kinds in them are passed over.
+        module runs, or a text in YAML or JSON. Folders are read recursively. Other kinds are ignored.
+      - A file, folder or text without a CustomResourceDefinition is an error, and so is an unrendered chart template.
       - Files need Python's C(yaml), which C(kubernetes) depends on.
     type: list
     elements: raw
     default: []
+  etcd_quota:
+    description:
+      - etcd's space quota in bytes (C(--quota-backend-bytes)). A quota that etcd itself reports takes precedence; it does so since 3.6, and only if
+        O(etcd) is given.
+      - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota isn't known.
+    type: int
+    version_added: 0.1.0
+  show_server_messages:
+    description:
+      - Show what API servers, webhooks and policies say when they refuse to write an object. They may quote the object, even a Secret's data.
+      - By default only who refuses, and which fields are wrong, is shown.
+    type: bool
+    default: false
+    version_added: 0.1.0
 notes:
-  - An object that nobody can read any more can be deleted by an unsafe delete. It skips finalizers and admission, so what the object owned stays
-    behind; restore the object from a backup if you can. It is on by default from 1.37 on, and needs the API servers' feature gate
+  - An object that no API server can read anymore can be removed with an unsafe delete. First make sure that really none of them can
+    (V(servers_differ) in RV(blockers) names those that differ). An unsafe delete skips finalizers and admission, so anything that the object owned
+    stays behind; restore the object from a backup if you can. It is on by default since 1.37, and needs the API servers' feature gate
     V(AllowUnsafeMalformedObjectDeletion) from 1.32 to 1.36.
   - "The request is a DELETE of the object's path with the body
     C({\"apiVersion\": \"v1\", \"kind\": \"DeleteOptions\", \"ignoreStoreReadErrorWithClusterBreakingPotential\": true}),
@@ -55,7 +78,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Will 1.37 read everything
+- name: Check whether 1.37 can read everything
   kube_storage.upgrade.upgrade_check:
     target_version: "1.37"
     kubeconfig: /etc/kubernetes/admin.conf
@@ -63,12 +86,12 @@ EXAMPLES = r"""
   become: true
   register: checked
 
-- name: Go no further otherwise
+- name: Stop if something blocks the upgrade
   ansible.builtin.assert:
     that: checked.safe
     fail_msg: "{{ checked.blockers | map(attribute='what') | join(' ') }}"
 
-- name: May these CRDs be applied
+- name: Check new CRDs before they are applied
   kube_storage.upgrade.upgrade_check:
     target_version: "1.37"
     crd_manifests:
@@ -86,19 +109,22 @@ safe:
   returned: success
   type: bool
 blockers:
-  description: What the upgrade or the migration after it would break on.
+  description: What would break the upgrade, or the migration after it.
   returned: success
   type: list
   elements: dict
   contains: &finding
     id:
-      description: RV(blockers[].check) and RV(blockers[].resource), to name it by.
+      description: RV(blockers[].check) and RV(blockers[].resource), which identify it.
       type: str
       sample: undecodable/horizontalpodautoscalers.autoscaling
     check:
       description:
-        - What was checked. V(undecodable), V(rollback), V(list_fails), V(unfinished_migration), V(outstanding_migration), V(webhook),
-          V(write_refused), V(crd_drops_stored_version), V(crd_stops_serving), V(crd_conversion) or V(skipped_minors).
+        - What was checked. V(undecodable), V(rollback), V(list_fails), V(servers_differ), V(unfinished_migration), V(outstanding_migration),
+          V(webhook), V(write_refused), V(missing_namespace), V(dropped_fields), V(managers_of_dropped_version),
+          V(managers_of_older_version), V(crd_terminating), V(crd_refused), V(crd_drops_storage_version), V(crd_drops_stored_version),
+          V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors) or
+          V(etcd_space).
       type: str
     resource:
       description: The resource, or the webhook, that it is about.
@@ -109,15 +135,15 @@ blockers:
     why:
       description: Why it matters.
       type: str
-    mend:
-      description: How to mend it.
+    remediation:
+      description: How to fix it.
       type: str
     etcd_keys:
-      description: Keys in etcd of objects that it is about, as far as they are known.
+      description: Keys in etcd of the affected objects, as far as they are known.
       type: list
       elements: str
 warnings:
-  description: What should be known but doesn't block, one sentence each, as Ansible prints warnings.
+  description: What you should know although it doesn't block the upgrade, one sentence each. Ansible prints them as warnings.
   returned: success
   type: list
   elements: str
@@ -132,12 +158,22 @@ unknown:
   returned: success
   type: list
   elements: str
+cross_checked:
+  description:
+    - Whether the API servers that were asked were compared with the identity Leases of all that are alive.
+    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive without anybody noticing.
+  returned: success
+  type: bool
 proven_from_etcd:
-  description: Whether etcd was read, so that what is stored is known and not concluded.
+  description:
+    - Whether etcd was read, so that what is stored is known rather than inferred.
+    - V(false) also if etcd doesn't hold everything that the API servers list; RV(unknown) names those resources.
   returned: success
   type: bool
 current_version:
-  description: The release that the API servers run as, the oldest where they differ. An emulated release counts.
+  description:
+    - The release that the API servers run as. If they differ, it is the oldest, or the newest if that is newer than the target.
+    - If a server emulates another release, the emulated one counts.
   returned: success
   type: str
 target_version:
@@ -149,7 +185,7 @@ upgrade_pending:
   returned: success
   type: bool
 safe_up_to:
-  description: The last release in the data that can read all that is stored; null if no release can.
+  description: The last release in the data that can read everything that is stored; null if no release can.
   returned: success
   type: str
   sample: "1.36"
@@ -168,7 +204,7 @@ stored:
       description: The resource.
       type: str
     version:
-      description: The stored version, null where encryption hides it.
+      description: The stored version, null if encryption hides it.
       type: str
     objects:
       description: How many objects; null without etcd.
@@ -180,17 +216,17 @@ stored:
       description: V(etcd), V(record) (baseline and migrations) or V(hash) (what the API servers write now).
       type: str
     safe_up_to:
-      description: The last release in the data that can read it; null for custom resources, where the CRD decides, and if none can.
+      description: The last release in the data that can read it; null if none can, and for custom resources, where the CRD decides.
       type: str
     readable:
       description: Whether the target and the releases on the way to it can; null for custom resources and hidden versions.
       type: bool
 objects:
-  description: Objects of each resource, by LIST or etcd; null where that failed.
+  description: Objects of each resource, by LIST or etcd; null if that failed.
   returned: success
   type: dict
 plan:
-  description: What the migration after the upgrade will have to do. Seconds are null as long as no migration measured a rate, bytes without etcd.
+  description: What the migration after the upgrade will have to do. Seconds are null until a migration has measured a rate, bytes without etcd.
   returned: success
   type: dict
   contains:
@@ -199,7 +235,7 @@ plan:
       type: list
       elements: dict
     rate:
-      description: Objects a second, as the last migration measured it.
+      description: Objects per second, as measured by the last migration.
       type: float
     changed:
       description: Objects, bytes and seconds of RV(plan.changes) together.
@@ -208,33 +244,34 @@ plan:
       description: The same for a migration of everything.
       type: dict
 data:
-  description: V(releases) in the data, and the one of them that stands for the target.
+  description: V(releases) in the data, and which of them represents the target.
   returned: success
   type: dict
 error:
   description:
-    - What kind of failure it was, null where there was none. A task that has C(failed_when=false), so that it prints nothing, tells by it.
-    - One of V(already_running), V(api), V(bad_input), V(etcd), V(incomplete), V(not_converged), V(state_store), V(unreachable) and V(other).
+    - The kind of failure, null if there was none. Check it after a task with C(failed_when=false).
+    - One of V(already_running), V(api), V(bad_input), V(etcd), V(etcd_full), V(incomplete), V(not_converged), V(state_store), V(unreachable) and V(other).
   returned: always
   type: str
 summary:
-  description: What matters of the keys that are left out, one line each, for people; its wording may change.
-  returned: where the result is short (O(details))
+  description: The essence of the keys that are left out, one line each, for people to read; the wording may change.
+  returned: if the result is short (O(details))
   type: list
   elements: str
 left_out:
   description: The keys that are left out, and how to get them.
-  returned: where the result is short (O(details))
+  returned: if the result is short (O(details))
   type: str
 """
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._ansible import run_module
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._options import (
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import (
     CLUSTER_SPEC,
     ETCD_SPEC,
     SAMPLING_SPEC,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check import upgrade_check
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.run_module import run_module
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.options import CheckOptions
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.run import upgrade_check
 
 
 def main() -> None:
@@ -242,10 +279,12 @@ def main() -> None:
         **CLUSTER_SPEC,
         **SAMPLING_SPEC,
         "etcd": ETCD_SPEC,
+        "etcd_quota": {"type": "int"},
         "target_version": {"type": "str", "required": True},
         "crd_manifests": {"type": "list", "elements": "raw", "default": []},
+        "show_server_messages": {"type": "bool", "default": False},
     }
-    run_module(options, upgrade_check)
+    run_module(options, CheckOptions.from_params, upgrade_check)
 
 
 if __name__ == "__main__":

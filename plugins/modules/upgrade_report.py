@@ -9,18 +9,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: upgrade_report
-short_description: Write the report of an upgrade, a key rotation, a check or an audit, as a page and as JSON
+short_description: Write the report of an upgrade, a key rotation, a check or an audit as HTML and JSON
 version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Keeps a record in a JSON file on the controller, wherever the task runs, and beside it one HTML file that shows it, with pictures. The
+  - Keeps a record in a JSON file on the controller, wherever the task runs, and beside it an HTML file that shows it with charts. The
     page needs no network and no script.
-  - Of an upgrade or a rotation, each call adds what it is given, so the report tells what happened so far, however a run ends. A later
-    run of the same undertaking goes on with it; nothing that an earlier one saw is lost. A check or an audit tells how things
-    stand at one moment, and replaces the one before. A report of something else is put aside under another name.
-  - The role rolling_upgrade and the playbooks call it wherever there is something to tell; call it by yourself around an upgrade of your own.
-  - Only named fields of results are taken over. No option of a task, no key in etcd and no content of an object gets into the report;
+  - For an upgrade or a rotation, each call adds to the record, so the report is up to date however a run ends. A later
+    run of the same upgrade or rotation continues it, and nothing that an earlier run saw is lost. A check or an audit shows the state
+    at one moment and replaces the previous one. A report of something else is archived under another name.
+  - The headline follows from what is proven. An upgrade is never reported as done while an API server is not ready at O(version), or if no
+    run visited the objects and etcd was not read.
+  - Without any news it writes nothing, returns what is on record, and fails if the report could not be written.
+  - The role rolling_upgrade and the playbooks call it; you can also call it in your own playbooks.
+  - Only specific fields of results are used. Task options, keys in etcd and object content never get into the report;
     names of objects that could not be rewritten do.
 options:
   path:
@@ -32,51 +35,51 @@ options:
   kind:
     description:
       - V(upgrade) for an upgrade with its migration, or a migration alone, V(key_rotation) for a rotation of the encryption key, V(check) for
-        what speaks against an upgrade, V(audit) for what is stored and how.
+        what blocks an upgrade, V(audit) for what is stored and how.
     type: str
     choices: [upgrade, key_rotation, check, audit]
     default: upgrade
   version:
     description:
-      - The release that is upgraded to. Where a report of another one is at O(path), it is put aside and a new one is begun.
-      - Without it, the news is added to whatever report is there.
+      - The release to upgrade to. If a report of another release is at O(path), it is archived and a new one begins.
+      - Without it, the news is added to the report at O(path).
     type: str
   rotation:
     description: With O(kind=key_rotation), which rotation it is. Names only, never a key.
     type: dict
     suboptions:
       key:
-        description: Name of the new key. With the same one, a later run goes on with the report.
+        description: Name of the new key. A later run with the same name continues the report.
         type: str
         required: true
       provider:
         description: The provider of the new key.
         type: str
       resources:
-        description: What is rewritten under it.
+        description: The resources that are rewritten with it.
         type: list
         elements: str
       old:
-        description: Provider and name of each key that goes.
+        description: Provider and name of each old key.
         type: list
         elements: list
       drop_old:
-        description: Whether the old ones go in this rotation.
+        description: Whether this rotation drops the old keys.
         type: bool
   masters:
     description:
-      - The masters in their order, so that the report can name API servers after them.
-      - By inventory name, the address or host name that it is reached at, empty if unknown.
+      - The masters in order, so that the report can name API servers after them.
+      - Maps each inventory name to the address or host name it is reached at, empty if unknown.
     type: dict
   begin:
-    description: Begin a new run. Without it, the news belongs to the run that did not end yet, if there is one.
+    description: Begin a new run. Without it, the news belongs to the run that has not ended yet, if there is one.
     type: bool
     default: false
   during:
-    description: What the news is about, of V(check), V(upgrade), V(agreement), V(migration) and V(proof); the report's advice depends on it.
+    description: The phase, one of V(check), V(upgrade), V(agreement), V(migration) and V(proof); the report's advice depends on it.
     type: str
   step:
-    description: The upgrade of one master, or one stage of a rotation on it, begins or ends now.
+    description: The upgrade of a master, or a stage of a rotation on it, that begins or ends now.
     type: dict
     suboptions:
       master:
@@ -93,20 +96,20 @@ options:
         description: Release after.
         type: str
       stage:
-        description: Of a rotation, V(1) (the new key can be read), V(2) (it writes) or V(3) (the old ones are gone).
+        description: In a rotation, V(1) (the new key is readable), V(2) (it writes) or V(3) (the old keys are gone).
         type: int
         choices: [1, 2, 3]
       state:
-        description: Whether it begins or how it ended.
+        description: Whether it begins, or how it ended.
         type: str
         choices: [running, done, failed]
         required: true
   observed:
-    description: Results of M(kube_storage.upgrade.storage_version_hashes), in the order of time.
+    description: Results of M(kube_storage.upgrade.storage_version_hashes), oldest first.
     type: list
     elements: dict
   stored_before:
-    description: Result of M(kube_storage.upgrade.stored_versions_info) before the upgrade. The first one counts.
+    description: Result of M(kube_storage.upgrade.stored_versions_info) before the upgrade. Only the first one is kept.
     type: dict
   migration:
     description: Result of M(kube_storage.upgrade.storage_migrate).
@@ -118,18 +121,19 @@ options:
     description: With O(kind=check), the result of M(kube_storage.upgrade.upgrade_check).
     type: dict
   ignored:
-    description: With O(kind=check), the blockers to go on in spite of, by their id or the name of the check.
+    description: With O(kind=check), the blockers to ignore, by ID or by name of the check.
     type: list
     elements: str
   stored:
     description: With O(kind=audit), the result of M(kube_storage.upgrade.stored_versions_info).
     type: dict
   outcomes:
-    description: Results of other tasks. Where one failed, its message is noted as what stopped the run.
+    description: Results of other tasks. If one failed, its message is recorded as what stopped the run.
     type: list
     elements: dict
   verified:
-    description: All that should be proven was. It counts unless something failed.
+    description: The verification is complete. It counts only if nothing failed, every API server was last seen ready at O(version), and
+      objects were visited or etcd was read.
     type: bool
     default: false
   end:
@@ -141,7 +145,7 @@ attributes:
     description: Nothing is written in check mode.
     support: full
   diff_mode:
-    description: The files are no configuration; their differences are not shown.
+    description: Differences between reports are not shown.
     support: none
   platform:
     description: Where it works.
@@ -154,17 +158,17 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Migrate and look at the result
+- name: Migrate
   kube_storage.upgrade.storage_migrate:
   register: migration
 
-- name: Put it into a report
+- name: Report the result
   kube_storage.upgrade.upgrade_report:
     path: ./upgrade.html
     migration: "{{ migration }}"
     end: true
 
-- name: Put what etcd holds into a page
+- name: Report what etcd holds
   kube_storage.upgrade.upgrade_report:
     path: ./audit.html
     kind: audit
@@ -183,16 +187,16 @@ json:
   returned: success
   type: str
   sample: /home/me/upgrade.json
-put_aside:
-  description: Where a report of another release, or one that could not be read, is now; null if there was none.
+archived:
+  description: New path of a report of another release, or of one that could not be read; null if there was none.
   returned: success
   type: str
 status:
-  description: How the last run in it stands, of V(running), V(succeeded), V(failed) and V(unfinished); null if there is no report.
+  description: Status of its last run, one of V(running), V(succeeded), V(failed) and V(unfinished); null if there is no report.
   returned: success
   type: str
 stored_before_found:
-  description: Whether it holds what etcd held before.
+  description: Whether it records what etcd held before.
   returned: success
   type: bool
 """

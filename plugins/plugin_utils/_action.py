@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The action of the modules that people wait for: it shows their progress and, where nobody reads more, a short result."""
+"""The action of the long-running modules: shows their progress, and a short result if nothing reads the rest."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ansible import context
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.utils.display import Display
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._progress import progress_of
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._short import Short, shorten
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._event_watch import progress_of
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._short_results import Short, shorten
 
 # These print results for people and do nothing else with them.
 _PRINTING_CALLBACKS = ("default", "minimal", "yaml", "debug", "unixy", "dense")
@@ -35,7 +35,7 @@ class ActionForPeople(NormalAction):  # type: ignore[misc]  # ansible-core is no
 
 
 def _details_wanted(task: Any) -> bool:
-    """Whether the result stays whole: as the option says, else wherever something can read it."""
+    """Whether to keep the complete result: as the option says, otherwise if something can read it."""
     chosen = task.args.get("details")
     if chosen is not None:
         return bool(boolean(chosen, strict=False))

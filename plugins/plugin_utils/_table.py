@@ -23,7 +23,7 @@ def table_lines(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | 
     right = [all(_is_number(row.get(key)) for row in rows) for key in titled.values()]
     widths = _widths(list(titled), cells, width)
     lines = _lines(list(titled), widths, right)
-    lines.append(_GAP.join("-" * one for one in widths))
+    lines.append(_GAP.join("-" * column for column in widths))
     for row in cells:
         lines += _lines(row, widths, right)
     return lines
@@ -43,29 +43,29 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_text(one) for one in value) or "-"
+        return ", ".join(_text(item) for item in value) or "-"
     return " ".join(str(value).split())
 
 
 def _widths(titles: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
-    """What each column needs; the widest give way until a line fits, at first only between words."""
+    """What each column needs; the widest shrink until a line fits, first only by wrapping between words."""
     columns = [[line[at] for line in [titles, *cells]] for at in range(len(titles))]
     widths = [max(len(cell) for cell in column) for column in columns]
     words = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
     room = width - len(_GAP) * (len(titles) - 1)
-    for floors in (words, [min(one, _LEAST) for one in words]):
-        while sum(widths) > room and any(one > floor for one, floor in zip(widths, floors)):
+    for floors in (words, [min(word, _LEAST) for word in words]):
+        while sum(widths) > room and any(column > floor for column, floor in zip(widths, floors)):
             widest = max(range(len(widths)), key=lambda at: (widths[at] > floors[at], widths[at]))
             widths[widest] -= 1
     return widths
 
 
 def _lines(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
-    wrapped = [textwrap.wrap(cell, one, break_on_hyphens=False) or [""] for cell, one in zip(row, widths)]
-    height = max(len(one) for one in wrapped)
+    wrapped = [textwrap.wrap(cell, column, break_on_hyphens=False) or [""] for cell, column in zip(row, widths)]
+    height = max(len(lines) for lines in wrapped)
     found = []
     for at in range(height):
-        parts = [one[at] if at < len(one) else "" for one in wrapped]
+        parts = [lines[at] if at < len(lines) else "" for lines in wrapped]
         aligned = [part.rjust(wide) if to else part.ljust(wide) for part, wide, to in zip(parts, widths, right)]
         found.append(_GAP.join(aligned).rstrip())
     return found

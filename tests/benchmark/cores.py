@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who used how much of the machine's cores during a measurement: that tells what limits it."""
+"""Who used how much of the machine's cores during a measurement, which shows what limits it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def watched(cluster: Cluster | None, client: str) -> Iterator[Cores]:
     seconds = time.monotonic() - started
     after, after_all = _used(cluster, client), _used_by_all()
     shares = {name: (after[name] - before.get(name, 0.0)) / seconds for name in after}
-    # Proxies in between, the kernel, and whoever else is on a machine that was to be idle.
+    # Proxies in between, the kernel, and anything else on a machine that should be idle.
     shares["all else"] = max(0.0, after_all - before_all) / seconds - sum(shares.values())
     parts = [f"{name} {share:.2f}" for name, share in shares.items() if share >= 0.01]
     found.text = f"cores used, of {os.cpu_count()}: {', '.join(parts)}"

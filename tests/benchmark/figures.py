@@ -29,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Check:
-    """A number that is held against a target; ``target`` None: it is only reported."""
+    """A number that is compared with a target; ``target`` None: it is only reported."""
 
     name: str
     value: float
@@ -56,9 +56,9 @@ class Part:
 
     def figure(self, name: str, unit: str = "", *, ours: bool = False) -> Figure:
         """The figure of that name, made at its first use."""
-        for one in self.figures:
-            if one.name == name:
-                return one
+        for figure in self.figures:
+            if figure.name == name:
+                return figure
         self.figures.append(Figure(name, unit, ours=ours))
         return self.figures[-1]
 
@@ -66,20 +66,20 @@ class Part:
         self, name: str, figure: Figure, to: Figure, target: float | None = None, *, at_most: bool = False
     ) -> None:
         """A check on the median of each round's own ratio: what disturbs the machine for a while disturbs both."""
-        ratios = [one / other for one, other in zip(figure.runs, to.runs) if other]
+        ratios = [own / other for own, other in zip(figure.runs, to.runs) if other]
         self.checks.append(Check(name, median(ratios), "x", target, at_most))
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "title": self.title,
-            "figures": [{**asdict(one), "median": one.median} for one in self.figures if one.runs],
-            "checks": [{**asdict(one), "met": one.met} for one in self.checks],
+            "figures": [{**asdict(figure), "median": figure.median} for figure in self.figures if figure.runs],
+            "checks": [{**asdict(check), "met": check.met} for check in self.checks],
             "notes": self.notes,
         }
 
 
 def number(value: float) -> str:
-    """A number as a person would write it: three digits that matter, thousands set apart."""
+    """A number as a person would write it: three significant digits, thousands separated."""
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -88,8 +88,8 @@ def number(value: float) -> str:
 def table(part: dict[str, Any]) -> str:
     """A part as text: a line for each figure, then one for each target."""
     rows = [
-        (one["name"], number(one["median"]), one["unit"], _spread(one["runs"]), one["limited_by"])
-        for one in part["figures"]
+        (figure["name"], number(figure["median"]), figure["unit"], _spread(figure["runs"]), figure["limited_by"])
+        for figure in part["figures"]
     ]
     lines = [part["title"], *_columns(rows)]
     for check in part["checks"]:

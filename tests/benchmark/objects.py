@@ -71,7 +71,7 @@ class Objects:
         self.settle(int(self._etcd("deleterange", body)["header"]["revision"]))
 
     def settle(self, revision: int) -> None:
-        """Until every server's cache of ConfigMaps has come to that revision."""
+        """Until every server's cache of ConfigMaps has reached that revision."""
         for url in self._cluster.urls:
 
             def there(url: str = url) -> bool:
@@ -81,13 +81,15 @@ class Objects:
                     return int(json.load(answer)["metadata"]["resourceVersion"]) >= revision
 
             if not wait_for(there, _SETTLED, 0.5):
-                raise BenchmarkError(f"{url} did not take notice of the new objects in {_SETTLED:g} s.")
+                raise BenchmarkError(f"{url} did not notice the new objects in {_SETTLED:g} s.")
 
     def count_stale(self) -> int:
         """How many are stored as JSON now."""
         end = self._prefix[:-1] + "0"
         body = {"key": _b64(self._prefix), "range_end": _b64(end)}
-        return sum(base64.b64decode(one["value"][:4])[:1] == b"{" for one in self._etcd("range", body).get("kvs") or [])
+        return sum(
+            base64.b64decode(pair["value"][:4])[:1] == b"{" for pair in self._etcd("range", body).get("kvs") or []
+        )
 
     def _etcd(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(

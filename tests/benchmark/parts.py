@@ -54,7 +54,7 @@ class Bench:
     def migrate(self, cluster: Cluster, **params: Any) -> ModuleRun:
         if "host" not in params:
             params["kubeconfig"] = str(cluster.kubeconfig)
-        # Each run starts without a memory of the one before.
+        # Each run starts without a record of the previous one.
         store = self.folder / "state.json"
         store.unlink(missing_ok=True)
         params.setdefault("state_store", {"kind": "file", "path": str(store)})
@@ -83,7 +83,7 @@ def flood(bench: Bench) -> Part:
         cluster.stop("controller-manager")
         objects = Objects(cluster)
         for turn in range(bench.rounds):
-            # By turns first and second, so that neither has the younger server each time.
+            # They take turns going first, so that neither always gets the fresher server.
             contenders: list[Callable[[], None]] = [
                 lambda: _flood_turn(cluster, objects, limit, count),
                 lambda: _module_turn(bench, cluster, objects, module, inside, count),
@@ -103,7 +103,7 @@ def flood(bench: Bench) -> Part:
             in_tree.limited_by = "one patch at a time; " + cores.text
             _require_rewritten("the in-tree controller", sample - objects.count_stale(), sample)
             cluster.stop("controller-manager")
-            _say(f"round {turn + 1}: " + ", ".join(f"{one.runs[-1]:.0f}/s" for one in part.figures))
+            _say(f"round {turn + 1}: " + ", ".join(f"{figure.runs[-1]:.0f}/s" for figure in part.figures))
     part.ratio("module, start-up included / flood", module, limit, 0.95)
     part.ratio("module / in-tree controller", module, in_tree, 5)
     part.ratio("module / kubectl get and replace", module, kubectl)
@@ -141,7 +141,7 @@ def _kubectl_replace(cluster: Cluster) -> float:
 
 
 def _in_tree(cluster: Cluster, objects: Objects) -> float:
-    """Objects a second of the in-tree controller, from its first patch to its last, as etcd shows them."""
+    """Objects per second of the in-tree controller, from its first patch to its last, as etcd shows them."""
     name = "bench"
     cluster.kubectl("delete", "storageversionmigration", name, "--ignore-not-found")
     migration = {
@@ -225,11 +225,11 @@ def _proxies(cluster: Cluster, milliseconds: list[int]) -> Iterator[dict[int, st
     backend = cluster.urls[0].removeprefix("https://")
     running, urls = [], {}
     try:
-        for one in milliseconds:
-            address = f"{cluster.network.gateway}:{7000 + one}"
+        for delay in milliseconds:
+            address = f"{cluster.network.gateway}:{7000 + delay}"
             command = [str(cluster.folder / "bin" / "tcp-proxy"), "--listen", address, "--backends", backend]
-            running.append(subprocess.Popen([*command, "--delay", f"{one * 500}us"]))
-            urls[one] = f"https://{address}"
+            running.append(subprocess.Popen([*command, "--delay", f"{delay * 500}us"]))
+            urls[delay] = f"https://{address}"
         for url in urls.values():
             if not wait_for(lambda url=url: _answers(cluster, url), 10.0):  # type: ignore[misc]
                 raise BenchmarkError(f"The proxy {url} does not answer.")
@@ -274,7 +274,7 @@ def rate(bench: Bench) -> Part:
             tenths = {int(key): value for key, value in stub.stats()["tenths"].items()}
         # The whole tenths of a second between the first and the last.
         whole = range(min(tenths) + 1, max(tenths))
-        seen = sum(tenths.get(one, 0) for one in whole) / (len(whole) / 10)
+        seen = sum(tenths.get(tenth, 0) for tenth in whole) / (len(whole) / 10)
         part.figure(f"max_rate {wanted}, stub", "objects/s", ours=True).runs.append(seen)
         worst = max(worst, abs(seen / wanted - 1))
     with bench.cluster("rate", masters=1) as cluster:
@@ -316,7 +316,7 @@ def spread(bench: Bench) -> Part:
 
 
 def ceiling(bench: Bench) -> Part:
-    """What the client can do by itself, on a stub that answers at once."""
+    """What the client can do on its own, on a stub that answers at once."""
     count = bench.size(30_000)
     part = Part("ceiling", f"{count:,} patches to a stub server that answers at once, over TLS")
     module = part.figure("storage_migrate, one process", "objects/s", ours=True)
@@ -334,7 +334,7 @@ def ceiling(bench: Bench) -> Part:
                 figure.limited_by = f"{found['cpu_us']:.0f} µs of a core for each request"
             stub.stats()
             (bench.folder / "stub-state.json").unlink(missing_ok=True)
-            _say(f"round {turn + 1}: " + ", ".join(f"{one.runs[-1]:.0f}/s" for one in part.figures))
+            _say(f"round {turn + 1}: " + ", ".join(f"{figure.runs[-1]:.0f}/s" for figure in part.figures))
     part.checks.append(Check("the module's ceiling", module.median, "objects/s", 3000))
     return part
 
@@ -358,7 +358,7 @@ def _raw(library: str, stub: tools.Stub, count: int) -> dict[str, float]:
 def memory(bench: Bench) -> Part:
     """The module process's memory. A stub serves: it is this process that counts, not the server's."""
     part = Part("memory", "peak memory (RSS) of the module's process, 50 resources on a stub server")
-    sizes = [bench.size(one) for one in (20_000, 200_000)]
+    sizes = [bench.size(objects) for objects in (20_000, 200_000)]
     for total in sizes:
         count = total // 50
         with tools.stub(bench.folder, resources=50, objects=count) as stub:
@@ -419,10 +419,10 @@ def _lists(cluster: Cluster) -> dict[str, int]:
 def etcd(bench: Bench) -> Part:
     """stored_versions_info: speed, memory, and what it does to etcd."""
     part = Part("etcd", "stored_versions_info, one etcd (ConfigMaps, a tenth of them stale)")
-    sizes = [bench.size(one) for one in (20_000, 200_000, 500_000)]
+    sizes = [bench.size(objects) for objects in (20_000, 200_000, 500_000)]
     with bench.cluster("etcd", masters=1) as cluster:
         objects = Objects(cluster)
-        cluster.stop("master-1")  # its cache would only hold them once more
+        cluster.stop("master-1")  # its cache would only hold them twice
         held = 0
         for size in sizes:
             objects.put(size - held, stale=False, first=held, settle=False)

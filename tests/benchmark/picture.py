@@ -26,7 +26,7 @@ def draw(report: Mapping[str, Any]) -> str:
     """The SVG document."""
     body: list[str] = []
     top = _MARGIN + 22
-    body.append(_text(_MARGIN, top, "kube_storage.upgrade: how fast, and how near to the limit", size=19, bold=True))
+    body.append(_text(_MARGIN, top, "kube_storage.upgrade: how fast, and how close to the limit", size=19, bold=True))
     top += 24
     for line in _about(report):
         body.append(_text(_MARGIN, top, line, size=12, fill=_SOFT))
@@ -90,8 +90,8 @@ def _panel(part: Mapping[str, Any], top: int) -> tuple[list[str], int]:
 def _longest(figures: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The largest number of each unit: figures of one unit share one scale."""
     found: dict[str, float] = {}
-    for one in figures:
-        found[one["unit"]] = max(found.get(one["unit"], 0.0), *one["runs"], 1e-9)
+    for figure in figures:
+        found[figure["unit"]] = max(found.get(figure["unit"], 0.0), *figure["runs"], 1e-9)
     return found
 
 

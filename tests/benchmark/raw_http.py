@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What one HTTP library can do by itself: the module's patches to the stub, without the module.
+"""What one HTTP library can do on its own: the module's patches to the stub, without the module.
 
 Run as a program in a process of its own: ``raw_http.py LIBRARY URL CA COUNT CONCURRENCY``.
 """
@@ -17,14 +17,15 @@ import time
 from collections.abc import Callable
 
 import aiohttp
-from ansible_collections.kube_storage.upgrade.plugins.module_utils import _http_sockets, _http_urllib3
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import MERGE_PATCH, METADATA
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import (
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import sockets as _http_sockets
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import urllib3_client as _http_urllib3
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import (
     Headers,
     HttpClient,
     Response,
     TransportSettings,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import MERGE_PATCH, METADATA
 
 
 class AiohttpClient:
@@ -34,7 +35,18 @@ class AiohttpClient:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
 
-    async def request(self, method: str, url: str, *, headers: Headers, body: bytes | None, timeout: float) -> Response:
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers,
+        body: bytes | None,
+        timeout: float,
+        before: Callable[[], None] | None = None,
+    ) -> Response:
+        if before is not None:
+            before()
         if self._session is None:
             assert self._settings.ssl_context is not None
             connector = aiohttp.TCPConnector(limit=self._settings.concurrency, ssl=self._settings.ssl_context)
@@ -57,7 +69,7 @@ _HEADERS = (("Accept", METADATA), ("Content-Type", MERGE_PATCH), ("Authorization
 
 
 async def patch_all(client: HttpClient, url: str, count: int, concurrency: int) -> float:
-    """Objects a second."""
+    """Objects per second."""
     numbers = iter(range(count))
 
     async def worker() -> None:

@@ -55,7 +55,7 @@ def main() -> int:
                 machine={**tools.machine(), "kubernetes": kubernetes_version()},
             )
             report["parts"][name] = part
-            report["parts"] = {one: report["parts"][one] for one in PARTS if one in report["parts"]}
+            report["parts"] = {name: report["parts"][name] for name in PARTS if name in report["parts"]}
             path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             (options.build / "benchmark.svg").write_text(picture.draw(report), encoding="utf-8")
             print(figures.table(part) + "\n", flush=True)

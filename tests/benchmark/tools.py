@@ -88,7 +88,7 @@ class ModuleRun:
 
 
 def run_module(name: str, folder: Path, **params: Any) -> ModuleRun:
-    """Runs a module of the collection ad hoc, as users do; its process's memory is noted by the way."""
+    """Runs a module of the collection ad hoc, as users do; its process's memory is recorded along the way."""
     command, environment = _command(name, folder, params)
     started = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -121,8 +121,8 @@ def module_beside(name: str, folder: Path, **params: Any) -> Iterator[None]:
 def _family(pid: int) -> list[int]:
     """A process and all that it started, directly or not."""
     found = [pid]
-    for one in found:
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
+    for process in found:
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
             with suppress(OSError):
                 found += map(int, children.read_text(encoding="utf-8").split())
     return found

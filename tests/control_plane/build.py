@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Builds the control plane's one binary from the Go modules of Kubernetes and etcd, and keeps it.
+"""Builds each release's control plane, one binary, from the Go modules of Kubernetes and etcd, and keeps it.
 
-The versions are pinned in go/go.mod only. The binary lies outside the checkout, under a name made
-from everything that goes into it, so that it is built once for all checkouts.
+The versions are pinned in releases.py. A binary is kept outside the checkout, under a name made from
+everything that goes into it, so that it is built once for all checkouts.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.control_plane import releases
+from tests.control_plane.releases import Etcd, Release
 
 
 class BuildError(Exception):
@@ -27,38 +29,45 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Module:
-    """A Go module that makes one binary, which does what the name says that it is called by."""
+    """A Go module that makes one binary, which acts as the program by whose name it is called."""
 
     name: str
     source: Path
     programs: tuple[str, ...]
-    minutes: int
-    go_mod: str = "go.mod"
+    release: Release | Etcd
 
     @property
     def kubernetes_version(self) -> str:
-        """The pinned release, such as ``v1.37.2``."""
-        found = re.search(r"k8s\.io/kubernetes (v\S+)", (self.source / self.go_mod).read_text(encoding="utf-8"))
-        if found is None:
-            raise BuildError(f"{self.go_mod} pins no k8s.io/kubernetes.")
-        return found[1]
+        """The pinned release, such as ``v1.37.2``; ``v`` where it isn't Kubernetes."""
+        return f"v{self.release.kubernetes}" if isinstance(self.release, Release) else "v"
+
+    @property
+    def described(self) -> str:
+        """What is built from what."""
+        if isinstance(self.release, Release):
+            return f"{self.name} {self.kubernetes_version} from the Go modules of Kubernetes"
+        return f"etcd v{self.release.etcd} from its Go modules"
 
 
-CONTROL_PLANE = Module(
-    "control-plane",
-    Path(__file__).resolve().parent / "go",
-    ("kube-apiserver", "kube-controller-manager", "kubectl", "etcd", "tcp-proxy"),
-    minutes=10,
-)
+def control_plane(row: Release | Etcd) -> Module:
+    """A release's control plane, or an etcd on its own."""
+    source = Path(__file__).resolve().parent / "go"
+    if isinstance(row, Etcd):
+        return Module("etcd-alone", source / row.folder, ("etcd",), row)
+    programs = ("kube-apiserver", "kube-controller-manager", "kubectl", "etcd", "tcp-proxy")
+    return Module("control-plane", source, programs, row)
+
+
+CONTROL_PLANE = control_plane(releases.NEWEST)
 
 
 def kubernetes_version() -> str:
-    """The release that the test control plane is built from."""
+    """The newest release that the test control plane is built from."""
     return CONTROL_PLANE.kubernetes_version
 
 
 def cache_root() -> Path:
-    """Where everything lies that is slow to make and outlives a checkout."""
+    """Where everything is kept that is slow to make and outlives a checkout."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "kube-storage-upgrade"
 
@@ -73,6 +82,7 @@ def binaries(module: Module = CONTROL_PLANE) -> Path:
     if (folder / module.programs[0]).exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # One build at a time: the second reuses what Go compiled for the first, and a small machine lacks the memory for both.
     with open(folder.parent / "lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / module.programs[0]).exists():
@@ -81,18 +91,20 @@ def binaries(module: Module = CONTROL_PLANE) -> Path:
 
 
 def _flags(module: Module) -> list[str]:
+    if isinstance(module.release, Etcd):
+        return ["-trimpath", "-ldflags", "-s -w"]
     version = module.kubernetes_version
     major, minor = version.lstrip("v").split(".")[:2]
     package = "k8s.io/component-base/version"
     stamps = f"-X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
-    other = [] if module.go_mod == "go.mod" else [f"-modfile={module.go_mod}"]
+    other = [] if module.release.go_mod == "go.mod" else [f"-modfile={module.release.go_mod}"]
     return [*other, "-trimpath", "-ldflags", f"-s -w {stamps}"]
 
 
 def _key(module: Module, go: str, flags: list[str]) -> str:
     digest = hashlib.sha256()
     for path in sorted(module.source.iterdir()):
-        if path.suffix == ".go" or path.stem == Path(module.go_mod).stem:
+        if path.suffix == ".go" or path.stem == Path(module.release.go_mod).stem:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(subprocess.run([go, "version"], check=True, capture_output=True).stdout)
     digest.update(" ".join(flags).encode())
@@ -101,8 +113,7 @@ def _key(module: Module, go: str, flags: list[str]) -> str:
 
 def _build(module: Module, go: str, flags: list[str], folder: Path) -> None:
     print(
-        f"Building {module.name} {module.kubernetes_version} from the Go modules of Kubernetes; "
-        f"about {module.minutes} minutes on two cores, once.",
+        f"Building {module.described}; about {module.release.minutes} minutes on two cores, once.",
         file=sys.stderr,
         flush=True,
     )

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _VALID = datetime.timedelta(days=3650)
+_SERVER_AND_CLIENT = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 @dataclass(frozen=True)
@@ -54,25 +55,25 @@ class Authority:
         organizations: Sequence[str] = (),
         addresses: Sequence[str] = (),
         dns_names: Sequence[str] = (),
+        usages: Sequence[x509.ObjectIdentifier] = _SERVER_AND_CLIENT,
+        expired: bool = False,
     ) -> Pair:
-        """A certificate for servers and clients alike, under the file name ``name``."""
+        """A certificate, for servers and clients alike unless ``usages`` says less, under the file name ``name``."""
         ca_key = serialization.load_pem_private_key(self.pair.key.read_bytes(), password=None)
         ca_cert = x509.load_pem_x509_certificate(self.pair.cert.read_bytes())
         assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
         key = ec.generate_private_key(ec.SECP256R1())
-        attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, one) for one in organizations]
-        subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization) for organization in organizations]
+        attributes += [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
+        subject = x509.Name(attributes)
         builder = (
-            _builder(subject, ca_cert.subject, key.public_key())
+            _builder(subject, ca_cert.subject, key.public_key(), expired=expired)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(ca=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         )
-        names: list[x509.GeneralName] = [x509.DNSName(one) for one in dns_names]
-        names += [x509.IPAddress(ipaddress.ip_address(one)) for one in addresses]
+        names: list[x509.GeneralName] = [x509.DNSName(name) for name in dns_names]
+        names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
@@ -86,7 +87,9 @@ def service_account_key(path: Path) -> None:
     _write_key(path, key)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, *, expired: bool = False
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.timezone.utc)
     return (
         x509.CertificateBuilder()
@@ -95,7 +98,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurve
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + _VALID)
+        .not_valid_after(now - datetime.timedelta(minutes=1) if expired else now + _VALID)
     )
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Limiting a process's share of the processor, under cgroup v1 and v2."""
+"""Limits a process's share of the CPU, with cgroup v1 or v2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _V2 = Path("/sys/fs/cgroup")
 
 
 def limited(name: str, cores: float) -> Path:
-    """A cgroup of that name which may use so many cores."""
+    """A cgroup of that name that may use this many cores."""
     quota = int(cores * _PERIOD)
     if (_V1 / "cpu.cfs_quota_us").exists():
         folder = _V1 / name

@@ -12,11 +12,9 @@ that README.md lists; as a module it offers Cluster.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import ssl
@@ -30,9 +28,9 @@ from typing import Any
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.control_plane import build, cgroups, hosts, processes
+from tests.control_plane import build, cgroups, hosts, processes, releases
 from tests.control_plane.certificates import Authority, Pair, service_account_key
-from tests.control_plane.hosts import Network
+from tests.control_plane.folder import ClusterFolder, await_end, get, short_name
 from tests.control_plane.processes import Process, wait_for
 
 _MASTER_HOST, _ETCD_HOST = 11, 21
@@ -43,18 +41,14 @@ _DNS_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "loc
 
 
 class ClusterError(Exception):
-    """Something that the caller can mend; one sentence."""
+    """Something that the caller can fix; one sentence."""
 
 
-class Cluster:
-    """A cluster in a folder. Everything about it is in ``cluster.json`` there, so any process can go on with it."""
+class Cluster(ClusterFolder):
+    """A control plane in a folder; its state is in ``cluster.json`` there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
-        path = self.folder / "cluster.json"
-        if not path.exists():
-            raise ClusterError(f"There is no cluster in {folder}; start one with: cluster.py up --dir {folder}")
-        self.data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    STATE = "cluster.json"
+    ERROR = ClusterError
 
     # Making and removing
 
@@ -68,20 +62,27 @@ class Cluster:
         etcd_members: int = 1,
         flags: Sequence[str] = (),
         controllers: str = "",
+        controllers_version: str = "",
+        controllers_flags: Sequence[str] = (),
+        etcd_version: str = "",
         cpu_quota: float = 0.0,
         fsync: bool = False,
         owner_pid: int = 0,
     ) -> Cluster:
         """Makes a cluster and returns when every master is ready and listed in the EndpointSlice.
 
+        ``version``: ``1.36.5`` runs that release's own kube-apiserver, ``1.36`` the newest binary emulating it.
         ``flags`` are NAME=VALUE for kube-apiserver, ``master-2:NAME=VALUE`` for one of them.
         ``controllers``: names for kube-controller-manager, which runs only if there are any.
+        ``controllers_flags``: NAME=VALUE for it.
+        ``controllers_version`` and ``etcd_version``: other releases than the newest, such as ``1.36.5`` and ``3.6.8``.
         ``cpu_quota``: cores for each kube-apiserver. ``owner_pid``: the cluster goes down when that process ends.
         """
         hosts.require_root()
         folder = folder.resolve()
-        if (folder / "cluster.json").exists():
+        if cls.exists(folder):
             cls(folder).down()
+        _build_all(version, controllers_version, etcd_version)
         bin_folder = build.binaries()
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("logs", "certificates", "etcd", "encryption", "bin"):
@@ -103,8 +104,11 @@ class Cluster:
             "cpu_quota": cpu_quota,
             "fsync": fsync,
             "controllers": controllers,
+            "controllers_version": controllers_version,
+            "controllers_flags": dict(flag.split("=", 1) for flag in controllers_flags),
+            "etcd_version": etcd_version,
         }
-        (folder / "cluster.json").write_text(json.dumps(data), encoding="utf-8")
+        (folder / cls.STATE).write_text(json.dumps(data), encoding="utf-8")
         cluster = cls(folder)
         try:
             if owner_pid:
@@ -129,8 +133,10 @@ class Cluster:
     def down(self) -> None:
         """Stops everything and removes the namespaces; logs and certificates stay in the folder."""
         self._catch_up()
-        known = [one for one in map(processes.from_dict, self.data["processes"].values()) if one is not None]
-        running = [one for one in known if one.pid != os.getpid()]  # the reaper itself may be what calls
+        known = [
+            process for process in map(processes.from_dict, self.data["processes"].values()) if process is not None
+        ]
+        running = [process for process in known if process.pid != os.getpid()]  # the reaper itself may be what calls
         for process in running:
             process.send(signal.SIGCONT)
             process.send(signal.SIGKILL)
@@ -139,18 +145,10 @@ class Cluster:
         hosts.release_network(self.data["network"])
         for name in self.data["masters"]:
             cgroups.remove(self._cgroup(name))
-        (self.folder / "cluster.json").unlink(missing_ok=True)
+        (self.folder / self.STATE).unlink(missing_ok=True)
         shutil.rmtree(self.folder / "etcd", ignore_errors=True)
 
     # What it is
-
-    @property
-    def network(self) -> Network:
-        return Network(self.data["network"])
-
-    @property
-    def masters(self) -> list[str]:
-        return list(self.data["masters"])
 
     @property
     def kubeconfig(self) -> Path:
@@ -159,7 +157,7 @@ class Cluster:
 
     def url(self, master: str) -> str:
         """A master's own address."""
-        return f"https://{self.data['masters'][master]['address']}:{_PORT}"
+        return f"https://{self.address(master)}:{_PORT}"
 
     @property
     def urls(self) -> list[str]:
@@ -231,10 +229,14 @@ class Cluster:
             self._start_etcd(name)
             return {"name": name}
         if name == "controller-manager":
+            if version:
+                build.binaries(build.control_plane(releases.release(version)))
+                self.data["controllers_version"] = version
             self._start_controller_manager()
             return {"name": name}
         self._require_master(name)
         if version:
+            releases.server(version)
             self.data["masters"][name]["version"] = version
         self._set_flags([flag if flag.startswith("master-") else f"{name}:{flag}" for flag in flags])
         self._start_master(name)
@@ -248,7 +250,7 @@ class Cluster:
         self._forget(name)
 
     def kill(self, name: str) -> None:
-        """SIGKILL: as if the machine lost its power."""
+        """SIGKILL: as if the machine lost power."""
         self._catch_up()
         self._process(name).kill()
         self._forget(name)
@@ -267,6 +269,7 @@ class Cluster:
         self._catch_up()
         self._require_master(name)
         before = self.data["masters"][name]["version"]
+        build.binaries(build.control_plane(releases.server(version).release))  # A master isn't down for a build.
         down_at = time.time()
         if self._running(name):
             self.stop(name)
@@ -313,18 +316,13 @@ class Cluster:
 
     def is_ready(self, master: str) -> bool:
         """Whether a master says that it is ready, asked at its own address."""
-        return self._ask(self.data["masters"][master]["address"], _PORT, "/readyz", "ca", "admin") == b"ok"
+        return self._ask(self.address(master), _PORT, "/readyz", "ca", "admin") == b"ok"
 
     # Inside
 
     def _catch_up(self) -> None:
         """Other processes (a playbook that upgrades masters) may have restarted some since this object was made."""
         self.data = Cluster(self.folder).data
-
-    def _save(self) -> None:
-        temporary = self.folder / "cluster.json.new"
-        temporary.write_text(json.dumps(self.data, indent=1), encoding="utf-8")
-        os.replace(temporary, self.folder / "cluster.json")
 
     def _require_master(self, name: str) -> None:
         if name not in self.data["masters"]:
@@ -349,28 +347,26 @@ class Cluster:
         return f"ksu{self.data['network']}-{name}"
 
     def _spawn(self, name: str, command: Sequence[str], *, host: str | None = None, quota: float = 0.0) -> None:
-        prefix = hosts.enter(self.network, _short(host), host) if host else []
+        prefix = hosts.enter(self.network, short_name(host), host) if host else []
         group = cgroups.limited(self._cgroup(name), quota) if quota else None
-        process = processes.spawn([*prefix, *command], self.folder / "logs" / f"{name}.log", cgroup=group)
-        self.data["processes"][name] = process.as_dict()
-        self._save()
+        self._keep(name, processes.spawn([*prefix, *command], self.folder / "logs" / f"{name}.log", cgroup=group))
 
     def _set_flags(self, flags: Sequence[str]) -> None:
         for flag in flags:
             found = re.fullmatch(r"(?:(master-\d+):)?(?:--)?([a-z0-9-]+)=(.*)", flag, re.DOTALL)
             if found is None:
-                raise ClusterError(f"'{flag}' is no flag; write it as NAME=VALUE or master-2:NAME=VALUE.")
+                raise ClusterError(f"'{flag}' is not a flag; write it as NAME=VALUE or master-2:NAME=VALUE.")
             master, name, value = found.groups()
-            for one in [master] if master else self.masters:
-                self._require_master(one)
-                self.data["masters"][one]["flags"][name] = value
+            for named in [master] if master else self.masters:
+                self._require_master(named)
+                self.data["masters"][named]["flags"][name] = value
         self._save()
 
     def _make_hosts(self) -> None:
         for name, member in self.data["members"].items():
-            hosts.add_host(self.network, _short(name), int(member["address"].rpartition(".")[2]))
+            hosts.add_host(self.network, short_name(name), int(member["address"].rpartition(".")[2]))
         for name, master in self.data["masters"].items():
-            hosts.add_host(self.network, _short(name), int(master["address"].rpartition(".")[2]))
+            hosts.add_host(self.network, short_name(name), int(master["address"].rpartition(".")[2]))
 
     def _make_certificates(self) -> None:
         folder = self.folder / "certificates"
@@ -409,12 +405,19 @@ class Cluster:
         path.chmod(0o600)
         return path
 
+    def _program(self, name: str, release: releases.Release | releases.Etcd) -> str:
+        """The newest is that of the cluster's start, which needs no Go and no checkout anymore."""
+        if release == releases.NEWEST:
+            return str(self.folder / "bin" / name)
+        return str(build.binaries(build.control_plane(release)) / name)
+
     def _start_etcd(self, name: str) -> None:
+        version = self.data["etcd_version"]
         address = self.data["members"][name]["address"]
         pair, ca = self.certificate(name), self.certificate("etcd-ca").cert
-        members = ",".join(f"{one}=https://{member['address']}:2380" for one, member in self.data["members"].items())
+        members = ",".join(f"{name}=https://{member['address']}:2380" for name, member in self.data["members"].items())
         command = [
-            str(self.folder / "bin" / "etcd"),
+            self._program("etcd", releases.with_etcd(version) if version else releases.NEWEST),
             f"--name={name}",
             f"--data-dir={self.folder / 'etcd' / name}",
             f"--listen-client-urls=https://{address}:2379",
@@ -448,6 +451,7 @@ class Cluster:
 
     def _start_master(self, name: str) -> None:
         master = self.data["masters"][name]
+        server = releases.server(master["version"])
         certificates, own = self.folder / "certificates", self.certificate(name)
         etcd, front = self.certificate("etcd-client"), self.certificate("front-proxy-client")
         flags: dict[str, str] = {
@@ -456,7 +460,7 @@ class Cluster:
             "bind-address": "0.0.0.0",
             "cert-dir": str(self.folder / "certificates" / f"{name}-self"),
             "client-ca-file": str(self.certificate("ca").cert),
-            "emulated-version": master["version"],
+            **({"emulated-version": server.emulated} if server.emulated else {}),
             "enable-aggregator-routing": "true",
             "etcd-cafile": str(self.certificate("etcd-ca").cert),
             "etcd-certfile": str(etcd.cert),
@@ -478,7 +482,8 @@ class Cluster:
             "tls-private-key-file": str(own.key),
             **master["flags"],
         }
-        command = [str(self.folder / "bin" / "kube-apiserver"), *(f"--{key}={value}" for key, value in flags.items())]
+        program = self._program("kube-apiserver", server.release)
+        command = [program, *(f"--{key}={value}" for key, value in flags.items())]
         self._spawn(name, command, host=name, quota=float(self.data["cpu_quota"]))
 
     def _start_balancer(self) -> None:
@@ -505,8 +510,11 @@ class Cluster:
             "secure-port": "0",
             "service-account-private-key-file": str(self.folder / "certificates" / "sa.key"),
             "use-service-account-credentials": "false",
+            **self.data["controllers_flags"],
         }
-        program = str(self.folder / "bin" / "kube-controller-manager")
+        version = self.data["controllers_version"]
+        release = releases.release(version) if version else releases.NEWEST
+        program = self._program("kube-controller-manager", release)
         self._spawn("controller-manager", [program, *(f"--{key}={value}" for key, value in flags.items())])
 
     def _start_reaper(self, owner_pid: int) -> None:
@@ -515,13 +523,17 @@ class Cluster:
     def _await_masters(self) -> None:
         for name in self.masters:
             self._await_ready(name)
+        self.await_listed()
+
+    def await_listed(self) -> None:
+        """Until the EndpointSlice lists all masters, also one that was started just now: each lists itself every ten seconds."""
         addresses = {master["address"] for master in self.data["masters"].values()}
 
         def listed() -> bool:
-            # Where no server has written it yet, there is none, which is no error here.
+            # Where no server has written it yet, there is none, which is not an error here.
             text = self.kubectl("get", "endpointslice", "kubernetes", "--ignore-not-found", "-o", "json") or "{}"
             endpoints = json.loads(text).get("endpoints") or []
-            return {address for one in endpoints for address in one["addresses"]} == addresses
+            return {address for endpoint in endpoints for address in endpoint["addresses"]} == addresses
 
         if not wait_for(listed, 60.0, 0.2):
             raise ClusterError("The EndpointSlice default/kubernetes does not list all masters.")
@@ -537,31 +549,24 @@ class Cluster:
         pair = self.certificate(client)
         context = ssl.create_default_context(cafile=str(self.certificate(ca).cert))
         context.load_cert_chain(pair.cert, pair.key)
-        connection = http.client.HTTPSConnection(address, port, context=context, timeout=5)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.read() if answer.status == 200 else b""
-        except (OSError, http.client.HTTPException):
-            return b""
-        finally:
-            connection.close()
+        return get(address, port, path, context)
 
 
-def _short(name: str) -> str:
-    """``m1`` for ``master-1``: interface names are short."""
-    kind, _dash, number = name.partition("-")
-    return f"{kind[0]}{number}"
+def _build_all(version: str, controllers_version: str, etcd_version: str) -> None:
+    """Checks whether these can run before anything else is done, and builds what is missing."""
+    needed: set[releases.Release | releases.Etcd] = {releases.NEWEST, releases.server(version).release}
+    if controllers_version:
+        needed.add(releases.release(controllers_version))
+    if etcd_version:
+        needed.add(releases.with_etcd(etcd_version))
+    for each in (*releases.CONTROL_PLANE, *releases.ETCD):
+        if each in needed:
+            build.binaries(build.control_plane(each))
 
 
 def reap(folder: Path, owner_pid: int) -> None:
     """Waits for a process to end, then takes the cluster down."""
-    try:
-        descriptor = os.pidfd_open(owner_pid)
-    except ProcessLookupError:
-        pass
-    else:
-        select.select([descriptor], [], [])
+    await_end(owner_pid)
     try:
         cluster = Cluster(folder)
     except ClusterError:
@@ -587,13 +592,16 @@ def clean() -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cluster.py", description="A real control plane for tests.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("build", help="build the binaries, if that was not done before")
+    building = verbs.add_parser("build", help="build the binaries, if that was not done before")
+    building.add_argument("--version", action="append", help="of this release; default: those that make test runs")
     up = verbs.add_parser("up", help="make a cluster; prints JSON")
     up.add_argument("--dir", required=True, type=Path)
     up.add_argument("--masters", type=int, default=3)
-    up.add_argument("--version", default="1.37", help="release to run as (1.34 to the pinned one)")
+    up.add_argument("--version", default="1.37", help="1.36.5: that release itself; 1.36: the newest, emulating it")
     up.add_argument("--etcd-members", type=int, default=1)
     up.add_argument("--controllers", default="", help="run kube-controller-manager with these controllers")
+    up.add_argument("--controllers-version", default="", help="release of kube-controller-manager; default: the newest")
+    up.add_argument("--etcd-version", default="", help="release of etcd, such as 3.6.8; default: the newest")
     up.add_argument("--cpu-quota", type=float, default=0.0, help="cores for each kube-apiserver")
     up.add_argument("--fsync", action="store_true", help="let etcd sync to disk, as in production")
     up.add_argument("--owner-pid", type=int, default=0, help="take the cluster down when this process ends")
@@ -631,7 +639,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> Any:
     if options.verb == "build":
-        return {"binaries": str(build.binaries())}
+        rows = [releases.release(version) for version in options.version or ()] or releases.OF_MAKE_TEST
+        return {row.kubernetes: str(build.binaries(build.control_plane(row))) for row in rows}
     if options.verb == "up":
         return Cluster.up(
             options.dir,
@@ -640,6 +649,8 @@ def _run(options: argparse.Namespace) -> Any:
             etcd_members=options.etcd_members,
             flags=options.flag,
             controllers=options.controllers,
+            controllers_version=options.controllers_version,
+            etcd_version=options.etcd_version,
             cpu_quota=options.cpu_quota,
             fsync=options.fsync,
             owner_pid=options.owner_pid,
@@ -667,7 +678,7 @@ def main() -> int:
     options = _parser().parse_args()
     try:
         result = _run(options)
-    except (ClusterError, build.BuildError, hosts.HostError) as error:
+    except (ClusterError, build.BuildError, hosts.HostError, releases.VersionError) as error:
         print(f"cluster.py: {error}", file=sys.stderr)
         return 2
     if result is not None:

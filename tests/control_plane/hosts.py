@@ -22,12 +22,12 @@ REGISTRY = Path("/run/kube-storage-upgrade")
 
 
 class HostError(Exception):
-    """Test hosts can't be made here; one sentence."""
+    """Test hosts can't be created here; one sentence."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """One bridge and its /24; ``number`` tells the networks of several clusters apart."""
+    """One bridge and its /24; ``number`` distinguishes the networks of several clusters."""
 
     number: int
 
@@ -122,7 +122,7 @@ def enter(network: Network, name: str, hostname: str) -> list[str]:
 
 
 def release_network(number: int) -> None:
-    """Removes a network with all its hosts; what is not there any more is no error."""
+    """Removes a network with all its hosts; what is already gone is not an error."""
     listed = subprocess.run(["ip", "netns", "list"], check=False, capture_output=True, text=True).stdout
     for line in listed.splitlines():
         name = line.split()[0] if line.split() else ""
@@ -137,7 +137,7 @@ def release_network(number: int) -> None:
 
 
 def _end_processes(namespace: str) -> None:
-    """Whatever still runs on a host goes with it."""
+    """Whatever still runs on a host is killed with it."""
     listed = subprocess.run(["ip", "netns", "pids", namespace], check=False, capture_output=True, text=True).stdout
     for pid in listed.split():
         with suppress(ProcessLookupError):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Processes that outlive the program that started them, and are found again for certain."""
+"""Processes that outlive the program that started them, and can be identified later."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Process:
             except ProcessLookupError:
                 pass
 
-    def stop(self, patience: float = 20.0) -> None:
-        """SIGTERM, and SIGKILL for what is still there after ``patience`` seconds."""
+    def stop(self, timeout: float = 20.0) -> None:
+        """SIGTERM, and SIGKILL for what is still there after ``timeout`` seconds."""
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
-        if not wait_for(lambda: not self.alive, patience):
+        if not wait_for(lambda: not self.alive, timeout):
             self.kill()
 
     def kill(self) -> None:
@@ -79,12 +79,12 @@ def spawn(command: Sequence[str], log: Path, *, cgroup: Path | None = None) -> P
             preexec_fn=join if cgroup is not None else None,
         )
     found = _stat(child.pid)
-    child.returncode = 0  # It is not this object that looks after the process.
+    child.returncode = 0  # This object doesn't manage the process.
     return Process(child.pid, found[1] if found else 0)
 
 
 def wait_for(condition: Callable[[], bool], timeout: float, interval: float = 0.05) -> bool:
-    """Whether the condition came true in time."""
+    """Whether the condition was met in time."""
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() >= end:

@@ -208,7 +208,7 @@ class Writers:
         self._thread.start()
 
     def stop(self) -> tuple[int, list[str]]:
-        """(updates that were acknowledged, sentences about those that are not there any more)."""
+        """(updates that were acknowledged, sentences about those that are not there anymore)."""
         self._ending.set()
         self._thread.join(30)
         lost = []
@@ -335,7 +335,7 @@ def summarize(
     lost: list[str],
     cluster: Cluster,
 ) -> bool:
-    """Prints what happened, and what of it is true."""
+    """Prints what happened, and which claims hold."""
     steps = [step for step in report.get("steps") or [] if step["state"] == "done"]
     migration = (report.get("migrations") or [{}])[-1]
     mixed = sum(1 for step in steps if mixed_after(step, report))
@@ -350,7 +350,7 @@ def summarize(
             any(old_objects(n, c) for n, c in before.items()),
         ),
         (
-            "etcd holds nothing in an old version any more (read here, not by the collection)",
+            "etcd no longer holds anything in an old version (read here, not by the collection)",
             not any(old_left.values()),
         ),
         (
@@ -393,8 +393,12 @@ def counts_text(counts: dict[str, int]) -> str:
 
 
 def mixed_after(step: dict[str, Any], report: dict[str, Any]) -> bool:
-    """Whether servers differed when all of them were looked at after a master's upgrade."""
-    seen = [one for one in report["observations"] if len(one["servers"]) == 3 and one["first"] <= step["finished"]]
+    """Whether servers differed when all of them were asked after a master's upgrade."""
+    seen = [
+        observed
+        for observed in report["observations"]
+        if len(observed["servers"]) == 3 and observed["first"] <= step["finished"]
+    ]
     return bool(seen and seen[-1]["disagreeing"])
 
 

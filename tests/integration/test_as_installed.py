@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The collection as a user gets it: out of the tarball, on a machine that has nothing but Ansible."""
+"""The collection as users get it: from the tarball, on a machine with nothing but Ansible."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ import yaml
 from tests.control_plane.cluster import Cluster
 from tests.tools.package import build
 
-from .conftest import ROOT
+from .support.modules import ROOT
 
-# What belongs into the tarball; everything else is for those who work on the collection.
+# What belongs in the tarball; everything else is for those who work on the collection.
 FILES = {
     "CHANGELOG.rst",
     "FILES.json",
@@ -41,12 +41,13 @@ FOLDERS = {
     "playbooks": {".yml"},
     "playbooks/files/in_cluster": {"", ".yml"},  # without an ending: Containerfile
     "plugins/action": {".py"},
-    "plugins/callback": {".py"},
     "plugins/doc_fragments": {".py"},
     "plugins/filter": {".py"},
+    "plugins/lookup": {".py"},
     "plugins/module_utils": {".py", ".json"},
     "plugins/modules": {".py"},
     "plugins/plugin_utils": {".py", ".j2", ".css"},
+    "plugins/test": {".py"},
     "roles": {".yml", ".md", ".j2"},
 }
 
@@ -105,10 +106,10 @@ class Bare:
 
 
 @pytest.fixture(scope="module")
-def bare(tarball: Path, tmp_path_factory: pytest.TempPathFactory, one: Cluster) -> Bare:
+def bare(tarball: Path, tmp_path_factory: pytest.TempPathFactory, single_master: Cluster) -> Bare:
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder / "venv", with_pip=True, symlinks=True)
-    made = Bare(folder / "venv" / "bin", folder, one)
+    made = Bare(folder / "venv" / "bin", folder, single_master)
     pip = [str(made.programs / "pip"), "install", "-q", "--disable-pip-version-check", "ansible-core"]
     with tarfile.open(tarball) as archive:
         archive.extract("requirements.txt", folder)

@@ -14,7 +14,9 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
-from .conftest import Result, apply, read_etcd, steady
+from .support.etcd import read_etcd, steady
+from .support.modules import Result
+from .support.objects import apply
 
 MODULES = ("storage_version_hashes", "storage_migrate")
 
@@ -33,37 +35,39 @@ MODULES = ("storage_version_hashes", "storage_migrate")
     ],
 )
 def test_one_sentence(
-    one: Cluster, module: Callable[..., Result], name: str, params: dict[str, Any], says: str
+    single_master: Cluster, module: Callable[..., Result], name: str, params: dict[str, Any], says: str
 ) -> None:
-    before = steady(read_etcd(one))
-    result = module(one, name, **params)
+    before = steady(read_etcd(single_master))
+    result = module(single_master, name, **params)
     assert result.failed and says in result.message
     assert "Traceback" not in result.output
-    assert steady(read_etcd(one)) == before
+    assert steady(read_etcd(single_master)) == before
 
 
 @pytest.mark.parametrize(
     "params", [{"workers": 0}, {"workers": -1}, {"page_size": 0}, {"retries": 0}, {"max_rate": -1}, {"timeout": 0}]
 )
-def test_numbers(one: Cluster, module: Callable[..., Result], params: dict[str, Any]) -> None:
-    result = module(one, "storage_migrate", **params)
+def test_numbers(single_master: Cluster, module: Callable[..., Result], params: dict[str, Any]) -> None:
+    result = module(single_master, "storage_migrate", **params)
     assert result.failed and next(iter(params)) in result.message
 
 
-def test_wrong_ca(one: Cluster, module: Callable[..., Result]) -> None:
-    result = module(one, "storage_migrate", ca_cert=str(one.certificate("etcd-ca").cert))
+def test_wrong_ca(single_master: Cluster, module: Callable[..., Result]) -> None:
+    result = module(single_master, "storage_migrate", ca_cert=str(single_master.certificate("etcd-ca").cert))
     assert result.failed and "can't be verified" in result.message and "ca_cert" in result.message
 
 
-def test_unreachable(module: Callable[..., Result], one: Cluster, tmp_path: Path) -> None:
-    text = one.kubeconfig.read_text(encoding="utf-8").replace(one.balancer_url, "https://127.0.0.1:9")
+def test_unreachable(module: Callable[..., Result], single_master: Cluster, tmp_path: Path) -> None:
+    text = single_master.kubeconfig.read_text(encoding="utf-8").replace(
+        single_master.balancer_url, "https://127.0.0.1:9"
+    )
     path = tmp_path / "kubeconfig"
     path.write_text(text, encoding="utf-8")
     result = module(None, "storage_migrate", kubeconfig=str(path))
     assert result.failed and "https://127.0.0.1:9 refuses connections" in result.message
 
 
-def test_a_missing_permission_is_named_with_its_user(one: Cluster, module: Callable[..., Result]) -> None:
+def test_a_missing_permission_is_named_with_its_user(single_master: Cluster, module: Callable[..., Result]) -> None:
     reader = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
@@ -77,23 +81,48 @@ def test_a_missing_permission_is_named_with_its_user(one: Cluster, module: Calla
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "only-reads"},
         "subjects": [{"kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io"}],
     }
-    kubeconfig = str(one.user_kubeconfig("jane"))
-    nothing = module(one, "storage_version_hashes", kubeconfig=kubeconfig)
+    kubeconfig = str(single_master.user_kubeconfig("jane"))
+    nothing = module(single_master, "storage_version_hashes", kubeconfig=kubeconfig)
     assert nothing.failed and "user jane may not list" in nothing.message
-    apply(one, reader, binding)
-    before = steady(read_etcd(one))
-    result = module(one, "storage_migrate", kubeconfig=kubeconfig, resources=["secrets"])
+    apply(single_master, reader, binding)
+    before = steady(read_etcd(single_master))
+    result = module(single_master, "storage_migrate", kubeconfig=kubeconfig, resources=["secrets"])
     assert result.failed and "user jane may not patch secrets" in result.message
-    assert steady(read_etcd(one)) == before
-    assert module(one, "storage_version_hashes", kubeconfig=kubeconfig)["converged"] is True
+    assert steady(read_etcd(single_master)) == before
+    assert module(single_master, "storage_version_hashes", kubeconfig=kubeconfig)["converged"] is True
 
 
-def test_no_secret_at_any_verbosity(one: Cluster, module: Callable[..., Result]) -> None:
+PASSWORD = "s3cret"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"proxy": f"http://me:{PASSWORD}@127.0.0.1:9", "workers": "many"},  # Refused by Ansible itself.
+        {"proxy": f"http://me:{PASSWORD}@127.0.0.1:9", "nonsense": 1},
+        {"proxy": f"http://me:a/{PASSWORD}@127.0.0.1:9"},
+        {"proxy": f"me:{PASSWORD}@127.0.0.1:9"},
+        {"proxy": f"http://me:{PASSWORD}@127.0.0.1:9"},
+        {"host": f"https://me:{PASSWORD}@127.0.0.1:9"},
+        {"servers": [f"https://me:{PASSWORD}/@127.0.0.1:9"]},
+        {"etcd": {"endpoints": [f"https://me:{PASSWORD}@127.0.0.1:9"], "password": PASSWORD}, "select": "stale"},
+    ],
+)
+def test_no_password_in_a_url_at_any_verbosity(module: Callable[..., Result], params: dict[str, Any]) -> None:
+    """Issue 13, number 14. (Ansible itself quotes an ad hoc command that fails; what the module returns is ours.)"""
+    result = module(
+        None, "storage_migrate", **{"host": "https://127.0.0.1:9", "api_key": "x", **params}, verbose="-vvv"
+    )
+    assert result.failed and "invocation" in result.data and "Traceback" not in result.output
+    assert PASSWORD not in str(result.data)
+
+
+def test_no_secret_at_any_verbosity(single_master: Cluster, module: Callable[..., Result]) -> None:
     result = module(
         None,
         "storage_version_hashes",
-        host=one.balancer_url,
-        ca_cert=str(one.certificate("ca").cert),
+        host=single_master.balancer_url,
+        ca_cert=str(single_master.certificate("ca").cert),
         api_key="s3cr3t-token",
         verbose="-vvvv",
     )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is sent to a server as the client's certificate: the certificate, and nothing that the server must check besides."""
+"""Only the client's certificate is sent to a server, without the CA's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._connection import _load_client_certificate
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import _load_client_certificate
 
 from tests.control_plane.certificates import Authority, Pair
 
@@ -28,13 +28,13 @@ def _seen_by_server(load: Callable[[ssl.SSLContext, str, str], None], folder: Pa
     asking = ssl.create_default_context(cafile=str(authority.pair.cert))
     load(asking, str(client.cert), str(client.key))
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    one = asking.wrap_bio(back, there, server_hostname="server")
-    other = serving.wrap_bio(there, back, server_side=True)
-    for side in (one, other, one, other):
+    near = asking.wrap_bio(back, there, server_hostname="server")
+    far = serving.wrap_bio(there, back, server_side=True)
+    for side in (near, far, near, far):
         with suppress(ssl.SSLWantReadError):
             side.do_handshake()
     # Python has no public way to this before 3.13.
-    return {bytes(shown.public_bytes(2)) for shown in other._sslobj.get_unverified_chain()}
+    return {bytes(shown.public_bytes(2)) for shown in far._sslobj.get_unverified_chain()}
 
 
 def test_a_certificate_is_sent_without_the_ca(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_certificate_is_sent_without_the_ca(tmp_path: Path) -> None:
     alone = {ssl.PEM_cert_to_DER_cert(client.cert.read_text(encoding="utf-8"))}
     usual = _seen_by_server(lambda context, cert, key: context.load_cert_chain(cert, key), tmp_path, client)
     if usual == alone:
-        pytest.skip("this OpenSSL does not add issuers by itself")
+        pytest.skip("this OpenSSL does not add issuers on its own")
     assert _seen_by_server(_load_client_certificate, tmp_path, client) == alone
 
 

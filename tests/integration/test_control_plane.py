@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The test control plane keeps what it promises."""
+"""The test control plane does what its README promises."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.control_plane import hosts
+import pytest
+
+from tests.control_plane import hosts, releases
 from tests.control_plane.cluster import Cluster, ClusterError
 
-from .conftest import ROOT, Result, read_etcd, wait_until
+from .support.etcd import etcd_request, read_etcd
+from .support.modules import ROOT, Result
+from .support.waiting import wait_until
 
 CLUSTER = str(ROOT / "tests" / "control_plane" / "cluster.py")
 
@@ -35,18 +39,65 @@ def encryption(*keys: str) -> str:
     )
 
 
-def test_masters_are_hosts_of_their_own(three: Cluster) -> None:
-    slices = json.loads(three.kubectl("get", "endpointslice", "kubernetes", "-o", "json"))
-    assert sorted(address for one in slices["endpoints"] for address in one["addresses"]) == sorted(
-        master["address"] for master in three.data["masters"].values()
+def test_masters_are_hosts_of_their_own(three_masters: Cluster) -> None:
+    slices = json.loads(three_masters.kubectl("get", "endpointslice", "kubernetes", "-o", "json"))
+    assert sorted(address for endpoint in slices["endpoints"] for address in endpoint["addresses"]) == sorted(
+        master["address"] for master in three_masters.data["masters"].values()
     )
     leases = json.loads(
-        three.kubectl(
+        three_masters.kubectl(
             "get", "leases", "-n", "kube-system", "-l", "apiserver.kubernetes.io/identity=kube-apiserver", "-o", "json"
         )
     )
-    assert {one["metadata"]["labels"]["kubernetes.io/hostname"] for one in leases["items"]} == set(three.masters)
-    assert all(one["running"] and one.get("ready", True) for one in three.status().values())
+    assert {lease["metadata"]["labels"]["kubernetes.io/hostname"] for lease in leases["items"]} == set(
+        three_masters.masters
+    )
+    assert all(process["running"] and process.get("ready", True) for process in three_masters.status().values())
+
+
+def test_real_releases_side_by_side(new_cluster: Callable[..., Cluster], module: Callable[..., Result]) -> None:
+    """A patch release is that release's own binary, not the newest that emulates it; etcd and controllers likewise."""
+    older = releases.release(releases.pinned("1.36"))
+    cluster = new_cluster(
+        masters=2,
+        version=older.kubernetes,
+        etcd_version=older.etcd,
+        controllers="namespace-controller",
+        controllers_version=older.kubernetes,
+    )
+    newest = (f"v{releases.NEWEST.kubernetes}", None)
+
+    def servers() -> list[tuple[str, str | None]]:
+        found = module(cluster, "storage_version_hashes")
+        return [(server["version"], server["emulated_version"]) for server in found["servers"]]
+
+    def process(name: str) -> Path:
+        return Path(f"/proc/{cluster.data['processes'][name]['pid']}")
+
+    def runs(name: str) -> str:
+        return (process(name) / "exe").resolve().parent.name
+
+    def command(name: str) -> str:
+        return (process(name) / "cmdline").read_text(encoding="utf-8")
+
+    real = (f"v{older.kubernetes}", None)
+    assert servers() == [real, real]
+    assert len({runs(name) for name in ("master-1", "master-2", "etcd-1", "controller-manager")}) == 1
+    assert etcd_request(cluster, "/v3/maintenance/status", {})["version"] == older.etcd
+    cluster.upgrade("master-1", releases.NEWEST.kubernetes)
+    assert servers() == [newest, real] and runs("master-1") != runs("master-2")
+    assert not [name for name in cluster.masters if "--emulated-version" in command(name)]
+    assert "mutatingadmissionpolicies.admissionregistration.k8s.io" in {
+        disagreement["resource"] for disagreement in module(cluster, "storage_version_hashes")["disagreements"]
+    }
+    back = cluster.upgrade("master-1", older.kubernetes)
+    assert (back["from"], back["version"]) == (releases.NEWEST.kubernetes, older.kubernetes)
+    assert servers() == [real, real]
+    assert [server["version"] for server in cluster.describe()["servers"]] == [older.kubernetes] * 2
+    # A version that can't run is reported while the master still runs.
+    with pytest.raises(releases.VersionError, match="1.36.99"):
+        cluster.upgrade("master-1", "1.36.99")
+    assert cluster.status()["master-1"] == {"running": True, "version": older.kubernetes, "ready": True}
 
 
 def test_a_server_that_nobody_lists_is_noticed(
@@ -55,7 +106,7 @@ def test_a_server_that_nobody_lists_is_noticed(
     cluster = new_cluster()
     cluster.upgrade("master-3", "1.37", flags=["endpoint-reconciler-type=none"])
     own = f"{cluster.data['masters']['master-3']['address']}"
-    wait_until(lambda: own not in cluster.kubectl("get", "endpointslice", "kubernetes", "-o", "json"), 60)
+    wait_until(lambda: own not in cluster.kubectl("get", "endpointslice", "kubernetes", "-o", "json"))
     found = module(cluster, "storage_version_hashes")
     assert found["converged"] is False
     assert any("3 API servers renew their Leases" in reason for reason in found["reasons"])
@@ -64,27 +115,27 @@ def test_a_server_that_nobody_lists_is_noticed(
 
 
 def test_encryption_is_switched_on_and_its_key_changed(
-    one: Cluster, tmp_path: Path, module: Callable[..., Result]
+    single_master: Cluster, tmp_path: Path, module: Callable[..., Result]
 ) -> None:
     path = "/registry/secrets/default/s"
-    one.kubectl("create", "secret", "generic", "s", "--from-literal=a=b")
-    assert read_etcd(one, path)[path].encoding == "protobuf"
+    single_master.kubectl("create", "secret", "generic", "s", "--from-literal=a=b")
+    assert read_etcd(single_master, path)[path].encoding == "protobuf"
     for keys in (["first"], ["second", "first"]):
         config = tmp_path / "encryption.json"
         config.write_text(encryption(*keys), encoding="utf-8")
-        one.encrypt("master-1", config)
-        done = module(one, "storage_migrate", resources=["secrets"])
+        single_master.encrypt("master-1", config)
+        done = module(single_master, "storage_migrate", resources=["secrets"])
         assert done["rewritten"] >= 1
         assert all(
             stored.value.startswith(f"k8s:enc:aescbc:v1:{keys[0]}:".encode())
-            for stored in read_etcd(one, "/registry/secrets/").values()
+            for stored in read_etcd(single_master, "/registry/secrets/").values()
         )
-    found = module(one, "stored_versions_info", etcd=one.etcd, resources=["secrets"])
+    found = module(single_master, "stored_versions_info", etcd=single_master.etcd, resources=["secrets"])
     assert [(x["provider"], x["key"]) for x in found["resources"]["secrets"]["stored"]] == [("aescbc", "second")]
 
 
 def writes(cluster: Cluster, name: str) -> bool:
-    """Whether the ConfigMap is written; a request that timed out may have been carried out all the same."""
+    """Whether the ConfigMap is written; a request that timed out may still have been carried out."""
     try:
         configmap = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}}
         cluster.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(configmap))
@@ -98,8 +149,8 @@ def test_three_etcd_members_and_controllers(new_cluster: Callable[..., Cluster],
     cluster.kubectl("create", "namespace", "gone")
     cluster.kubectl("delete", "namespace", "gone", "--timeout=60s")
     cluster.kill("etcd-2")
-    # Where it led, requests that are under way time out until the other two have chosen a new leader.
-    wait_until(lambda: writes(cluster, "still-writes"), 60)
+    # Where it led, requests in progress time out until the other two have chosen a new leader.
+    wait_until(lambda: writes(cluster, "still-writes"))
     cluster.start("etcd-2")
     assert module(cluster, "stored_versions_info", etcd=cluster.etcd)["totals"]["stale"] == 0
 
@@ -115,10 +166,10 @@ def test_a_crashed_caller_leaves_nothing(tmp_path: Path) -> None:
     )
     assert owner.stdout is not None and owner.stdout.readline().strip() == "up"
     folder = str((tmp_path / "c").resolve())
-    number = next(number for number, one in hosts.registered().items() if one == folder)
+    number = next(number for number, registered_folder in hosts.registered().items() if registered_folder == folder)
     owner.kill()
     owner.wait()
-    wait_until(lambda: folder not in hosts.registered().values(), 60)
+    wait_until(lambda: folder not in hosts.registered().values())
     assert not Path(f"/sys/class/net/ksu{number}br").exists()
     assert not list(Path("/run/netns").glob(f"ksu{number}-*"))
 
@@ -133,6 +184,9 @@ def test_as_a_program(tmp_path: Path) -> None:
 
     unknown = run("status", folder)
     assert unknown.returncode == 2 and "There is no cluster" in unknown.stderr and "Traceback" not in unknown.stderr
+    unbuilt = run("up", "--dir", folder, "--version", "1.36.99")
+    assert unbuilt.returncode == 2 and "1.36.99 is not built here, only 1.37." in unbuilt.stderr
+    assert "Traceback" not in unbuilt.stderr and not Path(folder).exists()
     up = run("up", "--dir", folder, "--masters", "1", "--version", "1.36", "--owner-pid", str(os.getpid()))
     assert up.returncode == 0, up.stderr
     try:

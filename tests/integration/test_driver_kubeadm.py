@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the driver kubeadm refuses before it touches anything. That it upgrades real masters is shown by make test-kubeadm."""
+"""What the driver kubeadm refuses before it touches anything. make test-kubeadm upgrades real masters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import Any
 
 from tests.control_plane.cluster import Cluster
 
-from .conftest import ROOT, apply, environment
+from .support.modules import ROOT, environment
+from .support.objects import apply
 
 CHECK = {"name": "kube_storage.upgrade.rolling_upgrade", "tasks_from": "check"}
 
@@ -94,7 +95,7 @@ def test_bad_options_are_refused_before_anything_is_touched(tmp_path: Path) -> N
         ),
         "other package": (
             {**distribution, f"{prefix}package_version": "1.36.3-1.1"},
-            f"{prefix}package_version is '1.36.3-1.1', which is no package of 1.37.",
+            f"{prefix}package_version is '1.36.3-1.1', which is not a package of 1.37.",
         ),
         "no config": ({f"{prefix}config_file": "/not/there.yml"}, "There is no file '/not/there.yml'"),
         "not kubeadm's": ({f"{prefix}config_file": str(two)}, "must hold one UpgradeConfiguration of kubeadm"),
@@ -114,12 +115,14 @@ def test_bad_options_are_refused_before_anything_is_touched(tmp_path: Path) -> N
         assert message in found[name] and "No master was touched." in found[name], (name, found[name])
 
 
-def test_only_a_cluster_of_kubeadm_and_only_one_release_up(one: Cluster, tmp_path: Path) -> None:
-    none = refusals(tmp_path, one, {"none": {}})["none"]
-    assert "kube-system/kubeadm-config is not there, so this is no cluster of kubeadm; use another driver." in none
+def test_only_a_cluster_of_kubeadm_and_only_one_release_up(single_master: Cluster, tmp_path: Path) -> None:
+    none = refusals(tmp_path, single_master, {"none": {}})["none"]
+    assert (
+        "kube-system/kubeadm-config doesn't exist, so kubeadm didn't set up this cluster; use another driver." in none
+    )
     configuration = "kind: ClusterConfiguration\nkubernetesVersion: v1.36.3\n"
     apply(
-        one,
+        single_master,
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -129,12 +132,12 @@ def test_only_a_cluster_of_kubeadm_and_only_one_release_up(one: Cluster, tmp_pat
     )
     found = refusals(
         tmp_path,
-        one,
+        single_master,
         {"far": {"rolling_upgrade_version": "v1.38.0"}, "back": {"rolling_upgrade_version": "1.35"}, "next": {}},
     )
     for name, version in (("far", "v1.38.0"), ("back", "1.35")):
-        assert "kubeadm goes up one minor release at a time, and this cluster is at v1.36.3" in found[name]
-        assert f"it can't go to {version}. No master was touched." in found[name]
+        assert "kubeadm upgrades one minor release at a time, and this cluster is at v1.36.3" in found[name]
+        assert f"so it can't go to {version}. No master was touched." in found[name]
     # This machine was not made a master by kubeadm.
     assert (
         "because localhost:/etc/kubernetes/admin.conf, localhost:/etc/kubernetes/manifests/kube-apiserver.yaml is missing"

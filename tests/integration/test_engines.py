@@ -9,37 +9,28 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.control_plane.cluster import Cluster, ClusterError
 
-from .conftest import (
-    Result,
-    apply,
-    config_maps,
-    install_widgets,
-    make_json,
-    read_etcd,
-    wait_until,
-    widgets,
-)
-from .test_migrate_trouble import Running, start_process
+from .support.controllers import CONTROLLERS, IN_TREE, busy, stored_versions
+from .support.etcd import read_etcd
+from .support.modules import Result
+from .support.objects import apply, config_maps, install_widgets, make_json, widgets
+from .support.runs import Running, start_process
+from .support.waiting import wait_until
 
 NAME = "storage_migrate"
-IN_TREE = "storage_version_migration"
-CONTROLLERS = "garbage-collector-controller,storage-version-migrator-controller"
 WIDGETS = "/registry/shop.example.com/widgets/"
 MIGRATIONS = "storageversionmigrations.storagemigration.k8s.io"
 
 
 @pytest.fixture(scope="module")
 def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One master with kube-controller-manager; 300 ConfigMaps are stored as JSON, which it does not write any more."""
+    """One master with kube-controller-manager; 300 ConfigMaps are stored as JSON, which it does not write anymore."""
     folder = tmp_path_factory.mktemp("managed") / "cluster"
     cluster = Cluster.up(folder, masters=1, controllers=CONTROLLERS, owner_pid=os.getpid())
     # Early, since the garbage collector takes up to half a minute to see a new CRD.
@@ -51,44 +42,12 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def stale(cluster: Cluster) -> int:
-    return sum(1 for one in read_etcd(cluster, "/registry/configmaps/default/").values() if one.encoding == "json")
+    return sum(1 for entry in read_etcd(cluster, "/registry/configmaps/default/").values() if entry.encoding == "json")
 
 
 def migrations(cluster: Cluster) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = json.loads(cluster.kubectl("get", MIGRATIONS, "-o", "json"))["items"]
     return items
-
-
-@contextmanager
-def busy(cluster: Cluster, *plurals: str) -> Iterator[None]:
-    """Writes an object of each resource now and then, as a living cluster does.
-
-    The controller begins when the garbage collector's watch has come as far as the migration's list, which
-    it learns by the next event of the resource, or by a bookmark a minute later.
-    """
-    ending = threading.Event()
-
-    def write() -> None:
-        number = 0
-        while not ending.wait(1.0):
-            number += 1
-            for plural in plurals:
-                name, pair = ("touched" if plural == "configmaps" else "widget-touched"), f"touched={number}"
-                try:
-                    cluster.kubectl("annotate", plural, name, "--overwrite", pair)
-                except ClusterError:
-                    continue
-
-    apply(
-        cluster, config_maps(0), {**config_maps(1)["items"][0], "metadata": {"name": "touched", "namespace": "default"}}
-    )
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        thread.join()
 
 
 def test_the_controller_rewrites_and_everything_is_counted(managed: Cluster, module: Callable[..., Result]) -> None:
@@ -107,7 +66,7 @@ def test_the_controller_rewrites_and_everything_is_counted(managed: Cluster, mod
     assert done["resources"]["events"]["engine"] == "direct"
     assert "does not watch events" in done["resources"]["events"]["engine_reason"]
     kept = migrations(managed)
-    assert [one["metadata"]["name"] for one in kept] == ["kube-storage-upgrade-configmaps"]
+    assert [migration["metadata"]["name"] for migration in kept] == ["kube-storage-upgrade-configmaps"]
     assert kept[0]["apiVersion"] == "storagemigration.k8s.io/v1"
     assert kept[0]["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "kube-storage-upgrade"}
     assert module(managed, NAME, select="changed", engine=IN_TREE, resources=["configmaps"])["resources"] == {}
@@ -153,12 +112,6 @@ def is_frozen(cluster: Cluster) -> bool:
     return False
 
 
-def stored_versions(cluster: Cluster) -> list[str]:
-    crd = json.loads(cluster.kubectl("get", "crd", "widgets.shop.example.com", "-o", "json"))
-    versions: list[str] = crd["status"]["storedVersions"]
-    return versions
-
-
 def test_what_the_controller_fails_at_is_finished_and_named(managed: Cluster, module: Callable[..., Result]) -> None:
     widgets = {"engine": IN_TREE, "resources": ["widgets.shop.example.com"]}
     apply(managed, FROZEN, BINDING)
@@ -179,8 +132,8 @@ def test_what_the_controller_fails_at_is_finished_and_named(managed: Cluster, mo
     assert sorted(stored_versions(managed)) == ["v1", "v1alpha1"] and failed.data["trimmed"] == []
     old = [
         key
-        for key, one in read_etcd(managed, WIDGETS).items()
-        if json.loads(one.value)["apiVersion"] != "shop.example.com/v1"
+        for key, entry in read_etcd(managed, WIDGETS).items()
+        if json.loads(entry.value)["apiVersion"] != "shop.example.com/v1"
     ]
     assert old == [f"{WIDGETS}default/widget-003"]
 
@@ -194,10 +147,10 @@ def test_what_the_controller_fails_at_is_finished_and_named(managed: Cluster, mo
     condition = json.loads(managed.kubectl("get", "crd", "widgets.shop.example.com", "-o", "json"))["status"][
         "conditions"
     ]
-    assert [one["status"] for one in condition if one["type"] == "StorageMigrating"] == ["False"]
+    assert [entry["status"] for entry in condition if entry["type"] == "StorageMigrating"] == ["False"]
 
 
-def test_without_a_controller_there_is_an_error_and_nothing_is_left(
+def test_without_a_controller_there_is_an_error_and_nothing_remains(
     managed: Cluster, module: Callable[..., Result]
 ) -> None:
     managed.kill("controller-manager")
@@ -210,19 +163,20 @@ def test_without_a_controller_there_is_an_error_and_nothing_is_left(
     assert failed.data["changed"] is False and migrations(managed) == []
 
 
-def test_a_controller_that_is_restarted_in_mid_run(managed: Cluster) -> None:
-    make_json(managed, "master-1", config_maps(100, "again"))
+def test_a_controller_restarted_during_a_run(managed: Cluster) -> None:
+    make_json(managed, "master-1", config_maps(600, "again"))  # enough for the controller to be seen at work
+    number = stale(managed)
     running = Running(managed, engine=IN_TREE, resources=["configmaps"])
-    wait_until(lambda: any(one.get("status", {}).get("resourceVersion") for one in migrations(managed)), 60)
+    wait_until(lambda: any(migration.get("status", {}).get("resourceVersion") for migration in migrations(managed)))
     managed.kill("controller-manager")
     assert stale(managed) > 0
     managed.start("controller-manager")
     with busy(managed, "configmaps"):
         done = running.end()
-    assert done["rewritten"] == 100 and stale(managed) == 0 and migrations(managed) == []
+    assert done["rewritten"] == number and stale(managed) == 0 and migrations(managed) == []
 
 
-def test_an_interrupted_run_takes_its_migrations_back(managed: Cluster, module: Callable[..., Result]) -> None:
+def test_an_interrupted_run_withdraws_its_migrations(managed: Cluster, module: Callable[..., Result]) -> None:
     foreign = migration("foreign", "secrets", {})
     leftover = migration("leftover", "secrets", {"app.kubernetes.io/managed-by": "kube-storage-upgrade"})
     managed.kill("controller-manager")
@@ -230,13 +184,13 @@ def test_an_interrupted_run_takes_its_migrations_back(managed: Cluster, module: 
         apply(managed, foreign, leftover)
         process = start_process(managed, engine=IN_TREE, resources=["configmaps", "secrets"])
         wait_until(lambda: len(migrations(managed)) == 3)
-        assert "leftover" not in {one["metadata"]["name"] for one in migrations(managed)}
+        assert "leftover" not in {migration["metadata"]["name"] for migration in migrations(managed)}
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=60)
     finally:
         managed.start("controller-manager")
     assert "Interrupted by SIGTERM" in json.loads(output)["msg"] and "Traceback" not in errors
-    assert [one["metadata"]["name"] for one in migrations(managed)] == ["foreign"]
+    assert [migration["metadata"]["name"] for migration in migrations(managed)] == ["foreign"]
     managed.kubectl("delete", MIGRATIONS, "foreign")
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""etcd with three members: one that is down, or goes down in mid-scan, or speaks another TLS, is gone around."""
+"""etcd with three members: the scan avoids one that is down, goes down during it, or rejects our TLS."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import open_etcd
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_etcd
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import Stored, scan
 
 from tests.control_plane.cluster import Cluster
 
-from .conftest import Result, apply, config_maps, put_json, read_etcd
+from .support.etcd import put_json, read_etcd
+from .support.modules import Result
+from .support.objects import apply, config_maps
 
 NAME = "stored_versions_info"
 
@@ -42,7 +44,7 @@ def test_one_member_is_down(members: Cluster, module: Callable[..., Result]) -> 
             put_json(members, f"json-{number}")
         done = module(members, "storage_migrate", select="stale", resources=["configmaps"], etcd=etcd)
         assert (done["rewritten"], done["proof"]["stale"]) == (5, 0)
-        assert {one.encoding for one in read_etcd(members, "/registry/configmaps/").values()} == {"protobuf"}
+        assert {entry.encoding for entry in read_etcd(members, "/registry/configmaps/").values()} == {"protobuf"}
         dead = {**etcd, "endpoints": etcd["endpoints"][:1]}
         refused = module(members, NAME, etcd=dead)
         assert refused.failed and "check etcd.endpoints" in refused.message
@@ -50,14 +52,14 @@ def test_one_member_is_down(members: Cluster, module: Callable[..., Result]) -> 
         members.start("etcd-3")
 
 
-def test_a_member_that_ends_in_mid_scan(members: Cluster) -> None:
-    """Those that are left answer at the same revision."""
+def test_a_member_that_stops_during_a_scan(members: Cluster) -> None:
+    """The remaining members answer at the same revision."""
     expected = len(read_etcd(members, "/registry/configmaps/"))
 
     async def run() -> Stored:
         async with open_etcd(members.etcd) as etcd:
             task = asyncio.create_task(scan(etcd, resources=["configmaps"], max_rate=200))
-            await asyncio.sleep(0.7)  # within the pause that max_rate makes behind the first page
+            await asyncio.sleep(0.7)  # within the pause that max_rate makes after the first page
             assert not task.done()
             await asyncio.to_thread(members.kill, "etcd-2")
             return await task
@@ -70,8 +72,8 @@ def test_a_member_that_ends_in_mid_scan(members: Cluster) -> None:
     assert sum(stored.versions("configmaps").values()) == expected
 
 
-def test_a_member_that_can_not_be_trusted_is_gone_around(members: Cluster, module: Callable[..., Result]) -> None:
-    """The API server's port has another CA than etcd: that endpoint is of no use, the others are."""
+def test_a_member_that_can_not_be_trusted_is_avoided(members: Cluster, module: Callable[..., Result]) -> None:
+    """The API server's port has another CA than etcd: that endpoint can't be used, the others can."""
     etcd = {**members.etcd, "endpoints": [members.url("master-1"), *members.etcd["endpoints"]]}
     found = module(members, NAME, etcd=etcd, resources=["configmaps"])
     assert found["resources"]["configmaps"]["objects"] >= 600

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The HTTP adapter against servers that misbehave; what it does with TLS and real ones, the other tests show."""
+"""The HTTP adapter against servers that misbehave. The other tests cover TLS and real servers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import UnreachableError
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import Response, TransportSettings, open_client
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http_sockets import SocketClient
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import UnreachableError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import (
+    Response,
+    TransportSettings,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.factory import open_client
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.sockets import SocketClient
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 Script = Callable[[int, bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -47,7 +51,7 @@ class Server:
 
 
 def against(script: Script, work: Callable[[SocketClient, str, Server], Awaitable[Any]], **settings: Any) -> Any:
-    """Runs ``work(client, url, server)``; nothing may be left behind that asyncio complains of."""
+    """Runs ``work(client, url, server)``; nothing may be left behind that asyncio complains about."""
     complaints: list[dict[str, Any]] = []
 
     async def main() -> Any:
@@ -107,7 +111,7 @@ def test_a_server_that_closes_what_is_idle_costs_no_request() -> None:
     against(script, work)
 
 
-def test_half_an_answer_is_none() -> None:
+def test_half_an_answer_is_not_an_answer() -> None:
     async def script(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(OK[:-1] if number == 1 else OK)
         if number == 1:
@@ -121,7 +125,7 @@ def test_half_an_answer_is_none() -> None:
     against(script, work)
 
 
-def test_what_is_no_http_is_a_lost_connection() -> None:
+def test_what_is_not_http_is_a_lost_connection() -> None:
     async def script(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example.com ESMTP\r\n\r\n")
 
@@ -156,7 +160,7 @@ def test_no_more_connections_than_allowed() -> None:
 
     async def work(client: SocketClient, url: str, server: Server) -> None:
         answers = await asyncio.gather(*(ask(client, url) for _time in range(20)))
-        assert [one.status for one in answers] == [200] * 20
+        assert [answer.status for answer in answers] == [200] * 20
         assert (server.most_at_once, server.connections) == (2, 2)
 
     against(script, work, concurrency=2)

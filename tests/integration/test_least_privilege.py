@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The manifests of playbooks/files: they suffice, each rule is needed, and the Job's account can do the Job."""
+"""The manifests of playbooks/files: they suffice, each rule is needed, and the Job's account can run the Job."""
 
 from __future__ import annotations
 
@@ -13,92 +13,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 
 from tests.control_plane.cluster import Cluster
 
-from .conftest import ROOT, Result, apply, config_maps, environment, install_widgets, make_json, read_etcd, wait_until
-from .test_engine_migrator import Migrator
-from .test_engines import CONTROLLERS, busy
+from .support.controllers import CONTROLLERS, MIGRATOR_CRDS, Migrator, busy
+from .support.etcd import read_etcd
+from .support.modules import ROOT, Result, environment
+from .support.objects import apply, config_maps, install_widgets, make_json
+from .support.permissions import FILES, OPENSHIFT, RBAC, ROLES, USER, Limited, P, documents
+from .support.waiting import wait_until
 
-FILES = ROOT / "playbooks" / "files"
-RBAC = FILES / "rbac" / "kube-storage-upgrade.yml"
-OPENSHIFT = FILES / "rbac" / "kube-storage-upgrade-openshift.yml"
 JOB = FILES / "in_cluster" / "job.yml"
-USER = "least"
-P = "kube-storage-upgrade-"
-
-
-def documents(path: Path) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["items"]
-    return items
-
-
-ROLES = {(one["kind"], one["metadata"]["name"]): one for one in documents(RBAC)}
-
-
-def binding(role: dict[str, Any]) -> dict[str, Any]:
-    metadata = {"name": f"{USER}-{role['metadata']['name']}"}
-    if "namespace" in role["metadata"]:
-        metadata["namespace"] = role["metadata"]["namespace"]
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": f"{role['kind']}Binding",
-        "metadata": metadata,
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role["kind"], "name": role["metadata"]["name"]},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}],
-    }
-
-
-class Limited:
-    """A cluster and a user who may do nothing but what is bound."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.kubeconfig = cluster.user_kubeconfig(USER)
-        self.bound: set[str] = set()
-
-    def bind(self, *names: str) -> None:
-        """Binds these roles and no others, and awaits that the API server knows."""
-        for role in ROLES.values():
-            one = binding(role)
-            if role["metadata"]["name"] in {P + name for name in names}:
-                apply(self.cluster, role, one)
-                self.await_rules(role)
-                self.bound.add(role["metadata"]["name"])
-            elif role["metadata"]["name"] in self.bound:
-                where = ["-n", one["metadata"]["namespace"]] if "namespace" in one["metadata"] else []
-                self.cluster.kubectl("delete", one["kind"], one["metadata"]["name"], "--ignore-not-found", *where)
-        wait_until(lambda: self.may("list", "pods") is bool({"direct", "check"} & set(names)))
-
-    def take_away(self, role: dict[str, Any], number: int) -> None:
-        rules = [rule for i, rule in enumerate(role["rules"]) if i != number]
-        apply(self.cluster, {**role, "rules": rules})
-        rule = role["rules"][number]
-        wait_until(lambda: not self.may_rule(rule, role["metadata"].get("namespace")))
-
-    def await_rules(self, role: dict[str, Any]) -> None:
-        for rule in role["rules"]:
-            wait_until(lambda rule=rule: self.may_rule(rule, role["metadata"].get("namespace")))
-
-    def may_rule(self, rule: dict[str, Any], namespace: str | None) -> bool:
-        if "nonResourceURLs" in rule:
-            return self.may(rule["verbs"][-1], rule["nonResourceURLs"][0])
-        group = f".{rule['apiGroups'][0]}" if rule["apiGroups"][0] not in ("", "*") else ""
-        resource, _slash, subresource = rule["resources"][0].partition("/")
-        resource = "pods" if resource == "*" else resource
-        where = ["-n", namespace] if namespace else []
-        what = "/".join([resource + group, *rule.get("resourceNames", [])[:1]])
-        return self.may(rule["verbs"][-1], what, *(["--subresource", subresource] if subresource else []), *where)
-
-    def may(self, verb: str, *what: str, who: str = USER) -> bool:
-        command = [str(self.cluster.folder / "bin" / "kubectl"), "--kubeconfig", str(self.cluster.kubeconfig)]
-        command += ["auth", "can-i", verb, *what, "--as", who]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "yes"
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +35,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
         tmp_path_factory.mktemp("limited") / "cluster", masters=1, controllers=CONTROLLERS, owner_pid=os.getpid()
     )
     install_widgets(cluster, 5)
-    cluster.kubectl("apply", "-f", str(Path(__file__).with_name("migrator_crds.yml")))
+    cluster.kubectl("apply", "-f", str(MIGRATOR_CRDS))
     cluster.kubectl("apply", "-f", str(RBAC))
     make_json(cluster, "master-1", config_maps(20))
     yield Limited(cluster)
@@ -115,36 +43,41 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
 
 
 def stale(cluster: Cluster) -> int:
-    return sum(1 for one in read_etcd(cluster, "/registry/configmaps/default/").values() if one.encoding == "json")
+    return sum(1 for entry in read_etcd(cluster, "/registry/configmaps/default/").values() if entry.encoding == "json")
 
 
 def test_each_module_does_its_work_with_its_own_rules(limited: Limited, module: Callable[..., Result]) -> None:
     cluster, auth = limited.cluster, {"kubeconfig": str(limited.kubeconfig)}
+    limited.bind("view", "etcd")
+    stored = module(cluster, "stored_versions_info", etcd=cluster.etcd, **auth)
+    assert stored["totals"]["stale"] > 0 and stored["problems"] == [] and stored["cluster_verified"] is True
     limited.bind("view", "state", "in-tree")
     assert module(cluster, "storage_version_hashes", state="recorded", **auth)["changed"] is True
-    assert module(cluster, "stored_versions_info", etcd=cluster.etcd, **auth)["totals"]["stale"] > 0
     with busy(cluster, "configmaps"):
         done = module(cluster, "storage_migrate", engine="auto", resources=["configmaps"], **auth)
     assert done["engine"] == "storage_version_migration" and "may not list and patch" in done["engine_reason"]
     assert stale(cluster) == 0 and done["changed"] is True
-    # Nobody could count, as the user may not list them: that is not 0.
+    # They could not be counted, as the user may not list them: that is not 0.
     assert done["rewritten"] is None and done["totals"]["unchanged"] is None
     assert done["resources"]["configmaps"]["rewritten"] is None and done["resources"]["configmaps"]["rate"] is None
-    assert done["resources"]["configmaps"]["persisted"] is True and done["totals"]["failed"] == 0
+    # Nor could anybody see whether the controller's report is true.
+    assert done["resources"]["configmaps"]["persisted"] is False and done["totals"]["failed"] == 0
+    assert "could not be listed" in done["resources"]["configmaps"]["unproven"]
 
     limited.bind("view", "state", "migrator", "crds")
     with Migrator(cluster):
         done = module(cluster, "storage_migrate", engine="kube_storage_version_migrator", resources=["secrets"], **auth)
-    assert done["rewritten"] is None and done["resources"]["secrets"]["persisted"] is True
+    assert done["rewritten"] is None and done["resources"]["secrets"]["persisted"] is False
     state = json.loads(cluster.kubectl("get", "storagestates.migration.k8s.io", "secrets", "-o", "json"))
-    assert len(state["status"]["persistedStorageVersionHashes"]) == 1
+    assert state["status"]["persistedStorageVersionHashes"] == ["Unknown"]
 
     limited.bind("view", "cross-check", "state", "direct", "crds", "metrics")
     assert module(cluster, "storage_version_hashes", **auth)["converged"] is True
     assert module(cluster, "encryption_config_info", **auth)["servers"][0]["error"] is None
+    assert module(cluster, "readable_objects_info", resources=["secrets"], **auth)["readable"] is True
     done = module(cluster, "storage_migrate", **auth)
     assert done["resources"]["widgets.shop.example.com"]["rewritten"] == 5
-    assert [one["crd"] for one in done["trimmed"]] == ["widgets.shop.example.com"]
+    assert [crd["crd"] for crd in done["trimmed"]] == ["widgets.shop.example.com"]
     assert done["totals"]["failed"] == 0
 
 
@@ -170,17 +103,22 @@ NEEDED = {
 }
 
 
-def test_each_rule_that_is_taken_away_is_named(limited: Limited, module: Callable[..., Result]) -> None:
+def test_each_removed_rule_is_named(limited: Limited, module: Callable[..., Result]) -> None:
     cluster, auth = limited.cluster, {"kubeconfig": str(limited.kubeconfig)}
     every = {(kind, name.removeprefix(P), i) for (kind, name), role in ROLES.items() for i in range(len(role["rules"]))}
     # Without these the modules say what they could not see.
     optional = {
         ("Role", "cross-check", 0),
-        *(("ClusterRole", *one) for one in (("cross-check", 0), ("check", 0), ("check", 1), ("sampling", 0))),
+        *(
+            ("ClusterRole", *rule)
+            for rule in (("cross-check", 0), ("cross-check", 1), ("check", 0), ("check", 1), ("sampling", 0))
+        ),
     }
+    # Its lists are all that direct may be without, so that role has a test of its own.
+    optional |= {("ClusterRole", "etcd", 0), ("ClusterRole", "etcd", 1)}
     assert set(NEEDED) == every - optional
     before = read_etcd(cluster, "/registry/secrets/")
-    # direct as it is allows all that the other roles of the cluster do, so nothing could be seen to be missing.
+    # direct allows everything that the other roles of the cluster do, so a missing rule would go unnoticed.
     narrow = {**ROLES["ClusterRole", P + "direct"], "rules": NARROW}
     limited.bind("view", "state", "direct", "crds", "in-tree", "migrator", "metrics")
     apply(cluster, narrow)
@@ -200,6 +138,26 @@ def test_each_rule_that_is_taken_away_is_named(limited: Limited, module: Callabl
     assert module(cluster, MIGRATE[0], **MIGRATE[1], **auth)["totals"]["failed"] == 0
 
 
+def test_what_reads_etcd_needs_both_rules(limited: Limited, module: Callable[..., Result]) -> None:
+    """Numbers 4 and 15: without the first nothing shows whose etcd it is, without the second not whether it has all."""
+    cluster, auth = limited.cluster, {"kubeconfig": str(limited.kubeconfig), "etcd": limited.cluster.etcd}
+    role = ROLES["ClusterRole", P + "etcd"]
+    limited.bind("view", "cross-check", "etcd")
+    limited.take_away(role, 0)
+    refused = module(cluster, "stored_versions_info", **auth)
+    assert refused.failed and f"user {USER} may not get namespaces" in refused.message, refused.message
+    assert "grant it by a clusterrole" in refused.message.lower() and "this cluster's" in refused.message
+    apply(cluster, role)
+    limited.await_rules(role)
+    limited.take_away(role, 1)
+    found = module(cluster, "stored_versions_info", **auth)
+    assert found["cluster_verified"] is True
+    (problem,) = found["problems"]
+    assert "the permission to list is missing" in problem and "configmaps" in problem
+    assert found["resources"]["configmaps"]["unprovable_reasons"].keys() == {"not_counted"}
+    apply(cluster, role)
+
+
 # As the manifest says: to migrate only some resources, name just those.
 NARROW = [
     {
@@ -210,7 +168,7 @@ NARROW = [
 ]
 
 
-def test_the_manifests_are_what_the_api_server_takes(limited: Limited) -> None:
+def test_the_manifests_are_what_the_api_server_accepts(limited: Limited) -> None:
     cluster = limited.cluster
     for namespace in ("openshift-config", "openshift-config-managed", "kube-storage-upgrade"):
         cluster.kubectl("create", "namespace", namespace)
@@ -230,9 +188,9 @@ def test_upgrade_check_by_the_manifests(limited: Limited, module: Callable[..., 
 def test_the_job_does_its_work_as_its_own_account(limited: Limited, tmp_path: Path) -> None:
     """Its command with nothing but what a pod has: the ServiceAccount's token, the CA, and two variables."""
     cluster = limited.cluster
-    job = next(one for one in documents(JOB) if one["kind"] == "Job")
+    job = next(document for document in documents(JOB) if document["kind"] == "Job")
     cluster.kubectl("apply", "-f", str(RBAC))
-    apply(cluster, *(one for one in documents(JOB) if one["kind"] != "Job"))
+    apply(cluster, *(document for document in documents(JOB) if document["kind"] != "Job"))
     cluster.kubectl("delete", "crd", "widgets.shop.example.com")
     install_widgets(cluster, 10)
     wait_until(
@@ -245,7 +203,7 @@ def test_the_job_does_its_work_as_its_own_account(limited: Limited, tmp_path: Pa
     (account / "namespace").write_text("kube-storage-upgrade", encoding="utf-8")
     shutil.copy(cluster.certificate("ca").cert, account / "ca.crt")
     entry = urlsplit(cluster.balancer_url)
-    (command,) = [one["command"] for one in job["spec"]["template"]["spec"]["containers"]]
+    (command,) = [container["command"] for container in job["spec"]["template"]["spec"]["containers"]]
     program = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
     place = "/run/secrets/kubernetes.io/serviceaccount"
     script = f'mount -t tmpfs none /run && mkdir -p {place} && cp "$0"/* {place}/ && exec "$@"'
@@ -265,5 +223,5 @@ def test_the_job_does_its_work_as_its_own_account(limited: Limited, tmp_path: Pa
     )
     assert done.returncode == 0, done.stdout + done.stderr
     stored = read_etcd(cluster, "/registry/shop.example.com/widgets/").values()
-    assert [json.loads(one.value)["apiVersion"] for one in stored] == ["shop.example.com/v1"] * 10
+    assert [json.loads(entry.value)["apiVersion"] for entry in stored] == ["shop.example.com/v1"] * 10
     assert "1 CRD was trimmed" in done.stdout and token not in done.stdout + done.stderr

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +18,13 @@ from aiohttp import web
 
 from tests.control_plane.cluster import Cluster
 
-from .conftest import Result, wait_until
-from .runs import during, finish, start_process
-from .servers import HttpsServer, webhook
-from .stock import GROUP, MERGE_PATCH, Api, Stock, version_hash
+from .support.etcd import read_etcd
+from .support.modules import Result
+from .support.objects import apply
+from .support.runs import during, finish, start_process
+from .support.servers import HttpsServer, webhook
+from .support.stock import GROUP, MERGE_PATCH, Api, Stock, version_hash
+from .support.waiting import wait_until
 
 NAME = "storage_migrate"
 HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
@@ -28,12 +34,12 @@ MakeStock = Callable[..., Stock]
 
 
 @pytest.fixture
-def new_stock(one: Cluster) -> Iterator[MakeStock]:
+def new_stock(single_master: Cluster) -> Iterator[MakeStock]:
     """Makes custom resources that are gone when the test ends."""
     made: list[Stock] = []
 
     def make(plural: str, **options: Any) -> Stock:
-        made.append(Stock(one, plural, **options))
+        made.append(Stock(single_master, plural, **options))
         return made[-1]
 
     yield make
@@ -107,12 +113,14 @@ def largest(stock: Stock, name: str) -> int:
     return low
 
 
-def test_objects_that_cannot_be_rewritten(one: Cluster, new_stock: MakeStock, module: Callable[..., Result]) -> None:
-    """Each is told with the server's reason, the rest is migrated, and afterwards only they are visited again."""
+def test_objects_that_cannot_be_rewritten(
+    single_master: Cluster, new_stock: MakeStock, module: Callable[..., Result]
+) -> None:
+    """Each is reported with the server's reason, the rest is migrated, and afterwards only they are visited again."""
     goods = new_stock("goods")  # a webhook denies some
     dead = new_stock("deadlines")  # its webhook never answers in time
     slow = new_stock("sloths")  # its webhook takes a second
-    strict = new_stock("stricts")  # some objects don't fit the schema any more
+    strict = new_stock("stricts")  # some objects don't fit the schema anymore
     broken = new_stock("converts")  # its conversion webhook is down
     long = "a-version-whose-name-makes-each-object-longer-than-it-was"
     large = new_stock("whales", versions=("v1", long))
@@ -134,7 +142,7 @@ def test_objects_that_cannot_be_rewritten(one: Cluster, new_stock: MakeStock, mo
             "strategy": "Webhook",
             "webhook": {
                 "conversionReviewVersions": ["v1"],
-                "clientConfig": {"url": f"https://{one.network.gateway}:1/convert"},
+                "clientConfig": {"url": f"https://{single_master.network.gateway}:1/convert"},
             },
         }
     )
@@ -148,26 +156,34 @@ def test_objects_that_cannot_be_rewritten(one: Cluster, new_stock: MakeStock, mo
         validating(slow, lambda request: (True, 1.0), 10),
     ):
         wait_until(lambda: is_refused(goods, "item-0000") and is_refused(dead, "item-0000"))
-        failed = module(one, NAME, resources=names, workers=16)
+        failed = module(single_master, NAME, resources=names, workers=16)
+        shown = module(single_master, NAME, select="changed", resources=[goods.name], show_server_messages=True)
     assert failed.failed
     by_resource: dict[str, list[dict[str, Any]]] = {}
     for failure in failed.data["failures"]:
         by_resource.setdefault(failure["resource"], []).append(failure)
-    assert {one["name"] for one in by_resource[goods.name]} == denied
-    assert all(one["status"] == 403 and "frozen by its owner" in one["message"] for one in by_resource[goods.name])
+    assert {failure["name"] for failure in by_resource[goods.name]} == denied
+    assert all(
+        failure["status"] == 403
+        and "denied the request" in failure["message"]
+        and "frozen by its owner" not in failure["message"]  # A webhook's own words may quote the object.
+        for failure in by_resource[goods.name]
+    )
+    assert {failure["name"] for failure in shown.data["failures"]} == denied
+    assert all("frozen by its owner" in failure["message"] for failure in shown.data["failures"])
     assert len(by_resource[dead.name]) == 3
-    assert all("failed calling webhook" in one["message"] for one in by_resource[dead.name])
-    assert {one["name"] for one in by_resource[strict.name]} == {"misfit-0000", "misfit-0001"}
-    assert all(one["status"] == 422 for one in by_resource[strict.name])
-    assert [one["name"] for one in by_resource[broken.name]] == [None]
+    assert all("failed calling webhook" in failure["message"] for failure in by_resource[dead.name])
+    assert {failure["name"] for failure in by_resource[strict.name]} == {"misfit-0000", "misfit-0001"}
+    assert all(failure["status"] == 422 for failure in by_resource[strict.name])
+    assert [failure["name"] for failure in by_resource[broken.name]] == [None]
     assert "conversion webhook" in by_resource[broken.name][0]["message"]
-    assert [one["name"] for one in by_resource[large.name]] == ["largest"]
+    assert [failure["name"] for failure in by_resource[large.name]] == ["largest"]
     assert "too large" in by_resource[large.name][0]["message"]
     assert slow.name not in by_resource
     number = 7 + 3 + 2 + 1 + 1
     assert failed.data["totals"]["failed"] == number
     assert f"{number} objects or lists could not be rewritten, {113 + 48 + 20 + 3} are done" in failed.message
-    assert "run the same again with select: changed" in failed.message
+    assert "run it again with select: changed" in failed.message
     counts = failed.data["resources"]
     assert {name: counts[name]["rewritten"] for name in names} == {
         goods.name: 113,
@@ -181,7 +197,7 @@ def test_objects_that_cannot_be_rewritten(one: Cluster, new_stock: MakeStock, mo
     # The slow one took its seconds; what had nothing to do with it was done long before.
     assert counts[goods.name]["seconds"] < counts[slow.name]["seconds"]
     assert counts[slow.name]["persisted"] is True and counts[goods.name]["persisted"] is False
-    assert [one["crd"] for one in failed.data["trimmed"]] == [slow.name]
+    assert [crd["crd"] for crd in failed.data["trimmed"]] == [slow.name]
 
     broken.update(conversion={"strategy": "None", "webhook": None})
     wait_until(lambda: broken.api.send("GET", f"/apis/{GROUP}/v1/converts")[0] == 200)
@@ -189,7 +205,7 @@ def test_objects_that_cannot_be_rewritten(one: Cluster, new_stock: MakeStock, mo
     strict.api.good("DELETE", strict.path("misfit-0000"))
     strict.api.good("PATCH", strict.path("misfit-0001"), {"spec": {"old": None}}, MERGE_PATCH)
     large.api.good("PATCH", large.path("largest"), {"spec": {"text": "short"}}, MERGE_PATCH)
-    done = module(one, NAME, select="changed", resources=names)
+    done = module(single_master, NAME, select="changed", resources=names)
     assert done["resumed"] is True and slow.name not in done["resources"]
     counts = done["resources"]
     assert counts[goods.name]["rewritten"] == 7 and counts[goods.name]["unchanged"] == 0
@@ -198,75 +214,76 @@ def test_objects_that_cannot_be_rewritten(one: Cluster, new_stock: MakeStock, mo
     assert all(stock.stale() == [] for stock in every)
 
 
-def test_a_namespace_that_terminates(one: Cluster, new_stock: MakeStock) -> None:
+def test_a_namespace_that_terminates(single_master: Cluster, new_stock: MakeStock) -> None:
     stock = new_stock("tenants")
-    one.kubectl("create", "namespace", "leaving")
+    single_master.kubectl("create", "namespace", "leaving")
     stock.fill(40, prefix="staying")
     stock.fill(120, namespace="leaving")
     stock.store("v1")
-    one.start("controller-manager")
+    single_master.start("controller-manager")
     try:
-        process = start_process(one, resources=[stock.name], max_rate=40, page_size=30)
+        process = start_process(single_master, resources=[stock.name], max_rate=40, page_size=30)
         during(process, lambda: len(stock.stale()) < 140)
-        one.kubectl("delete", "namespace", "leaving", "--wait=false")
+        single_master.kubectl("delete", "namespace", "leaving", "--wait=false")
         done = finish(process)
-        wait_until(lambda: "leaving" not in one.kubectl("get", "namespaces", "-o", "name"), 60)
+        wait_until(lambda: "leaving" not in single_master.kubectl("get", "namespaces", "-o", "name"))
     finally:
-        one.kill("controller-manager")
+        single_master.kill("controller-manager")
     counts = done["resources"][stock.name]
     assert counts["failed"] == 0 and counts["persisted"] is True
     assert counts["rewritten"] > 20 and counts["rewritten"] + counts["deleted"] + counts["conflicts"] <= 160
     assert stock.stale() == [] and len(stock.stored()) == 40
 
 
-def test_a_crd_removed_in_mid_run(one: Cluster, new_stock: MakeStock) -> None:
-    """Objects whose list was complete, too, are gone with it and not proven to be migrated."""
+def test_a_crd_removed_during_a_run(single_master: Cluster, new_stock: MakeStock) -> None:
+    """Nothing is claimed about objects whose list was complete, either: neither that they were deleted nor that they are migrated."""
     stock = new_stock("fleetings")
     stock.fill(120)
     stock.store("v1")
-    process = start_process(one, resources=[stock.name, "serviceaccounts"], max_rate=30, page_size=500)
+    process = start_process(single_master, resources=[stock.name, "serviceaccounts"], max_rate=30, page_size=500)
     during(process, lambda: len(stock.stale()) < 100)
     stock.remove()
     done = finish(process)
     counts = done["resources"][stock.name]
-    assert done["totals"]["failed"] == 0 and counts["deleted"] > 0 and counts["persisted"] is False
+    assert done["totals"]["failed"] == 0 and counts["persisted"] is False
+    assert "no longer served" in counts["reason"] and f"objects of {stock.name} is unknown" in done["msg"]
     assert done["resources"]["serviceaccounts"]["persisted"] is True
     assert done["trimmed"] == done["untrimmed"] == []
 
 
 def test_a_storage_version_that_is_not_served(
-    one: Cluster, new_stock: MakeStock, module: Callable[..., Result]
+    single_master: Cluster, new_stock: MakeStock, module: Callable[..., Result]
 ) -> None:
     stock = new_stock("hiddens", versions=("v1", "internal"), unserved=("internal",))
     stock.fill(10)
     stock.store("internal")
     assert len(stock.stale()) == 10
-    done = module(one, NAME, resources=[stock.name])
+    done = module(single_master, NAME, resources=[stock.name])
     assert done["rewritten"] == 10 and stock.stale() == []
     assert done["trimmed"] == [{"crd": stock.name, "before": ["v1", "internal"], "after": ["internal"]}]
     assert stock.stored_versions() == ["internal"]
 
 
 def test_managers_are_pruned_though_clients_write(
-    one: Cluster, new_stock: MakeStock, module: Callable[..., Result]
+    single_master: Cluster, new_stock: MakeStock, module: Callable[..., Result]
 ) -> None:
     """The patch is guarded by resourceVersion: what a client writes meanwhile stays as the server answered it."""
     stock = new_stock("managers")
     names = stock.fill(90)
     stock.store("v1")
-    assert module(one, NAME, resources=[stock.name])["trimmed"][0]["after"] == ["v1"]
+    assert module(single_master, NAME, resources=[stock.name])["trimmed"][0]["after"] == ["v1"]
     stock.update(versions=("v1",))
-    process = start_process(one, resources=[stock.name], prune_managed_fields=True, max_rate=15, page_size=500)
+    process = start_process(single_master, resources=[stock.name], managed_fields="prune", max_rate=15, page_size=500)
 
     def old() -> set[str]:
-        return {key.partition("/")[2] for key, one in stock.stored().items() if b"v1alpha1" in one.value}
+        return {key.partition("/")[2] for key, entry in stock.stored().items() if b"v1alpha1" in entry.value}
 
     during(process, lambda: len(old()) < 90)
     written = {}
     for name in names[-5:]:
         path = stock.path(name) + "?fieldManager=client"
         metadata = stock.api.good("PATCH", path, {"spec": {"count": 7}}, MERGE_PATCH)["metadata"]
-        # Beside entries of versions that it doesn't know the server may track nothing new.
+        # Next to entries of versions that it doesn't know, the server may not track anything new.
         managed = metadata.get("managedFields") or []
         written[name] = [entry for entry in managed if entry["apiVersion"] == f"{GROUP}/v1"]
     done = finish(process)
@@ -276,8 +293,10 @@ def test_managers_are_pruned_though_clients_write(
         assert found["spec"]["count"] == 7 and (found["metadata"].get("managedFields") or []) == entries
 
 
-def test_a_crd_that_may_not_be_trimmed(one: Cluster, new_stock: MakeStock, module: Callable[..., Result]) -> None:
-    """A policy forbids it: that is a failure with the server's reason, and the next run takes it up again."""
+def test_a_crd_that_may_not_be_trimmed(
+    single_master: Cluster, new_stock: MakeStock, module: Callable[..., Result]
+) -> None:
+    """A policy forbids it: that is a failure with the server's reason, and the next run tries it again."""
     stock = new_stock("locks")
     stock.fill(8)
     stock.store("v1")
@@ -312,20 +331,22 @@ def test_a_crd_that_may_not_be_trimmed(one: Cluster, new_stock: MakeStock, modul
     touch = {"metadata": {"labels": {"touched": "x"}}}
     status = f"{stock.crd_path}/status?dryRun=All"
     wait_until(lambda: stock.api.send("PATCH", status, touch, MERGE_PATCH)[0] == 422)
-    failed = module(one, NAME, resources=[stock.name])
+    failed = module(single_master, NAME, resources=[stock.name])
     assert failed.failed and failed.data["rewritten"] == 8 and stock.stale() == []
-    assert "storedVersions not trimmed" in failed.message and "locked" in failed.message
-    assert failed.data["failures"][0]["name"] == stock.name
+    assert "storedVersions not trimmed" in failed.message and "no-trimming" in failed.message
+    assert failed.data["failures"][0]["name"] == stock.name and "locked" not in failed.message
+    shown = module(single_master, NAME, select="changed", resources=[stock.name], show_server_messages=True)
+    assert "denied request: locked" in shown.data["failures"][0]["message"]
     assert stock.stored_versions() == ["v1alpha1", "v1"]
     stock.api.good("DELETE", policies.replace("policies", "policybindings") + "/no-trimming")
     stock.api.good("DELETE", f"{policies}/no-trimming")
     wait_until(lambda: stock.api.send("PATCH", status, touch, MERGE_PATCH)[0] == 200)
-    done = module(one, NAME, select="changed", resources=[stock.name])
+    done = module(single_master, NAME, select="changed", resources=[stock.name])
     assert done["rewritten"] == 0 and done["trimmed"][0]["after"] == ["v1"]
 
 
-def test_aggregated_apis_are_left_alone(one: Cluster, module: Callable[..., Result]) -> None:
-    """One extension server answers, and its objects are not touched; another is down, and that harms nobody."""
+def test_aggregated_apis_are_left_alone(single_master: Cluster, module: Callable[..., Result]) -> None:
+    """One extension server answers, and its objects are not touched; another is down, which does no harm."""
     asked: list[str] = []
     verbs = ["list", "get", "patch"]
     samples = {
@@ -357,8 +378,8 @@ def test_aggregated_apis_are_left_alone(one: Cluster, module: Callable[..., Resu
             return web.Response(status=404)
         return web.json_response(documents[request.path])
 
-    api = Api(one)
-    with HttpsServer(one, extension) as server:
+    api = Api(single_master)
+    with HttpsServer(single_master, extension) as server:
         for name, port in (("stats", server.port), ("down", 1)):
             where = "/api/v1/namespaces/default/services"
             api.good("POST", where, {"metadata": {"name": name}, "spec": {"ports": [{"port": 443, "name": "https"}]}})
@@ -384,11 +405,96 @@ def test_aggregated_apis_are_left_alone(one: Cluster, module: Callable[..., Resu
         try:
             wait_until(lambda: api.send("GET", "/apis/stats.example.com/v1")[0] == 200)
             wait_until(lambda: api.send("GET", "/apis/down.example.com/v1")[0] == 503)
-            done = module(one, NAME)
+            done = module(single_master, NAME)
             assert done["totals"]["failed"] == 0 and done["resources"]["secrets"]["persisted"] is True
             named = set(done["resources"]) | {skipped["resource"] for skipped in done["skipped_resources"]}
-            assert not any("stats.example.com" in one or "down.example.com" in one for one in named)
+            assert not any("stats.example.com" in resource or "down.example.com" in resource for resource in named)
             assert not any("samples" in path for path in asked)
         finally:
             for name in ("stats", "down"):
                 api.good("DELETE", f"/apis/apiregistration.k8s.io/v1/apiservices/v1.{name}.example.com")
+
+
+RECORD = "own-record"
+# Each update changes the object: it counts them in a label.
+COUNTS_UPDATES = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "MutatingAdmissionPolicy",
+    "metadata": {"name": "counts-updates"},
+    "spec": {
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
+        "matchConstraints": {
+            "resourceRules": [
+                {
+                    "apiGroups": ["", "coordination.k8s.io"],
+                    "apiVersions": ["v1"],
+                    "operations": ["UPDATE"],
+                    "resources": ["configmaps", "leases"],
+                }
+            ]
+        },
+        "matchConditions": [{"name": "own", "expression": f"object.metadata.name == '{RECORD}'"}],
+        "mutations": [
+            {
+                "patchType": "ApplyConfiguration",
+                "applyConfiguration": {
+                    "expression": "Object{metadata: Object.metadata{labels: {'updates': "
+                    "has(object.metadata.labels) && 'updates' in object.metadata.labels"
+                    " ? string(int(object.metadata.labels['updates']) + 1) : '1'}}}"
+                },
+            }
+        ],
+    },
+}
+COUNTS_THEM = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "MutatingAdmissionPolicyBinding",
+    "metadata": {"name": "counts-updates"},
+    "spec": {"policyName": "counts-updates"},
+}
+
+
+def test_the_runs_own_record_and_lease_are_among_the_objects(
+    single_master: Cluster, module: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Issue 13, number 2: with a new encryption key, and with a policy that changes them with every update."""
+    names = ["configmaps", "leases.coordination.k8s.io"]
+    options: dict[str, Any] = {"resources": names, "state_store": {"name": RECORD}}
+    keys = [f"/registry/{plural}/kube-system/{RECORD}" for plural in ("configmaps", "leases")]
+    module(single_master, NAME, **options)
+    single_master.kubectl("create", "configmap", "zzz-last", "--namespace=kube-system")
+    secret = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+    providers = [{"aescbc": {"keys": [{"name": "one", "secret": secret}]}}, {"identity": {}}]
+    document = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "EncryptionConfiguration",
+        "resources": [{"resources": names, "providers": providers}],
+    }
+    config = tmp_path / "encryption.json"
+    config.write_text(json.dumps(document), encoding="utf-8")
+    single_master.encrypt("master-1", config)
+
+    def is_done(found: Result) -> None:
+        assert [found["resources"][name]["persisted"] for name in names] == [True, True]
+        assert found["failures"] == [] and found["totals"]["failed"] == 0
+        assert module(single_master, NAME, select="changed", **options)["resources"] == {}
+
+    done = module(single_master, NAME, **options)
+    is_done(done)
+    for plural in ("configmaps", "leases"):
+        stored = read_etcd(single_master, f"/registry/{plural}/")
+        assert {entry.encoding for entry in stored.values()} == {"encrypted"}
+    apply(single_master, COUNTS_UPDATES, COUNTS_THEM)
+    api = Api(single_master)
+    record = f"/api/v1/namespaces/kube-system/configmaps/{RECORD}"
+    no_op = f"{record}?dryRun=All"
+    wait_until(lambda: "updates" in (api.good("PATCH", no_op, {}, MERGE_PATCH)["metadata"].get("labels") or {}))
+    try:
+        before = read_etcd(single_master)
+        is_done(module(single_master, NAME, **options))
+        after = read_etcd(single_master)
+    finally:
+        single_master.kubectl("delete", "mutatingadmissionpolicybinding,mutatingadmissionpolicy", "counts-updates")
+    assert all(after[key].mod_revision > before[key].mod_revision for key in keys)
+    assert int(api.good("GET", record)["metadata"]["labels"]["updates"]) >= 2, "visited, and saved afterwards"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The molecule scenarios, as a person runs them, and one of them on a cluster that molecule didn't make."""
+"""The molecule scenarios, run as people run them; one of them also on an existing cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 
 from tests.control_plane.cluster import Cluster
 
-from .conftest import ROOT, environment
+from .support.modules import ROOT, environment
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -57,14 +57,14 @@ def test_scenario(scenario: str) -> None:
         assert succeeded(output, scenario, step), step
 
 
-def test_a_scenario_on_a_cluster_of_ones_own(one: Cluster, tmp_path: Path) -> None:
+def test_a_scenario_on_your_own_cluster(single_master: Cluster, tmp_path: Path) -> None:
     inventory = {
         "kube_control_plane": {"hosts": {"master-1": {"ansible_connection": "local"}}},
         "all": {
             "vars": {
                 "ansible_python_interpreter": sys.executable,
-                "rolling_upgrade_kubeconfig": str(one.kubeconfig),
-                "rolling_upgrade_etcd": one.etcd,
+                "rolling_upgrade_kubeconfig": str(single_master.kubeconfig),
+                "rolling_upgrade_etcd": single_master.etcd,
             }
         },
     }
@@ -75,5 +75,5 @@ def test_a_scenario_on_a_cluster_of_ones_own(one: Cluster, tmp_path: Path) -> No
     settings = {"MASTERS_INVENTORY": str(path), "ANSIBLE_COLLECTIONS_PATH": collections}
     output = molecule("--base-config", base, "test", "--scenario-name", "migrate", **settings)
     assert "Proven from etcd" in output and succeeded(output, "migrate", "idempotence")
-    assert one.status()["master-1"]["ready"] is True
-    assert "widgets" not in one.kubectl("get", "crds", "-o", "name")
+    assert single_master.status()["master-1"]["ready"] is True
+    assert "widgets" not in single_master.kubectl("get", "crds", "-o", "name")

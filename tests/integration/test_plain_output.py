@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What people see at the end: short results where nobody reads more, and the pages of playbooks that only look."""
+"""What users see at the end: short results, and the pages of the playbooks that change nothing."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from typing import Any
 import pytest
 
 from tests.control_plane.cluster import Cluster
-from tests.tools.prepare import cache
+from tests.tools.ansible_test import newest_core
 
-from . import browser
-from .conftest import ANSIBLE, ROOT, apply, config_maps, environment
+from .support import browser
+from .support.modules import ANSIBLE, ROOT, environment
+from .support.objects import apply, config_maps
 
 PREFIX = "kube_storage.upgrade."
 FROZEN = 3
 
 
 @pytest.fixture(scope="module")
-def cluster(one: Cluster) -> Cluster:
+def cluster(single_master: Cluster) -> Cluster:
     """Of its ConfigMaps three can't be rewritten."""
-    apply(one, config_maps(FROZEN, prefix="frozen"))
+    apply(single_master, config_maps(FROZEN, prefix="frozen"))
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}
     api = "admissionregistration.k8s.io/v1"
     policy = {
@@ -46,24 +47,19 @@ def cluster(one: Cluster) -> Cluster:
         "metadata": {"name": "frozen"},
         "spec": {"policyName": "frozen", "validationActions": ["Deny"]},
     }
-    apply(one, policy, binding)
-    return one
+    apply(single_master, policy, binding)
+    return single_master
 
 
 def programs(name: str) -> list[Any]:
-    """Of the ansible-core that we develop on, and of the newest where there is one."""
-    found = sorted(cache().glob(f"ansible-test-3.1[23]/bin/{name}"))
-    newest = found[-1] if found else None
-    missing = pytest.mark.skip(reason="make sanity found no newer Python to install the newest ansible-core in")
-    return [
-        pytest.param(ANSIBLE.with_name(name), id="core we develop on"),
-        pytest.param(newest, id="newest core", marks=[] if newest else [missing]),
-    ]
+    """Of the ansible-core that we develop on, and of the newest where there is a Python for it."""
+    folders = {"core we develop on": ANSIBLE.parent, "newest core": newest_core()}
+    return [pytest.param(folder / name, id=core) for core, folder in folders.items() if folder]
 
 
 def run(*command: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(one) for one in command],
+        [str(word) for word in command],
         cwd=ROOT,
         env={**environment(), "COLUMNS": "200"},
         stdin=subprocess.DEVNULL,
@@ -105,10 +101,10 @@ def test_ad_hoc_it_is_short(cluster: Cluster, module: str, params: dict[str, Any
 
 
 @pytest.mark.parametrize("more", [["-v"], ["-o"], ["--tree", "..."]], ids=lambda more: more[0])
-def test_ad_hoc_it_is_whole_where_somebody_asks_or_a_program_reads_it(
+def test_ad_hoc_it_is_whole_if_requested_or_read_by_a_program(
     cluster: Cluster, tmp_path: Path, more: list[str]
 ) -> None:
-    more = [str(tmp_path) if one == "..." else one for one in more]
+    more = [str(tmp_path) if argument == "..." else argument for argument in more]
     shown, result = adhoc(cluster, "storage_version_hashes", {}, *more)
     assert result["resources"]["secrets"]["storage_version"] == "v1" and "summary" not in result, shown
 
@@ -153,14 +149,14 @@ def test_in_a_playbook_a_failure_is_short_unless_something_can_read_it(
     assert len(last.splitlines()) < 60 and len(last) < 5000, last
 
 
-@pytest.mark.skipif(browser.find() is None, reason="there is no Chromium here (tests/tools/browser.sh installs it)")
+@pytest.mark.skipif(browser.find() is None, reason="there is no Chromium here (make browser installs it)")
 @pytest.mark.parametrize(
     ("playbook", "status", "parts"),
     [
         (
             "check",
             2,
-            ("1 thing blocks the upgrade", "write_refused/configmaps", "How to mend it:", "API servers ready"),
+            ("1 thing blocks the upgrade", "write_refused/configmaps", "How to fix it:", "API servers ready"),
         ),
         (
             "audit",

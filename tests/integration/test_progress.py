@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What people see while a module runs, where they run it from, and what becomes of it when they interrupt."""
+"""What users see while a module runs, wherever they run it, and what happens when they interrupt it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress_file import PATH_VARIABLE
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.event_file import PATH_VARIABLE
 
 from tests.control_plane.cluster import Cluster
 from tests.control_plane.hosts import add_host, enter
 from tests.control_plane.processes import Process, spawn
-from tests.tools.prepare import cache
+from tests.tools.ansible_test import newest_core
 
-from .conftest import ANSIBLE, ROOT, apply, config_maps, environment, run_module, wait_until
+from .support.modules import ANSIBLE, ROOT, environment, run_module
+from .support.objects import apply, config_maps
+from .support.waiting import wait_until
 
 SSHD = Path("/usr/sbin/sshd")
 OBJECTS = 80
@@ -62,9 +64,9 @@ class CallbackModule(CallbackBase):
 
 
 @pytest.fixture(scope="module")
-def cluster(one: Cluster) -> Cluster:
-    apply(one, config_maps(OBJECTS))
-    return one
+def cluster(single_master: Cluster) -> Cluster:
+    apply(single_master, config_maps(OBJECTS))
+    return single_master
 
 
 def environments_with(mark: str) -> list[dict[str, str]]:
@@ -148,7 +150,7 @@ def test_two_hosts_at_once_one_with_become_and_a_callback_that_writes_json(clust
         assert re.search(rf"^{host}: {PROGRESS}$", done.stderr, re.MULTILINE), done.stderr
 
 
-def test_with_async_of_the_user(cluster: Cluster, tmp_path: Path) -> None:
+def test_with_the_users_async(cluster: Cluster, tmp_path: Path) -> None:
     hosts = {"only": {"ansible_connection": "local"}}
     done = run(play(cluster, tmp_path, hosts, {"async": 120, "poll": 2}))
     assert done.returncode == 0 and "ASYNC OK on only" in done.stdout, done.stdout + done.stderr
@@ -191,11 +193,11 @@ def test_quiet_by_option_by_variable_and_with_ansible_itself(cluster: Cluster) -
             (adhoc(cluster, "storage_version_hashes", "-o", **wait), {}),
         )
     ]
-    for one in running:
-        assert "Waiting" not in one.communicate(timeout=120)[1]
+    for process in running:
+        assert "Waiting" not in process.communicate(timeout=120)[1]
 
 
-def test_a_terminal_gets_a_line_that_is_drawn_anew_and_gone_at_the_end(cluster: Cluster) -> None:
+def test_a_terminal_gets_a_line_that_is_redrawn_and_gone_at_the_end(cluster: Cluster) -> None:
     leader, follower = pty.openpty()
     command = adhoc(cluster, "storage_migrate", **SLOW)
     variables = {name: value for name, value in environment().items() if name != "CI"}
@@ -219,12 +221,9 @@ def test_a_terminal_gets_a_line_that_is_drawn_anew_and_gone_at_the_end(cluster: 
     assert drawn.count(b"localhost: [") > 1 and drawn.endswith(b"\r\x1b[2K"), drawn
 
 
-def test_with_the_newest_core(cluster: Cluster) -> None:
-    found = sorted(cache().glob("ansible-test-*/bin/ansible"))
-    newer = [one for one in found if one.parts[-3] not in ("ansible-test-3.10", "ansible-test-3.11")]
-    if not newer:
-        pytest.skip("make sanity found no newer Python, so there is no environment with the newest ansible-core")
-    done = run(adhoc(cluster, "storage_migrate", ansible=newer[-1], **SLOW))
+@pytest.mark.parametrize("programs", filter(None, [newest_core()]), ids=["newest core"])
+def test_with_the_newest_core(cluster: Cluster, programs: Path) -> None:
+    done = run(adhoc(cluster, "storage_migrate", ansible=programs / "ansible", **SLOW))
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(rf"^localhost: {PROGRESS}$", done.stderr, re.MULTILINE), done.stderr
 
@@ -256,10 +255,10 @@ class SshHost:
 @pytest.fixture(scope="module")
 def ssh_host(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHost]:
     if not SSHD.exists():
-        pytest.skip("openssh-server is not installed; .ci/run does that")
+        pytest.skip("openssh-server is not installed; make test does that where it may")
     folder = tmp_path_factory.mktemp("ssh")
     network = cluster.network
-    address = add_host(network, "target", 200)  # it goes when the cluster goes
+    address = add_host(network, "target", 200)  # it is removed with the cluster
     for key in ("host", "user"):
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)],
@@ -288,7 +287,7 @@ def test_over_ssh(cluster: Cluster, ssh_host: SshHost, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pipelining", ["false", "true"])
-def test_interrupted_over_ssh_the_module_ends_too_and_the_next_run_goes_on(
+def test_interrupted_over_ssh_the_module_ends_too_and_the_next_run_resumes(
     cluster: Cluster, ssh_host: SshHost, tmp_path: Path, pipelining: str
 ) -> None:
     command = play(cluster, tmp_path, {"far": ssh_host.variables}, {"register": "found"})
@@ -314,6 +313,6 @@ def test_interrupted_over_ssh_the_module_ends_too_and_the_next_run_goes_on(
     wait_until(lambda: not environments_with(f"RUN_OF_THIS_TEST={tmp_path}"))
     assert not progress_file.exists()
     lease = json.loads(cluster.kubectl("get", "lease", "progress-0", "-n", "kube-system", "-o", "json"))
-    assert not lease["spec"].get("holderIdentity"), "the run that was interrupted gave its Lease back"
+    assert not lease["spec"].get("holderIdentity"), "the run that was interrupted released its Lease"
     state = json.loads((tmp_path / "far").read_text(encoding="utf-8"))
     assert state["resources"]["configmaps"]["progress"], state

@@ -2,14 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The recipes of the guide, as they stand there, on the test control plane. Only the platforms' own commands are played."""
+"""The guide's recipes, verbatim, on the test control plane. Only the platforms' own commands are stand-ins."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,21 +16,11 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
-from .conftest import ROOT, run_module
-from .stand_ins import StandIns
+from .support.modules import run_module
+from .support.recipes import recipe
+from .support.stand_ins import StandIns
 
-GUIDE = ROOT / "docs" / "docsite" / "rst" / "platforms.rst"
-PROVEN = "Proven from etcd: 0 stale objects are left"
-
-
-def recipe(title: str) -> list[str]:
-    """The YAML blocks below a heading of the guide."""
-    whole = GUIDE.read_text(encoding="utf-8")
-    start = re.search(rf"^{title}.*\n-+\n", whole, re.MULTILINE)
-    assert start, f"the guide has no heading {title}"
-    section = re.split(r"^-{3,}$", whole[start.end() :], maxsplit=1, flags=re.MULTILINE)[0]
-    found = re.findall(r"^\.\. code-block:: yaml\n\n((?:    .*\n|\n)+)", section, re.MULTILINE)
-    return [textwrap.dedent(one) for one in found]
+PROVEN = "Proven from etcd: 0 "
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +55,7 @@ def at(two: StandIns) -> set[str]:
 
 
 def assert_one_at_a_time(log: list[dict[str, Any]]) -> None:
-    times = sorted((one["down_at"], one["up_at"]) for one in log if one["did"] == "upgraded")
+    times = sorted((call["down_at"], call["up_at"]) for call in log if call["did"] == "upgraded")
     assert len(times) == 2
     assert times[0][1] <= times[1][0], "two masters were down at the same time"
 
@@ -74,7 +63,7 @@ def assert_one_at_a_time(log: list[dict[str, Any]]) -> None:
 def test_kubespray(two: StandIns) -> None:
     (playbook,) = recipe("Kubespray")
     done, log = carry_out(two, to(playbook, "1.35"), "kube_control_plane", rolling_upgrade_etcd=two.cluster.etcd)
-    assert [one["words"] for one in log] == [["1.35.2"]] * 2 and at(two) == {"1.35"}
+    assert [call["words"] for call in log] == [["1.35.2"]] * 2 and at(two) == {"1.35"}
     assert PROVEN in done.stdout
 
 
@@ -82,7 +71,7 @@ def test_rke2(two: StandIns) -> None:
     playbook, tasks = recipe("RKE2")
     given: dict[str, Any] = {"rolling_upgrade_etcd": two.cluster.etcd, "rolling_upgrade_etcd_become": False}
     done, log = carry_out(two, to(playbook, "1.36"), "rke2_servers", {"upgrade_one_rke2.yml": tasks}, **given)
-    assert [(one["master"], one["did"]) for one in log] == [
+    assert [(call["master"], call["did"]) for call in log] == [
         (master, did) for master in two.hosts for did in ("installed", "upgraded")
     ]
     assert_one_at_a_time(log)
@@ -96,9 +85,9 @@ def test_k3s_without_etcd(two: StandIns) -> None:
     without = re.sub(r"(?m)^    rolling_upgrade_etcd(_\w+)?:.*\n(      .*\n)*", "", to(playbook, "1.37"))
     assert "etcd" not in without
     done, log = carry_out(two, without, "k3s_servers", {"upgrade_one_k3s.yml": tasks})
-    assert [one["did"] for one in log] == ["installed", "upgraded"] * 2 and at(two) == {"1.37"}
+    assert [call["did"] for call in log] == ["installed", "upgraded"] * 2 and at(two) == {"1.37"}
     assert_one_at_a_time(log)
-    assert "That nothing stale is left was not proven from etcd" in " ".join(done.stdout.split())
+    assert "Whether etcd holds nothing stale was not proven" in " ".join(done.stdout.split())
 
 
 def test_talos(two: StandIns) -> None:
@@ -108,5 +97,5 @@ def test_talos(two: StandIns) -> None:
     two.cluster.upgrade("master-2", "1.36")
     done, log = carry_out(two, playbook, "masters", **given)
     words = ["--nodes", "10.0.0.11", "upgrade-k8s", "--to", "1.37.2"]
-    assert [(one["words"], one["to"]) for one in log] == [(words, "1.37")] and at(two) == {"1.37"}
+    assert [(call["words"], call["to"]) for call in log] == [(words, "1.37")] and at(two) == {"1.37"}
     assert PROVEN in done.stdout

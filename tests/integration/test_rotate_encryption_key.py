@@ -11,7 +11,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +22,10 @@ import yaml
 
 from tests.control_plane.cluster import Cluster
 
-from . import browser
-from .conftest import ROOT, Result, delete, environment, put, read_etcd
+from .support import browser
+from .support.etcd import delete, put, read_etcd
+from .support.modules import ROOT, Result
+from .support.plays import TASKS, cluster_variables, run_playbook, write_inventory
 
 CLUSTER = ROOT / "tests" / "control_plane" / "cluster.py"
 OLD_SECRET = base64.b64encode(b"old".ljust(32, b"!")).decode()
@@ -56,48 +57,34 @@ class Rotation:
             for key in (provider.get("aescbc") or {}).get("keys", ())
         }
 
-    def run(self, *, restart: str = "", **variables: Any) -> subprocess.CompletedProcess[str]:
-        hosts = "\n".join(
-            f"{name} ansible_host={master['address']} rolling_upgrade_encryption_config={self.file(name)}"
-            for name, master in self.cluster.data["masters"].items()
-        )
-        (self.folder / "inventory.ini").write_text(
-            f"[kube_control_plane]\n{hosts}\n[kube_control_plane:vars]\nansible_connection=local\n"
-            f"ansible_python_interpreter={sys.executable}\n",
-            encoding="utf-8",
-        )
-        commands = " && ".join(
-            f"{sys.executable} {CLUSTER} {verb} {self.cluster.folder} {{{{ inventory_hostname }}}}"
-            for verb in ("stop", "start")
-        )
-        (self.folder / "restart.yml").write_text(
-            restart + f"- ansible.builtin.shell: {commands}\n  changed_when: true\n", encoding="utf-8"
-        )
+    def run(self, *, restart: str = "restart_master", **variables: Any) -> subprocess.CompletedProcess[str]:
+        """Runs the playbook; ``restart`` (a file in playbooks/tasks) restarts one master."""
         given = {
+            **cluster_variables(self.cluster, self.folder),
             "rolling_upgrade_gather_facts": False,
             "rolling_upgrade_encryption_key": "new",
-            "rolling_upgrade_encryption_reload_tasks_file": str(self.folder / "restart.yml"),
+            "rolling_upgrade_encryption_reload_tasks_file": str(TASKS / f"{restart}.yml"),
             "rolling_upgrade_kubeconfig": str(self.cluster.kubeconfig),
             "rolling_upgrade_etcd": self.cluster.etcd,
             "rolling_upgrade_wait_timeout": 30,
             "rolling_upgrade_report_path": str(self.folder / "rotation.html"),
             **variables,
         }
-        settings = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
+        config = f"rolling_upgrade_encryption_config={self.file('{name}')}"
+        inventory = write_inventory(self.folder, self.cluster, "kube_control_plane", each=config)
         playbook = "kube_storage.upgrade.rotate_encryption_key"
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("ansible-playbook")), "-vvv", "-i", "inventory.ini", playbook, "-e", json.dumps(given)],
-            cwd=self.folder, env=settings, capture_output=True, text=True, check=False, timeout=400,
-        )  # fmt: skip
+        return run_playbook(playbook, self.folder, "-vvv", "-i", inventory, timeout=1200, variables=given)
 
     def stored(self) -> Counter[str]:
         """Secrets in etcd by the first words of their values: ``k8s:enc:aescbc:v1:new``."""
-        values = [one.value for one in read_etcd(self.cluster, "/registry/secrets/").values()]
+        values = [entry.value for entry in read_etcd(self.cluster, "/registry/secrets/").values()]
         return Counter(b":".join(value.split(b":", 5)[:5]).decode(errors="replace")[:40] for value in values)
 
     def under_old(self) -> list[str]:
         """Everything in etcd that needs the old key, whatever it is."""
-        return [key for key, one in read_etcd(self.cluster).items() if one.value.startswith(b"k8s:enc:aescbc:v1:old:")]
+        return [
+            key for key, entry in read_etcd(self.cluster).items() if entry.value.startswith(b"k8s:enc:aescbc:v1:old:")
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +130,7 @@ def test_the_whole_rotation_with_a_failure_in_its_middle(rotation: Rotation, mod
     cluster = rotation.cluster
 
     # master-2 fails before it loads the new key: master-1 has it, nobody writes with it, nothing is lost.
-    broken = "- ansible.builtin.fail:\n    msg: no power\n  when: inventory_hostname == 'master-2'\n"
-    failed = rotation.run(restart=broken)
+    failed = rotation.run(restart="restart_master_but_fail_on_master_2")
     assert failed.returncode != 0
     assert "master-2" in failed.stdout and "has not loaded" in failed.stdout and "no power" in failed.stdout, (
         failed.stdout
@@ -154,7 +140,7 @@ def test_the_whole_rotation_with_a_failure_in_its_middle(rotation: Rotation, mod
     assert_no_secret(rotation, failed)
     (new_secret,) = rotation.secrets() - {OLD_SECRET}
 
-    # Gone on from there, with the same key, up to the proof: the old one stays, as that was asked for.
+    # Continued from there, with the same key, up to the proof: the old one stays, as that was asked for.
     cluster = rotation.cluster = Cluster(cluster.folder)
     kept = rotation.run(rolling_upgrade_encryption_drop_old=False)
     assert kept.returncode == 0, kept.stdout + kept.stderr
@@ -185,20 +171,20 @@ def test_the_whole_rotation_with_a_failure_in_its_middle(rotation: Rotation, mod
         found = cluster.kubectl("get", "secret", "s-7", "-o", "jsonpath={.data.password}", kubeconfig=own)
         assert base64.b64decode(found) == b"hunter7"
     servers = module(cluster, "encryption_config_info")["servers"]
-    assert [one["ready"] for one in servers] == [True, True]
-    assert len({one["config_hash"] for one in servers}) == 1
+    assert [server["ready"] for server in servers] == [True, True]
+    assert len({server["config_hash"] for server in servers}) == 1
 
     report = json.loads((rotation.folder / "rotation.json").read_text(encoding="utf-8"))
     assert [run["status"] for run in report["runs"]] == ["failed", "succeeded", "failed", "succeeded"]
     assert "no power" in report["runs"][0]["failures"][0]["message"]
     assert report["rotation"]["old"] == [["aescbc", "old"]] and report["proof"]["etcd"] is True
-    assert {(one["master"], one["stage"]) for one in report["steps"] if one["state"] == "done"} == {
+    assert {(step["master"], step["stage"]) for step in report["steps"] if step["state"] == "done"} == {
         (master, stage) for master in cluster.masters for stage in (1, 2, 3)
     }
     pages = "".join(path.read_text(encoding="utf-8") for path in rotation.folder.glob("rotation.*"))
     for secret in {OLD_SECRET, new_secret}:
         assert secret not in pages and "/registry/" not in pages
-    if browser.find() is not None:  # test_plain_output.py says where there is none
+    if browser.find() is not None:  # test_plain_output.py says if there is none
         text = browser.read(
             rotation.folder / "rotation.html", Path(os.environ.get("PICTURES") or rotation.folder / "pictures")
         )

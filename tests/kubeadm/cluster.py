@@ -12,10 +12,8 @@ verbs that README.md lists; as a module it offers KubeadmCluster.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
-import select
 import shutil
 import signal
 import ssl
@@ -33,7 +31,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.control_plane import build, hosts, processes
-from tests.control_plane.hosts import Network
+from tests.control_plane.folder import ClusterFolder, await_end, get, short_name
 from tests.control_plane.processes import Process, wait_for
 from tests.kubeadm import images
 
@@ -88,31 +86,27 @@ version = 2
 
 
 class KubeadmError(Exception):
-    """Something that the caller can mend; one sentence."""
+    """Something that the caller can fix; one sentence."""
 
 
-class KubeadmCluster:
-    """A cluster in a folder. Everything about it is in ``kubeadm.json`` there, so any process can go on with it."""
+class KubeadmCluster(ClusterFolder):
+    """Masters by kubeadm in a folder; their state is in ``kubeadm.json`` there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
-        path = self.folder / "kubeadm.json"
-        if not path.exists():
-            raise KubeadmError(f"There is no cluster in {folder}; start one with: cluster.py up --dir {folder}")
-        self.data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    STATE = "kubeadm.json"
+    ERROR = KubeadmError
 
     # Making and removing
 
     @classmethod
     def up(cls, folder: Path, *, masters: int = 3, external_etcd: bool = False, owner_pid: int = 0) -> KubeadmCluster:
-        """Makes a cluster of the old release; every host has the images of both. Down with it when ``owner_pid`` ends.
+        """Makes a cluster of the old release; every host has the images of both. It goes down when ``owner_pid`` ends.
 
-        ``external_etcd``: it is no static pod but a program on the first host, which kubeadm has nothing to do with.
+        ``external_etcd``: it is not a static pod but a program on the first host, which kubeadm has nothing to do with.
         """
         hosts.require_root()
         _require_programs()
         folder = folder.resolve()
-        if (folder / "kubeadm.json").exists():
+        if cls.exists(folder):
             cls(folder).down()
         archives = [images.archive(module) for module in (images.OLD, images.NEW)]
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +119,7 @@ class KubeadmCluster:
             "external_etcd": external_etcd,
             "made": [path for path in _OWN if not Path(path).exists()],
         }
-        (folder / "kubeadm.json").write_text(json.dumps(data), encoding="utf-8")
+        (folder / cls.STATE).write_text(json.dumps(data), encoding="utf-8")
         cluster = cls(folder)
         try:
             if owner_pid:
@@ -172,20 +166,9 @@ class KubeadmCluster:
             with suppress(OSError):
                 os.rmdir(path)
         shutil.rmtree(self.folder / "hosts", ignore_errors=True)
-        (self.folder / "kubeadm.json").unlink(missing_ok=True)
+        (self.folder / self.STATE).unlink(missing_ok=True)
 
     # What it is
-
-    @property
-    def network(self) -> Network:
-        return Network(self.data["network"])
-
-    @property
-    def masters(self) -> list[str]:
-        return list(self.data["masters"])
-
-    def address(self, master: str) -> str:
-        return str(self.data["masters"][master]["address"])
 
     @property
     def kubeconfig(self) -> Path:
@@ -250,29 +233,12 @@ class KubeadmCluster:
         pki = self.path(self.masters[0], "/etc/kubernetes/pki")
         context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         context.load_cert_chain(pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
-        connection = http.client.HTTPSConnection(self.address(master), _PORT, context=context, timeout=3)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.read() if answer.status == 200 else b""
-        except (OSError, http.client.HTTPException):
-            return b""
-        finally:
-            connection.close()
+        return get(self.address(master), _PORT, path, context)
 
     def is_ready(self, master: str) -> bool:
         return self.ask(master, "/readyz") == b"ok"
 
     # Inside
-
-    def _save(self) -> None:
-        temporary = self.folder / "kubeadm.json.new"
-        temporary.write_text(json.dumps(self.data, indent=1), encoding="utf-8")
-        os.replace(temporary, self.folder / "kubeadm.json")
-
-    def _keep(self, name: str, process: Process) -> None:
-        self.data["processes"][name] = process.as_dict()
-        self._save()
 
     def _process(self, name: str) -> Process:
         process = processes.from_dict(self.data["processes"].get(name))
@@ -301,14 +267,14 @@ class KubeadmCluster:
         (folder / "known_hosts").write_text(known, encoding="utf-8")
 
     def _make_host(self, name: str) -> None:
-        hosts.add_host(self.network, _short(name), int(self.address(name).rpartition(".")[2]))
+        hosts.add_host(self.network, short_name(name), int(self.address(name).rpartition(".")[2]))
         for path in _OWN:
             self.path(name, path).mkdir(parents=True)
         binds = "\n".join(
             f"mount --bind '{self.path(name, path)}' {path} && mount --make-rshared {path}" for path in _OWN
         )
         # Names are known without asking anybody: a question that nobody answers holds the kubelet up for ten seconds each time.
-        known = "".join(f"{self.address(one)} {one}\n" for one in self.masters)
+        known = "".join(f"{self.address(master)} {master}\n" for master in self.masters)
         for path, text in {
             "etc-hosts": f"127.0.0.1 localhost\n{known}",
             "etc-resolv.conf": "nameserver 127.0.0.1\n",
@@ -325,14 +291,14 @@ class KubeadmCluster:
                     "type": "bridge",
                     "bridge": "cni0",
                     "isGateway": True,
-                    "ipam": {"type": "host-local", "ranges": [[{"subnet": f"10.244.{_short(name)[1:]}.0/24"}]]},
+                    "ipam": {"type": "host-local", "ranges": [[{"subnet": f"10.244.{short_name(name)[1:]}.0/24"}]]},
                 }
             ],
         }
         networks = self.path(name, "/etc/cni") / "net.d"
         networks.mkdir()
         (networks / "pods.conflist").write_text(json.dumps(network), encoding="utf-8")
-        enter = hosts.enter(self.network, _short(name), name)
+        enter = hosts.enter(self.network, short_name(name), name)
         self._keep(f"{name}/host", processes.spawn([*enter, *private], self.folder / "logs" / f"{name}-host.log"))
         if not wait_for(lambda: " /etc/resolv.conf " in self.run(name, "cat", "/proc/self/mountinfo"), 20.0):
             raise KubeadmError(f"{name} has no mounts of its own; see {self.folder}/logs/{name}-host.log")
@@ -453,7 +419,7 @@ class KubeadmCluster:
         """What runs on one host or all, the pods with networks of their own included."""
         found = set()
         for name in [master] if master else self.masters:
-            listed = ["ip", "netns", "pids", self.network.namespace(_short(name))]
+            listed = ["ip", "netns", "pids", self.network.namespace(short_name(name))]
             done = subprocess.run(listed, capture_output=True, text=True, check=False)
             found |= set(map(int, done.stdout.split()))
         children: dict[int, list[int]] = {}
@@ -475,13 +441,9 @@ class KubeadmCluster:
         return found
 
 
-def _short(name: str) -> str:
-    return f"m{name.rpartition('-')[2]}"
-
-
 def _depth(path: str) -> int:
     """How many of a path's leading folders are one of those that a host has for itself."""
-    own = next((one for one in _OWN if path == one or path.startswith(one + "/")), None)
+    own = next((own for own in _OWN if path == own or path.startswith(own + "/")), None)
     if own is None:
         raise KubeadmError(f"{path} is not a host's own.")
     return own.strip("/").count("/")
@@ -516,12 +478,7 @@ def _remove_cgroups(containers: Sequence[str]) -> None:
 
 def reap(folder: Path, owner_pid: int) -> None:
     """Waits for a process to end, then takes the cluster down."""
-    try:
-        descriptor = os.pidfd_open(owner_pid)
-    except ProcessLookupError:
-        pass
-    else:
-        select.select([descriptor], [], [])
+    await_end(owner_pid)
     with suppress(KubeadmError):
         KubeadmCluster(folder).down()
 

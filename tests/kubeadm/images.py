@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Container images of our own binaries, under the names that kubeadm asks for, so that nothing is pulled from anywhere."""
+"""Container images of our own binaries, under the names that kubeadm asks for, so that nothing is pulled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from tests.control_plane import build
+from tests.control_plane import build, releases
 
 # A name that no registry has: the images are imported, and one that is missing can't be pulled.
 REPOSITORY = "registry.test/kubernetes"
@@ -30,8 +30,7 @@ _PROGRAMS = (
     "pause",
 )
 _SOURCE = Path(__file__).resolve().parent / "go"
-OLD = build.Module("kubeadm-host", _SOURCE, _PROGRAMS, minutes=8, go_mod="go-1.36.mod")
-NEW = build.Module("kubeadm-host", _SOURCE, _PROGRAMS, minutes=12)
+NEW, OLD = (build.Module("kubeadm-host", _SOURCE, _PROGRAMS, release) for release in releases.KUBEADM_HOST)
 
 
 def names(module: build.Module) -> list[str]:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.conftest import ROOT, environment
+from tests.integration.support.modules import ROOT, environment
 
 NAMES = ("kubeadm", "kubelet", "kubectl")
 # What apt and dpkg get instead of this machine's, and where the packages' only file goes.

@@ -28,7 +28,9 @@ import yaml
 
 from tests.control_plane import build
 from tests.control_plane.processes import from_dict, wait_for
-from tests.integration.conftest import ROOT, config_maps, environment, read_etcd, steady, widgets_crd
+from tests.integration.support.etcd import read_etcd, steady
+from tests.integration.support.modules import ROOT, environment
+from tests.integration.support.objects import config_maps, widgets_crd
 
 from . import images
 from .cluster import RESTART_KUBELET, KubeadmCluster
@@ -39,7 +41,7 @@ API_SERVER_IMAGE = f"{images.REPOSITORY}/kube-apiserver:{NEW}"
 
 @contextmanager
 def masters(folder: Path, **options: Any) -> Iterator[KubeadmCluster]:
-    """Masters of the old release with something to migrate. They go as they do where their owner is killed."""
+    """Masters of the old release with something to migrate. They are removed as if their owner had been killed."""
     # It ends with its standard input, and so when this process is killed.
     owner = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     cluster = KubeadmCluster.up(folder, owner_pid=owner.pid, **options)
@@ -169,12 +171,12 @@ def stored_as(cluster: KubeadmCluster, resource: str) -> set[str]:
     assert found, f"etcd holds no {resource}"
     # Objects of custom resources are JSON; of others a protobuf begins with the version.
     pattern = rb'^k8s\0\n.\n.([a-z0-9./]+)|^\{.*"apiVersion":"([a-z0-9./]+)"'
-    matches = [re.match(pattern, one.value, re.DOTALL) for one in found.values()]
+    matches = [re.match(pattern, entry.value, re.DOTALL) for entry in found.values()]
     return {(match[1] or match[2]).decode() if match else "unknown" for match in matches}
 
 
 def life(cluster: KubeadmCluster, master: str) -> dict[str, Any]:
-    """What would tell that something was done to a master: its processes with their starts, its manifests, its programs."""
+    """Everything that would show that something was done to a master: its processes with their starts, its manifests, its programs."""
     manifests = cluster.path(master, "/etc/kubernetes/manifests")
     programs = cluster.path(master, "/usr/local/sbin")
     listed = []
@@ -186,18 +188,18 @@ def life(cluster: KubeadmCluster, master: str) -> dict[str, Any]:
         (line.split("(")[1].split(")")[0], line.split()[0], line.rpartition(")")[2].split()[19]) for line in listed
     }
     return {
-        "processes": {one for one in processes if one[0] in wanted},
+        "processes": {process for process in processes if process[0] in wanted},
         "manifests": {
-            one.name: (one.stat().st_mtime_ns, one.read_text(encoding="utf-8")) for one in manifests.iterdir()
+            path.name: (path.stat().st_mtime_ns, path.read_text(encoding="utf-8")) for path in manifests.iterdir()
         },
-        "programs": {one.name: os.readlink(one) for one in programs.iterdir()},
-        "kubernetes": sorted(one.name for one in cluster.path(master, "/etc/kubernetes").iterdir()),
+        "programs": {path.name: os.readlink(path) for path in programs.iterdir()},
+        "kubernetes": sorted(path.name for path in cluster.path(master, "/etc/kubernetes").iterdir()),
     }
 
 
 @dataclass
 class Watch:
-    """Looks at all masters all the time: whose API server or etcd is down?"""
+    """Watches all masters all the time: whose API server or etcd is down?"""
 
     cluster: KubeadmCluster
     down: list[frozenset[str]] = field(default_factory=list)
@@ -289,7 +291,7 @@ def assert_finished(cluster: KubeadmCluster, done: subprocess.CompletedProcess[s
     """All at the new release, all migrated, all proven; each thing asked from Kubernetes and etcd themselves."""
     assert done.returncode == 0, done.stdout + done.stderr
     assert ("Masters are mixed now; nothing may be migrated yet" in done.stdout) == (len(cluster.masters) > 1)
-    assert re.search(r"Proven from etcd: 0 stale objects are left of \d+\.", done.stdout)
+    assert re.search(r"Proven from etcd: 0 of \d+ objects are stale\.", done.stdout)
     assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {NEW}
     assert stored_as(cluster, "mutatingadmissionpolicies") == {"admissionregistration.k8s.io/v1"}
     assert stored_as(cluster, "shop.example.com/widgets") == {"shop.example.com/v1"}
@@ -325,12 +327,12 @@ def test_from_the_old_release_to_the_new_and_nothing_a_second_time(cluster: Kube
     assert re.findall(r"changed=(\d+)", again.stdout) == ["0"] * 3, again.stdout
     assert {name: life(cluster, name) for name in cluster.masters} == lives
     kept = steady(read_etcd(cluster))
-    assert {key: one.mod_revision for key, one in kept.items() if "/minions/" not in key} == {
-        key: one.mod_revision for key, one in stored.items() if "/minions/" not in key
+    assert {key: entry.mod_revision for key, entry in kept.items() if "/minions/" not in key} == {
+        key: entry.mod_revision for key, entry in stored.items() if "/minions/" not in key
     }
 
 
-def test_one_that_fails_half_way_stops_the_roll_which_goes_on_from_there_once_it_is_repaired(
+def test_one_that_fails_halfway_stops_the_roll_which_resumes_once_it_is_repaired(
     cluster: KubeadmCluster, tmp_path: Path
 ) -> None:
     # Its etcd comes up in the new version; then there is no image for its API server, and no registry to get one from.
@@ -341,11 +343,11 @@ def test_one_that_fails_half_way_stops_the_roll_which_goes_on_from_there_once_it
     assert done.returncode != 0, done.stdout
     assert max(map(len, watch.down)) == 1, "two masters were down at the same time"
     assert "kubeadm upgrade node failed with exit code 1." in done.stdout, done.stdout
-    assert "The masters after it are not touched. Repair this one and run the playbook again" in done.stdout
+    assert "The masters after it were not touched. Fix this one and run the playbook again" in done.stdout
     assert "upgrade/staticpods" in done.stdout and "kube-apiserver" in done.stdout  # what kubeadm said
     assert life(cluster, "master-3") == third
     assert cluster.is_ready("master-1") and cluster.is_ready("master-3")
-    # One sentence, and below it the command and what it said, without colours.
+    # One sentence, and below it the command and what it said, without colors.
     assert re.search(r"exit code 1\. Now: .* left alone\.\n\s+kubeadm upgrade node --config \S+\n", done.stdout), (
         done.stdout
     )

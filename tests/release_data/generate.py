@@ -30,14 +30,19 @@ for folder in (ROOT, ROOT / ".ansible" / "collections"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils import _cluster as cluster_access
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._data import releases as data
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._releases import Releases, minor_of, number_of
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube import cluster as cluster_access
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
     ServedResource,
     split_group_version,
     storage_version_hash,
     storage_version_of,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import (
+    Releases,
+    minor_of,
+    number_of,
 )
 
 from tests.control_plane.build import cache_root, kubernetes_version
@@ -69,10 +74,12 @@ from __future__ import annotations
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("releases", nargs="*", default=RELEASES, help="releases such as 1.37 or v1.28.15")
-    parser.add_argument("--no-servers", action="store_true", help="keep what the present data say of real API servers")
+    parser.add_argument(
+        "--no-servers", action="store_true", help="keep what the current data say about real API servers"
+    )
     arguments = parser.parse_args()
     asked: dict[str, Release] = {}
-    for release in sorted(arguments.releases, key=lambda one: number_of(minor_of(one))):
+    for release in sorted(arguments.releases, key=lambda release: number_of(minor_of(release))):
         minor = minor_of(release)
         exact = release.startswith("v")
         try:
@@ -95,7 +102,7 @@ def servers(minors: Iterable[str]) -> dict[str, dict[str, ServedResource]]:
     if not kept.exists():
         found = asyncio.run(ask_servers(minors))
         plain = {
-            minor: [{**asdict(one), "verbs": sorted(one.verbs)} for one in resources.values()]
+            minor: [{**asdict(resource), "verbs": sorted(resource.verbs)} for resource in resources.values()]
             for minor, resources in found.items()
         }
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +121,7 @@ def _resource(row: Mapping[str, Any]) -> ServedResource:
 async def ask_servers(minors: Iterable[str]) -> dict[str, dict[str, ServedResource]]:
     """What an API server reports as each release that the binary can be; every API group is on."""
     newest = number_of(minor_of(kubernetes_version()))
-    wanted = [one for one in minors if 0 <= newest[1] - number_of(one)[1] <= EMULATED]
+    wanted = [minor for minor in minors if 0 <= newest[1] - number_of(minor)[1] <= EMULATED]
     found: dict[str, dict[str, ServedResource]] = {}
     if not wanted:
         return found
@@ -125,7 +132,9 @@ async def ask_servers(minors: Iterable[str]) -> dict[str, dict[str, ServedResour
             for minor in wanted:
                 if minor != wanted[0]:
                     cluster.upgrade("master-1", minor)
-                async with cluster_access.open_cluster({"kubeconfig": str(cluster.kubeconfig)}) as opened:
+                async with cluster_access.open_cluster(
+                    ClusterOptions(auth={"kubeconfig": str(cluster.kubeconfig)})
+                ) as opened:
                     found[minor] = await _settled(opened)
         finally:
             cluster.down()
@@ -154,7 +163,7 @@ def render(asked: Mapping[str, Release], reported: Mapping[str, Mapping[str, Ser
         before = data.RELEASES.get(minor, {})
         if minor in reported or before.get("modules") != _module_of(release):
             continue
-        # The very same release was asked before, and servers are not asked this time.
+        # Exactly this release was asked before, and servers are not asked this time.
         answered[minor] = before["server"].removesuffix(f" emulating {minor}")
         if minor in data.EMULATED:
             emulated[minor] = data.EMULATED[minor]
@@ -180,13 +189,13 @@ def render(asked: Mapping[str, Release], reported: Mapping[str, Mapping[str, Ser
         "# Each release and how it was asked: its Go modules, and as a server where one could be run.",
         f"RELEASES: dict[str, dict[str, str]] = {json.dumps(provenance)}",
         "",
-        "# Of each kind the versions that can be decoded, and by which releases.",
+        "# For each kind, the versions that can be decoded, and by which releases.",
         f"DECODES: dict[str, dict[str, str]] = {json.dumps(_decoded(asked))}",
         "",
-        "# Of each resource the storage version, from the release named on; empty: not stored from then on.",
+        "# For each resource, the storage version from the named release on; empty: not stored from then on.",
         f"STORES: dict[str, dict[str, str]] = {json.dumps(_changes(stores))}",
         "",
-        "# Where a newer binary that emulates a release stores a resource otherwise than that release itself.",
+        "# Where a newer binary that emulates a release stores a resource differently from that release itself.",
         f"EMULATED: dict[str, dict[str, str]] = {json.dumps(emulated, sort_keys=True)}",
         "",
     ]
@@ -202,9 +211,9 @@ def _server(answered: str, minor: str, own: str) -> str:
 
 
 def differences(stores: Mapping[str, str], resources: Mapping[str, ServedResource]) -> dict[str, str]:
-    """Built-in resources that a server stores otherwise than the modules say, with the server's version."""
+    """Built-in resources that a server stores differently from what the modules say, with the server's version."""
     found = {}
-    groups = tuple(sorted({one.group for one in resources.values()}))
+    groups = tuple(sorted({resource.group for resource in resources.values()}))
     for name, resource in resources.items():
         version = stores.get(name)
         if version is None or storage_version_hash(*split_group_version(version), resource.kind) != resource.hash:

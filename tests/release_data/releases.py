@@ -22,7 +22,7 @@ from typing import Any
 from tests.control_plane.build import cache_root
 
 TEMPLATE = Path(__file__).resolve().parent / "go" / "main.go"
-# Where an API server of a release says which of its two own API groups it stores how.
+# Where an API server of a release says how it stores each of its two own API groups.
 EXTENSIONS_SOURCES = (
     "pkg/controlplane/apiserver/apiextensions.go",
     "cmd/kube-apiserver/app/apiextensions.go",
@@ -86,7 +86,7 @@ def ask(version: str) -> Release:
 
 
 def _build(version: str, folder: Path) -> None:
-    print(f"Building the program for Kubernetes {version}; some minutes, once.", file=sys.stderr, flush=True)
+    print(f"Building the program for Kubernetes {version}; a few minutes, once.", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     source = _module("k8s.io/kubernetes", version)

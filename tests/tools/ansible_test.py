@@ -5,9 +5,11 @@
 
 """Runs ansible-test's sanity and unit tests over a real copy of the collection, with one ansible-core and Python.
 
-Usage: ansible_test.py PYTHON ANSIBLE_CORE [ARGUMENT of ansible-test sanity, such as --test validate-modules ...]
+Usage: ansible_test.py PYTHON CORE [ARGUMENT of ansible-test sanity, such as --test validate-modules ...]
+       ansible_test.py PYTHON CORE --install       only makes the environment
 
-The environment with that ansible-core is kept outside the checkout. A copy, because ansible-test takes no symbolic links.
+CORE is 2.19 or newest, as tests/locks pins them. The environment is kept outside the checkout. It is a copy because ansible-test
+doesn't follow symbolic links.
 """
 
 from __future__ import annotations
@@ -19,27 +21,37 @@ import subprocess
 import sys
 from pathlib import Path
 
-from package import copy
-from prepare import cache, kubernetes_core
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-UNIT_REQUIREMENTS = ["pytest", "pytest-mock", "pytest-xdist"]
-# Tests and tools are not shipped, and the sanity tests hold some of what they do for an error: programs with a shebang, several
+from tests.tools import locks
+from tests.tools.package import copy
+from tests.tools.prepare import cache, kubernetes_core
+
+# Tests and tools are not shipped, and the sanity tests treat some of what they do as an error: programs with a shebang, several
 # YAML documents in a file, names such as _. Their gates are ruff and, for the larger ones, mypy. Nothing else is left out.
 LOOKED_AT = {"unit"}
 
 
 def environment(python: str, core: str) -> Path:
+    """The folder of an environment with this ansible-core, created if it is missing."""
     version = subprocess.run(
         [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    folder = cache() / f"ansible-test-{version}"
-    stamp, wanted = folder / "requirements", " ".join([core, *UNIT_REQUIREMENTS])
+    folder = cache() / "ansible-test" / f"{core}-python-{version}"
+    name = f"ansible-core-{core}"
+    stamp, wanted = folder / "requirements", locks.path(name).read_text(encoding="utf-8")
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([python, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(folder / "bin" / "pip"), "install", "-q", core, "PyYAML", *UNIT_REQUIREMENTS], check=True)
+        locks.install(folder / "bin" / "python", name)
         stamp.write_text(wanted, encoding="utf-8")
     return folder
+
+
+def newest_core() -> Path | None:
+    """The programs of the newest ansible-core, where there is a Python for it; ``make newest-core`` installs it."""
+    return next((cache() / "ansible-test").glob(f"{locks.NEWEST}-python-*/bin"), None)
 
 
 def lay_out(folder: Path) -> Path:
@@ -55,7 +67,7 @@ def lay_out(folder: Path) -> Path:
 
 
 def spare_a_download(folder: Path) -> None:
-    """ansible-test fetches this script to put pip into its own environments; Python brings pip along just as well."""
+    """ansible-test fetches this script to put pip into its own environments; Python includes pip anyway."""
     source = next(folder.glob("lib/python*/site-packages/ansible_test/_internal/python_requirements.py"))
     scripts = Path.home() / ".ansible" / "test" / "cache"
     scripts.mkdir(parents=True, exist_ok=True)
@@ -67,6 +79,8 @@ def spare_a_download(folder: Path) -> None:
 def main() -> int:
     python, core, *more = sys.argv[1:]
     folder = environment(python, core)
+    if more == ["--install"]:
+        return 0
     collection = lay_out(folder)
     spare_a_download(folder)
     program = [str(folder / "bin" / "ansible-test")]
@@ -77,7 +91,7 @@ def main() -> int:
     excluded = [f"--exclude={path.relative_to(collection)}/" for path in sorted(tools)]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     # pep8 of the older ones objects to a method without a body on one line (E704), which is how ruff lays out a Protocol.
-    skipped = ["--skip-test", "pep8"] if re.search(r"==2\.1[78]", core) else []
+    skipped = ["--skip-test", "pep8"] if core in ("2.17", "2.18") else []
     for command in (["sanity", *common, *excluded, *skipped, *more], ["units", *common]):
         if command[0] == "units" and more:
             continue

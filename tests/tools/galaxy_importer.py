@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Shows the tarball to Galaxy's own importer, and fails on whatever it warns of.
+"""Shows the tarball to Galaxy's own importer, and fails on any warning.
 
 The importer lives in an environment of its own, kept outside the checkout. kubernetes.core is put beside it, because our
 modules share its documentation of the auth options. Its container runs nothing but ansible-test sanity, which ``make sanity``
@@ -19,20 +19,22 @@ import tempfile
 import venv
 from pathlib import Path
 
-from package import build
-from prepare import cache, kubernetes_core
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-REQUIREMENTS = ["galaxy-importer==0.4.44", "ansible-core==2.19.14"]
+from tests.tools import locks
+from tests.tools.package import build
+from tests.tools.prepare import cache, kubernetes_core
 
 
 def importer() -> Path:
-    """The environment's folder of programs, made if it is not there."""
+    """The environment's folder of programs, created if it is missing."""
     folder = cache() / "galaxy-importer"
     stamp = folder / "requirements"
-    wanted = "\n".join(REQUIREMENTS)
+    wanted = locks.path("galaxy-importer").read_text(encoding="utf-8")
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([str(folder / "bin" / "pip"), "install", "-q", *REQUIREMENTS], check=True)
+        locks.install(folder / "bin" / "python", "galaxy-importer")
         packages = next((folder / "lib").glob("python*/site-packages"))
         (packages / "ansible_collections" / "kubernetes").mkdir(parents=True)
         (packages / "ansible_collections" / "kubernetes" / "core").symlink_to(kubernetes_core())

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Makes the tarball that Galaxy would get, out of what git knows, so that nothing of this machine is in it.
+"""Makes the tarball that Galaxy would get, from what git tracks, so that nothing from this machine gets in.
 
 Usage: package.py FOLDER
 """

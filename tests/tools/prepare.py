@@ -5,7 +5,7 @@
 
 """Makes the checkout importable as a collection, beside kubernetes.core.
 
-kubernetes.core is taken out of the PyPI package ``ansible``, which holds it; the wheel is kept outside
+kubernetes.core is taken out of the PyPI package ``ansible``, which contains it; the wheel is kept outside
 the checkout.
 """
 
@@ -19,9 +19,13 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.tools import locks
+
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / ".ansible" / "collections" / "ansible_collections"
-ANSIBLE = "12.3.0"
 NEEDED = "ansible_collections/kubernetes/core/"
 
 
@@ -32,22 +36,12 @@ def cache() -> Path:
 
 def kubernetes_core() -> Path:
     """The unpacked collection, from the cache if it is there."""
-    folder = cache() / f"collections-{ANSIBLE}"
+    folder = cache() / f"collections-{locks.pinned('ansible', 'ansible')}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-            command = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "-q",
-                "--no-deps",
-                "-d",
-                temporary,
-                f"ansible=={ANSIBLE}",
-            ]
-            subprocess.run(command, check=True)
+            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", "-d", temporary]
+            subprocess.run([*command, "-r", str(locks.path("ansible"))], check=True)
             wheel = next(Path(temporary).glob("*.whl"))
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(Path(temporary) / "new", [n for n in archive.namelist() if n.startswith(NEEDED)])

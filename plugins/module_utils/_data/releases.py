@@ -37,7 +37,7 @@ RELEASES: dict[str, dict[str, str]] = {
     "1.37": {"modules": "k8s.io/kubernetes v1.37.2", "go": "go1.26.8", "server": "kube-apiserver v1.37.2"},
 }
 
-# Of each kind the versions that can be decoded, and by which releases.
+# For each kind, the versions that can be decoded, and by which releases.
 DECODES: dict[str, dict[str, str]] = {
     "/ConfigMap": {"v1": "1.26-1.37"},
     "/Endpoints": {"v1": "1.26-1.37"},
@@ -196,7 +196,7 @@ DECODES: dict[str, dict[str, str]] = {
     },
 }
 
-# Of each resource the storage version, from the release named on; empty: not stored from then on.
+# For each resource, the storage version from the named release on; empty: not stored from then on.
 STORES: dict[str, dict[str, str]] = {
     "apiservices.apiregistration.k8s.io": {"1.26": "apiregistration.k8s.io/v1"},
     "certificatesigningrequests.certificates.k8s.io": {"1.26": "certificates.k8s.io/v1"},
@@ -364,7 +364,7 @@ STORES: dict[str, dict[str, str]] = {
     },
 }
 
-# Where a newer binary that emulates a release stores a resource otherwise than that release itself.
+# Where a newer binary that emulates a release stores a resource differently from that release itself.
 EMULATED: dict[str, dict[str, str]] = {
     "1.34": {
         "deviceclasses.resource.k8s.io": "resource.k8s.io/v1",

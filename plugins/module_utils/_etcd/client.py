@@ -4,10 +4,10 @@
 
 """etcd, read through its JSON gateway (POST /v3/kv/range), which needs no gRPC library and no etcdctl.
 
-Chosen because a master has neither: etcdctl is in etcd's container, and grpcio in no distribution's base. It
-costs nothing that counts, as values are classified without decoding them whole: in the benchmark a scan uses
-less of the processor than etcd itself does to answer it. The gateway is on by default since etcd 3.5 (in 3.4
-only where no file configures etcd) and takes the same client certificates as gRPC.
+Chosen because a master has neither: etcdctl is in etcd's container, and no distribution has grpcio in its base. The cost is
+small, as values are classified without decoding them whole: in the benchmark a scan uses less of the processor than etcd
+does to answer it. The gateway is on by default since etcd 3.5 (in 3.4 only if no file configures etcd) and takes the same
+client certificates as gRPC, but no user from them (access.py).
 """
 
 from __future__ import annotations
@@ -15,51 +15,58 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import re
-import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import (
-    BadInputError,
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
     EtcdError,
     UnreachableError,
+    UnreachableKind,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import (
-    HttpClient,
-    TransportSettings,
-    open_client,
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access import (
+    Access,
+    CompactedError,
+    NoLeaderError,
+    PermissionDeniedError,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encryption import covers
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import HttpClient, Response
 
 DEFAULT_PREFIX = "/registry"
-_DEFAULT_ENDPOINT = "https://127.0.0.1:2379"
-_KUBEADM_PKI = "/etc/kubernetes/pki/etcd"
-# kubeadm makes this client certificate for etcd's liveness probe; it may read.
-_KUBEADM_FILES = {
-    "ca_cert": f"{_KUBEADM_PKI}/ca.crt",
-    "client_cert": f"{_KUBEADM_PKI}/healthcheck-client.crt",
-    "client_key": f"{_KUBEADM_PKI}/healthcheck-client.key",
-}
 _REQUEST_TIMEOUT = 30.0
+# For one key or the status of every member, each asked separately.
+_EACH_TIMEOUT = 15.0
+# Once one member has answered, the others get this much longer, and are then left out.
+_OTHERS_TIMEOUT = 2.0
 _HEADERS = (("Content-Type", "application/json"), ("User-Agent", "kube_storage.upgrade"))
 _LAST_KEY = re.compile(rb'"key"\s*:\s*"([^"]*)"')
 _MORE = re.compile(rb'"more"\s*:\s*true')
+# In the header, with which every answer begins.
+_CLUSTER_ID = re.compile(rb'"cluster_id"\s*:\s*"?(\d+)')
+_HEADER_AT_MOST = 300
+_LEADER = re.compile(rb'"leader"\s*:\s*"?[1-9]')
 # Lost connections and 5xx of every member at once: an election takes about a second.
 _ROUNDS = 5
 _ROUND_PAUSE = 0.2
+_NO_USER = Access()
+_STATUS_PATH, _LOGIN_PATH = "/v3/maintenance/status", "/v3/auth/authenticate"
 
 
-class CompactedError(EtcdError):
-    """The revision asked for is gone: etcd was compacted since."""
+class _MemberError(EtcdError):
+    """One member did not answer as it should; ``passing``: it may do so soon, ``behind``: it lags."""
+
+    def __init__(self, message: str, *, passing: bool, behind: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+        self.behind = behind
 
 
 @dataclass(frozen=True)
 class Page:
-    """One answer to a range request, not yet parsed: most of it is base64 that nobody needs to see."""
+    """One answer to a range request, not yet parsed: most of it is base64 that nobody needs to decode."""
 
     body: bytes = field(repr=False)
 
@@ -75,7 +82,7 @@ class Page:
         return base64.b64decode(match[1]) if match else None
 
     def items(self) -> list[dict[str, str]]:
-        """``key`` and ``value`` in base64, ``mod_revision`` as text; values must not leave who classifies them."""
+        """``key`` and ``value`` in base64, ``mod_revision`` as text; values must not leave the code that classifies them."""
         found = self._document().get("kvs") or []
         return found if isinstance(found, list) else []
 
@@ -90,31 +97,44 @@ class Page:
         return int(self._document().get("count") or 0)
 
     def _document(self) -> dict[str, Any]:
-        try:
-            document = json.loads(self.body)
-        except ValueError as error:
-            raise EtcdError(
-                "etcd's JSON gateway answered with something that is not JSON; check etcd.endpoints."
-            ) from error
-        if not isinstance(document, dict):
-            raise EtcdError("etcd's JSON gateway answered with unexpected JSON; check etcd.endpoints.")
-        return document
+        return document_of(self.body)
+
+
+def document_of(body: bytes) -> dict[str, Any]:
+    """The JSON object in an answer; raises EtcdError if it holds none."""
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise EtcdError(
+            "etcd's JSON gateway answered with something that is not JSON; check etcd.endpoints."
+        ) from error
+    if not isinstance(document, dict):
+        raise EtcdError("etcd's JSON gateway answered with unexpected JSON; check etcd.endpoints.")
+    return document
 
 
 class Etcd:
     """All members of one etcd; use as an async context manager. Reads only.
 
     Any member can answer a range at a known revision (``serializable``), so those are spread over
-    all of them; a member that fails is left out until no other one is left.
+    all of them; a member that fails is left out until no other one is left. An answer from another
+    cluster than the first answer's is never used.
     """
 
-    def __init__(self, endpoints: Sequence[str], http: HttpClient, *, prefix: str = DEFAULT_PREFIX) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], http: HttpClient, *, prefix: str = DEFAULT_PREFIX, access: Access = _NO_USER
+    ) -> None:
         self.endpoints = tuple(endpoints)
         self.prefix = prefix
         self._http = http
+        self._access = access
+        self._token: str | None = None
+        self._logging_in = asyncio.Lock()
         self._next = 0
-        self._failed: dict[str, EtcdError] = {}
-        self._passing: dict[str, bool] = {}
+        self._usable = self.endpoints
+        self._silent_are_known = len(self.endpoints) == 1
+        self._failed: dict[str, _MemberError] = {}
+        self._cluster: tuple[bytes, str] | None = None
 
     async def __aenter__(self) -> Etcd:
         return self
@@ -122,6 +142,9 @@ class Etcd:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
         await self._http.close()
 
     async def range(
@@ -133,15 +156,14 @@ class Etcd:
         revision: int = 0,
         min_mod_revision: int = 0,
         keys_only: bool = False,
+        count_only: bool = False,
     ) -> Page:
         """Keys from ``start`` to before ``end`` (None: the one key ``start``).
 
         ``revision`` 0 asks for the newest, linearizable: that is what fixes the revision of a scan.
         Raises CompactedError if the revision is gone, else EtcdError.
         """
-        body: dict[str, Any] = {"key": base64.b64encode(start).decode()}
-        if end is not None:
-            body["range_end"] = base64.b64encode(end).decode()
+        body = _range_body(start, end)
         if limit:
             body["limit"] = str(limit)
         if revision:
@@ -150,176 +172,247 @@ class Etcd:
             body["min_mod_revision"] = str(min_mod_revision)
         if keys_only:
             body["keys_only"] = True
+        if count_only:
+            body["count_only"] = True
         return Page(await self._post("/v3/kv/range", body))
 
+    async def read_from_each(self, key: bytes) -> dict[str, Page]:
+        """The newest value of one key, by endpoint, each asked separately; those that don't answer are left out.
+
+        Raises EtcdError if none answers, or if two belong to different clusters.
+        """
+        data = json.dumps(_range_body(key, None)).encode()
+        for attempt in range(1, _ROUNDS + 1):
+            answers = await self._ask_each("/v3/kv/range", data, self.endpoints)
+            found = {endpoint: Page(answer) for endpoint, answer in answers.items() if isinstance(answer, bytes)}
+            failed = [answer for answer in answers.values() if isinstance(answer, _MemberError)]
+            if found:
+                return found
+            if attempt == _ROUNDS or not all(error.passing for error in failed):
+                break
+            await asyncio.sleep(_ROUND_PAUSE * 2**attempt)
+        raise _most_telling(failed)
+
+    async def ask(self, path: str, document: Mapping[str, Any]) -> bytes:
+        """One answering member's answer to a request that reads; raises EtcdError."""
+        return await self._post(path, document)
+
+    async def ask_each(self, path: str, addresses: Iterable[str]) -> Mapping[str, bytes | EtcdError]:
+        """Each member's answer to an empty request that reads, by address; members need not be among the endpoints.
+
+        Raises PermissionDeniedError, and EtcdError if two belong to different clusters.
+        """
+        return await self._ask_each(path, b"{}", tuple(addresses))
+
+    async def _ask_each(self, path: str, data: bytes, endpoints: Sequence[str]) -> dict[str, bytes | _MemberError]:
+        """Each member's answer, all asked in parallel; a silent member costs a moment, not a timeout."""
+        tasks = {
+            asyncio.ensure_future(self._ask(endpoint, path, data, _EACH_TIMEOUT)): endpoint for endpoint in endpoints
+        }
+        answers: dict[str, bytes | _MemberError] = {}
+        waiting, patience = set(tasks), None
+        try:
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                for task in done:
+                    try:
+                        answers[tasks[task]] = task.result()
+                        patience = _OTHERS_TIMEOUT
+                    except _MemberError as error:
+                        answers[tasks[task]] = error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        silent = {endpoint for endpoint in endpoints if endpoint not in answers}
+        timeout = UnreachableError("", kind=UnreachableKind.TIMEOUT)
+        answers |= {
+            endpoint: _MemberError(self._access.unreachable(endpoint, timeout), passing=False) for endpoint in silent
+        }
+        return {endpoint: answers[endpoint] for endpoint in endpoints}
+
+    def use_only(self, endpoints: Iterable[str]) -> None:
+        """Restricts reads to these endpoints, until the next call."""
+        self._usable = tuple(endpoints)
+        self._silent_are_known = True
+        self._failed.clear()
+
     async def status(self) -> dict[str, Any]:
-        """etcd's version and size of one member that answers."""
-        answer = json.loads(await self._post("/v3/maintenance/status", {}))
+        """The version and size that one answering member reports; empty if the user may not ask for them."""
+        try:
+            answer = json.loads(await self._post(_STATUS_PATH, {}))
+        except PermissionDeniedError:
+            answer = {}
         return {"version": str(answer.get("version") or ""), "db_size": int(answer.get("dbSize") or 0)}
 
     async def _post(self, path: str, document: Mapping[str, Any]) -> bytes:
+        if not self._silent_are_known:
+            await self._leave_out_the_silent()
         data = json.dumps(document).encode()
         behind = rounds = 0
         while True:
-            if len(self._failed) == len(self.endpoints):
+            if len(self._failed) == len(self._usable):
                 rounds += 1
-                if rounds >= _ROUNDS or not all(self._passing[one] for one in self._failed):
-                    first = next(iter(self._failed.values()))
-                    self._failed.clear()
-                    raise first
+                failed = list(self._failed.values())
                 self._failed.clear()
+                if rounds >= _ROUNDS or not all(error.passing for error in failed):
+                    raise _most_telling(failed)
                 await asyncio.sleep(_ROUND_PAUSE * 2**rounds)
             endpoint = self._choose()
             try:
-                answer = await self._http.request(
-                    "POST", endpoint + path, headers=_HEADERS, body=data, timeout=_REQUEST_TIMEOUT
-                )
-            except UnreachableError as error:
-                passing = error.kind == "reset"
-                self._leave_out(endpoint, EtcdError(_unreachable_sentence(endpoint, error)), passing)
-                continue
-            if answer.status == 200 and not answer.body.startswith(b'{"error"'):
-                return answer.body
-            problem = _gateway_problem(endpoint, answer.status, answer.body)
-            if isinstance(problem, CompactedError):
-                raise problem
-            if b"future revision" in answer.body and behind < 50:
-                # A member that lags behind; it or another one will have the revision in a moment.
-                behind += 1
-                await asyncio.sleep(0.02 * behind)
-                continue
-            self._leave_out(endpoint, problem, answer.status >= 500)
+                return await self._ask(endpoint, path, data)
+            except _MemberError as error:
+                if error.behind and behind < 50:
+                    # This member or another one will soon have the revision.
+                    behind += 1
+                    await asyncio.sleep(0.02 * behind)
+                    continue
+                self._failed.setdefault(endpoint, error)
+
+    async def _leave_out_the_silent(self) -> None:
+        """Before the first request: leaves out members that don't answer while others do, to save a timeout for each."""
+        self._silent_are_known = True
+        try:
+            answers = await self._ask_each(_STATUS_PATH, b"{}", self.endpoints)
+        except PermissionDeniedError:
+            return
+        if any(isinstance(answer, bytes) for answer in answers.values()):
+            self._failed = {
+                endpoint: answer for endpoint, answer in answers.items() if isinstance(answer, _MemberError)
+            }
+
+    async def _ask(self, endpoint: str, path: str, data: bytes, timeout: float = _REQUEST_TIMEOUT) -> bytes:
+        """One member's answer; raises _MemberError if another one may answer, CompactedError and EtcdError if none will."""
+        if self._access.username and self._token is None:
+            await self._log_in(endpoint, None)
+        token = self._token
+        answer = await self._send(endpoint, path, data, timeout, token)
+        if self._access.username and _wants_a_new_token(answer):
+            await self._log_in(endpoint, token)
+            answer = await self._send(endpoint, path, data, timeout, self._token)
+        if not _is_error(answer):
+            self._require_one_cluster(endpoint, answer.body)
+            return answer.body
+        problem = self._access.gateway_problem(endpoint, answer.status, answer.body)
+        if isinstance(problem, (CompactedError, PermissionDeniedError)):
+            raise problem
+        passing = answer.status >= 500
+        if isinstance(problem, NoLeaderError):
+            # It said so after 7 s (etcd, server/config: ReqTimeout); an election would be over by then.
+            passing = await self._has_leader(endpoint)
+        raise _MemberError(problem.message, passing=passing, behind=b"future revision" in answer.body) from problem
+
+    async def _has_leader(self, endpoint: str) -> bool:
+        """By the member's own status, which it returns at once; a slow disk or network makes requests time out, too."""
+        answer = await self._send(endpoint, _STATUS_PATH, b"{}", _EACH_TIMEOUT, self._token)
+        return not _is_error(answer) and _LEADER.search(answer.body) is not None
+
+    async def _send(self, endpoint: str, path: str, data: bytes, timeout: float, token: str | None) -> Response:
+        headers = (*_HEADERS, ("Authorization", token)) if token else _HEADERS
+        try:
+            return await self._http.request("POST", endpoint + path, headers=headers, body=data, timeout=timeout)
+        except UnreachableError as error:
+            why = await self._access.explain(endpoint, error)
+            raise _MemberError(why.message, passing=why.passing) from error
+
+    async def _log_in(self, endpoint: str, used: str | None) -> None:
+        """A new token, unless another task has replaced ``used``; every member accepts it. "" if authentication is off."""
+        async with self._logging_in:
+            if self._token != used:
+                return
+            data = json.dumps({"name": self._access.username, "password": self._access.password}).encode()
+            answer = await self._send(endpoint, _LOGIN_PATH, data, _EACH_TIMEOUT, None)
+            if b"authentication is not enabled" in answer.body:
+                self._token = ""
+                return
+            if _is_error(answer):
+                problem = self._access.gateway_problem(endpoint, answer.status, answer.body)
+                raise _MemberError(problem.message, passing=answer.status >= 500)
+            self._token = str(json.loads(answer.body).get("token") or "")
+
+    def _require_one_cluster(self, endpoint: str, body: bytes) -> None:
+        found = _CLUSTER_ID.search(body, 0, _HEADER_AT_MOST)
+        if found is None:
+            return
+        if self._cluster is None:
+            self._cluster = (found[1], endpoint)
+        elif self._cluster[0] != found[1]:
+            raise EtcdError(
+                f"{self._cluster[1]} and {endpoint} belong to different etcd clusters; give only the members of one as "
+                "endpoints (etcd.overrides is for resources that are kept in another)."
+            )
 
     def _choose(self) -> str:
-        usable = [one for one in self.endpoints if one not in self._failed]
+        usable = [endpoint for endpoint in self._usable if endpoint not in self._failed]
         self._next += 1
         return usable[self._next % len(usable)]
 
-    def _leave_out(self, endpoint: str, error: EtcdError, passing: bool) -> None:
-        """Notes a failing member; ``passing``: it may well answer in a moment."""
-        self._failed.setdefault(endpoint, error)
-        self._passing[endpoint] = passing
+
+def _is_error(answer: Response) -> bool:
+    return answer.status != 200 or answer.body.startswith(b'{"error"')
 
 
-def _unreachable_sentence(endpoint: str, error: UnreachableError) -> str:
-    if error.kind == "tls":
-        if "can't be verified" in error.message:
-            return (
-                f"etcd's certificate at {endpoint} can't be verified; check etcd.ca_cert, and that the address is in "
-                "the certificate."
-            )
-        return (
-            f"etcd at {endpoint} refused the TLS connection; check that etcd.client_cert and client_key belong to "
-            "etcd's own CA."
-        )
-    if error.kind == "timeout":
-        return f"etcd at {endpoint} did not answer in time; check etcd.endpoints and whether the member has quorum."
-    if error.kind == "dns":
-        return f"The host name of the etcd endpoint {endpoint} can't be resolved; check etcd.endpoints."
-    if error.kind == "refused":
-        return f"{endpoint} refuses connections; check etcd.endpoints, and that etcd runs there."
-    return (
-        f"The connection to etcd at {endpoint} was lost or refused; check that the address is etcd's client port "
-        "and that etcd.client_cert and client_key belong to etcd's own CA."
+def _most_telling(failed: Sequence[_MemberError]) -> _MemberError:
+    """The most useful of the members' errors: one that answered says more than one that is down."""
+    return next((error for error in failed if isinstance(error.__cause__, NoLeaderError)), failed[0])
+
+
+def _wants_a_new_token(answer: Response) -> bool:
+    """A simple token lives five minutes (etcd, --auth-token-ttl), and becomes invalid when users or roles change."""
+    return _is_error(answer) and any(
+        text in answer.body for text in (b"invalid auth token", b"revision of auth store is old", b"user name is empty")
     )
 
 
-def _gateway_problem(endpoint: str, status: int, body: bytes) -> EtcdError:
-    """What an error answer means; etcd's own message is passed on, as it holds no data."""
-    try:
-        document = json.loads(body)
-        message = str(document.get("message") or document.get("error") or "") if isinstance(document, dict) else ""
-    except ValueError:
-        message = ""
-    if "has been compacted" in message:
-        return CompactedError("The revision of the scan was compacted away; run the task again.")
-    if status == 404:
-        return EtcdError(
-            f"{endpoint} has no JSON gateway: it is no etcd client port, or etcd runs with "
-            "--enable-grpc-gateway=false; check etcd.endpoints."
-        )
-    if "user name is empty" in message or status == 401:
-        return EtcdError(
-            f"etcd at {endpoint} asks for a user and password, which is not supported; use a client certificate."
-        )
-    if "permission denied" in message or status == 403:
-        return EtcdError(f"etcd at {endpoint} does not let this client certificate read the keys; use one that may.")
-    if "bad certificate" in message or "authentication handshake failed" in message:
-        return EtcdError(
-            f"The JSON gateway of etcd at {endpoint} can't reach its own server: etcd's server certificate must also "
-            "allow client authentication (as kubeadm's does)."
-        )
-    return EtcdError(
-        f"etcd at {endpoint} answered with {status}{': ' + message[:200] if message else ''}; check etcd.endpoints."
-    )
+def end_of(prefix: bytes) -> bytes:
+    """The first key after all that begin with a prefix (which doesn't end in 0xff here)."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
 
 
-def open_etcd(options: Mapping[str, Any] | None) -> Etcd:
-    """From the option ``etcd``; what is not given is taken from where kubeadm puts it on a master.
+def _range_body(start: bytes, end: bytes | None) -> dict[str, Any]:
+    body: dict[str, Any] = {"key": base64.b64encode(start).decode()}
+    if end is not None:
+        body["range_end"] = base64.b64encode(end).decode()
+    return body
 
-    Raises BadInputError, before anything is sent, for addresses and files that can't be used.
+
+class EtcdClusters:
+    """Every etcd of a cluster: the default one, and others for some resources (``--etcd-servers-overrides``).
+
+    Each has its own revisions. Use as an async context manager.
     """
-    given = {name: value for name, value in (options or {}).items() if value}
-    endpoints = [_endpoint(one) for one in given.get("endpoints") or [_DEFAULT_ENDPOINT]]
-    prefix = "/" + str(given.get("prefix") or DEFAULT_PREFIX).strip("/")
-    context = None
-    if any(one.startswith("https://") for one in endpoints):
-        files = {name: given.get(name) for name in _KUBEADM_FILES}
-        if not any(files.values()):
-            files = {name: path if os.path.exists(path) else None for name, path in _KUBEADM_FILES.items()}
-            if not files["ca_cert"] and "endpoints" not in given:
-                raise BadInputError(
-                    f"No etcd was given, and {_KUBEADM_PKI} does not exist here; run the task on a master, "
-                    "or give etcd.endpoints, ca_cert, client_cert and client_key."
-                )
-        context = _ssl_context(files)
-    return Etcd(endpoints, open_client(TransportSettings(ssl_context=context, concurrency=8)), prefix=prefix)
 
+    def __init__(self, default: Etcd, overrides: Sequence[tuple[tuple[str, ...], Etcd]] = ()) -> None:
+        self.default = default
+        self.overrides = tuple(overrides)
 
-def _endpoint(text: str) -> str:
-    try:
-        parts = urlsplit(text.strip())
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.path.strip("/"):
-        shown = text if "@" not in text else "(hidden, as it holds credentials)"
-        raise BadInputError(f"etcd.endpoints: '{shown}' is not an etcd endpoint; write it like https://10.0.0.11:2379.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}:{port or 2379}"
+    async def __aenter__(self) -> EtcdClusters:
+        return self
 
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for etcd in (self.default, *(etcd for _patterns, etcd in self.overrides)):
+            await etcd.close()
 
-def _ssl_context(files: Mapping[str, str | None]) -> ssl.SSLContext:
-    ca_cert, client_cert, client_key = files["ca_cert"], files["client_cert"], files["client_key"]
-    if bool(client_cert) != bool(client_key):
-        missing = "client_key" if client_cert else "client_cert"
-        raise BadInputError(f"etcd.{missing} is missing; a client certificate and its key go together.")
-    for name, path in files.items():
-        if path:
-            _require_readable(name, path)
-    try:
-        context = ssl.create_default_context(cafile=ca_cert)
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"etcd.ca_cert: {ca_cert} is not a PEM certificate; give etcd's own CA.") from error
-    if client_cert:
-        try:
-            context.load_cert_chain(client_cert, client_key)
-        except (OSError, ValueError) as error:
-            raise BadInputError(
-                f"etcd.client_cert: {client_cert} and {client_key} are not a PEM certificate and its key; check both."
-            ) from error
-    return context
+    @property
+    def overridden(self) -> list[str]:
+        """Names and patterns of the resources that are kept elsewhere."""
+        return [pattern for patterns, _etcd in self.overrides for pattern in patterns]
 
+    def of(self, resource: str) -> Etcd:
+        """Where a resource is kept; its own name takes precedence over its group's, as in API servers."""
+        for exact in (True, False):
+            for patterns, etcd in self.overrides:
+                if covers([pattern for pattern in patterns if ("*" not in pattern) is exact], resource):
+                    return etcd
+        return self.default
 
-def _require_readable(name: str, path: str) -> None:
-    try:
-        with open(path, "rb"):
-            pass
-    except FileNotFoundError as error:
-        raise BadInputError(
-            f"etcd.{name}: {path} does not exist; give the right path, on the host where the task runs."
-        ) from error
-    except OSError as error:
-        raise BadInputError(
-            f"etcd.{name}: {path} can't be read ({error.strerror}); run the task as a user who may (become: true)."
-        ) from error
+    def split(self, resources: Iterable[str]) -> list[tuple[Etcd, list[str]]]:
+        """Resources by where they are kept: always the default first, and others only if they have any."""
+        found: dict[Etcd, list[str]] = {self.default: []}
+        for name in resources:
+            found.setdefault(self.of(name), []).append(name)
+        return list(found.items())

@@ -13,15 +13,18 @@ test/integration/etcd/data.go, which names the path of every resource; releases 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
     ServedResource,
     resource_name,
 )
 
-# Kept by API servers for themselves: no resource, no storage version to migrate, rewritten by their owners.
+# API servers keep these for themselves: no resource, no storage version to migrate, rewritten by their owners.
 INTERNAL_PREFIXES = frozenset({"masterleases", "peerserverleases", "ranges"})
+
+# Stored as events, and counted under that name.
+EVENTS_TWIN = "events.events.k8s.io"
 
 _SPECIAL_PREFIXES = {
     "controllers": "replicationcontrollers",
@@ -75,7 +78,7 @@ BUILT_IN: Mapping[str, str] = {
 
 _PREFIX_OF_BUILT_IN = {name: prefix for prefix, name in BUILT_IN.items()}
 
-# Built into the API server, but with a JSON codec of their own (apiextensions-apiserver, kube-aggregator).
+# Built into the API server, but with their own JSON codec (apiextensions-apiserver, kube-aggregator).
 JSON_BUILT_IN = frozenset({"customresourcedefinitions.apiextensions.k8s.io", "apiservices.apiregistration.k8s.io"})
 
 
@@ -100,21 +103,31 @@ def object_of(rest: str) -> tuple[str | None, str] | None:
 
 
 def is_custom(name: str) -> bool:
-    """Whether a resource is defined by a CRD (or by a server outside of the API server)."""
+    """Whether a resource is defined by a CRD (or by a server outside the API server)."""
     return name not in _PREFIX_OF_BUILT_IN and name not in JSON_BUILT_IN
 
 
 class KeyMap:
-    """Names resources by storage prefix, with the discovery of the API servers where there is one."""
+    """Names resources by storage prefix, using the discovery of the API servers if there is any.
 
-    def __init__(self, served: Mapping[str, ServedResource] | None = None) -> None:
+    ``elsewhere``: resources that are kept in another etcd. Keys under their prefixes belong to no resource.
+    """
+
+    def __init__(
+        self,
+        served: Mapping[str, ServedResource] | None = None,
+        *,
+        elsewhere: Callable[[str], bool] = lambda _name: False,
+    ) -> None:
         self._served = served
+        self._elsewhere = elsewhere
         self._by_prefix: dict[str, str | None] = {}
 
     def resource_at(self, prefix: str) -> str | None:
-        """The resource stored under a prefix; None for what is no resource or can't be told for certain."""
+        """The resource stored under a prefix; None if it isn't a resource, or if that is uncertain."""
         if prefix not in self._by_prefix:
-            self._by_prefix[prefix] = self._find(prefix)
+            name = self._find(prefix)
+            self._by_prefix[prefix] = None if name is None or self._elsewhere(name) else name
         return self._by_prefix[prefix]
 
     def _find(self, prefix: str) -> str | None:
@@ -129,7 +142,9 @@ class KeyMap:
             name = resource_name(plural, group)
             return name if self._served is None or name in self._served else None
         # A resource newer than the table: only if exactly one that is served can be stored here.
-        plurals = [one.name for one in (self._served or {}).values() if one.plural == prefix and one.group]
+        plurals = [
+            resource.name for resource in (self._served or {}).values() if resource.plural == prefix and resource.group
+        ]
         return plurals[0] if len(plurals) == 1 else None
 
     def fits(self, name: str, rest: str) -> bool:
@@ -141,6 +156,17 @@ class KeyMap:
         return known is None or known.namespaced == (place[0] is not None)
 
 
+def stored_as(resource: str) -> str:
+    """The name of the storage that a resource is kept in: both groups of events share that of the core one."""
+    return "events" if resource == EVENTS_TWIN else resource
+
+
+def own_prefixes(name: str, keys: KeyMap) -> list[str]:
+    """Where objects of one resource are stored, without prefixes that are another resource's."""
+    found = prefixes_of([name])
+    return [prefix for prefix in found if keys.resource_at(prefix) == stored_as(name)] or found
+
+
 def prefixes_of(names: Iterable[str]) -> list[str]:
     """Where objects of the named resources may be stored, in the order of keys."""
     found = set()
@@ -148,7 +174,7 @@ def prefixes_of(names: Iterable[str]) -> list[str]:
         plural, _dot, group = name.partition(".")
         if name in _PREFIX_OF_BUILT_IN:
             found.add(_PREFIX_OF_BUILT_IN[name])
-        elif name == "events.events.k8s.io":
+        elif name == EVENTS_TWIN:
             found.add("events")
         elif group:
             found.add(f"{group}/{plural}")

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One scan of all that etcd holds, at one revision: how many objects of which resource are stored how.
+"""One scan of everything in etcd, at one revision: how many objects of each resource are stored in which form.
 
-Values live in one page of a few MiB at a time and are dropped as soon as their envelope is known.
+Values are held one page of a few MiB at a time and discarded as soon as their envelope is known.
 """
 
 from __future__ import annotations
@@ -13,25 +13,32 @@ import asyncio
 import base64
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import EtcdError
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import CompactedError, Etcd, Page
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.envelope import classify_base64
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import EtcdError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Report, nobody_listens
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import Speed, progress_event
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access import CompactedError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import Etcd, EtcdClusters, Page, end_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.envelope import (
+    NO_NAMES,
+    KeyNames,
+    classify_base64,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys import (
+    BUILT_IN,
     INTERNAL_PREFIXES,
     KeyMap,
     object_of,
     prefixes_of,
     split_key,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._events import Report, nobody_listens
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._progress import Speed, progress_event
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
 
 _FIRST_PAGE = 100
-# For every page etcd counts all that is left of the range, so a scan of many objects is quicker in few large pages.
+# For every page etcd counts the rest of the range, so a scan of many objects is faster with few large pages.
 _LARGEST_PAGE = 4000
 _PAGE_BYTES = 2 << 20
 _SAMPLES = 5
@@ -54,6 +61,7 @@ class Variant(NamedTuple):
     provider_version: str | None = None
     key: str | None = None
     key_id_hash: str | None = None
+    key_begins_with: str | None = None
 
 
 class StoredObject(NamedTuple):
@@ -66,10 +74,11 @@ class StoredObject(NamedTuple):
 
 @dataclass
 class Tally:
-    """What was counted of one variant; ``newest`` is the revision of the latest write among them, ``latest`` that object.
+    """The counts of one variant; ``newest`` is the revision of the latest write among them, ``latest`` that object.
 
-    ``kept`` holds every object's place until there are more than a scan was told to keep; then None.
-    ``encryption``, of keys that belong to no resource only: how many are under which (provider, its version, key).
+    ``kept`` has every object's place until there are more than a scan should keep; then it is None.
+    ``encryption``, only for keys that belong to no resource: how many are under which (provider, its version, key,
+    what the key's name begins with if the name is unknown).
     """
 
     kind: str | None = None
@@ -79,7 +88,15 @@ class Tally:
     latest: tuple[str | None, str] | None = None
     samples: list[str] = field(default_factory=list)
     kept: list[StoredObject] | None = field(default_factory=list, repr=False)
-    encryption: dict[tuple[str, str | None, str | None], int] = field(default_factory=dict)
+    encryption: dict[tuple[str, str | None, str | None, str | None], int] = field(default_factory=dict)
+
+    def add(self, other: Tally) -> None:
+        """Counts of another etcd; revisions are not compared with those there."""
+        self.objects += other.objects
+        self.bytes += other.bytes
+        self.samples = [*self.samples, *other.samples][:_SAMPLES]
+        for key, number in other.encryption.items():
+            self.encryption[key] = self.encryption.get(key, 0) + number
 
 
 @dataclass
@@ -87,9 +104,10 @@ class Stored:
     """The outcome of a scan.
 
     ``consistent``: all of it was read at the one ``revision``. If etcd was compacted twice meanwhile,
-    the rest was read at later ones, ``revision`` is the first of them, and what was read before may
+    the rest was read at later ones, ``revision`` is the first of them, and objects read before may
     have been rewritten since. ``unknown`` and ``internal`` are by storage prefix. ``stretches`` are
-    the bounds of adjoining parts of what was read, each small enough to be read at once.
+    the bounds of adjoining parts of what was read, each small enough to be read at once. ``parts``
+    are the scans that this one adds up, with the etcd of each; the revision is that of the first.
     """
 
     revision: int = 0
@@ -102,6 +120,7 @@ class Stored:
     bytes: int = 0
     seconds: float = 0.0
     stretches: list[list[Key]] = field(default_factory=list, repr=False)
+    parts: list[tuple[Etcd, Stored]] = field(default_factory=list, repr=False)
 
     def counts(self, resource: str) -> dict[tuple[str | None, str | None, str, str | None], int]:
         """Objects of a resource by (version, encoding, provider, key name)."""
@@ -120,7 +139,7 @@ class Stored:
 
 
 class _Pace:
-    """Holds a scan to so many objects a second, measured from its start; 0 is no limit."""
+    """Limits a scan to a number of objects per second, measured from its start; 0 is no limit."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -135,29 +154,100 @@ class _Pace:
                 await asyncio.sleep(ahead)
 
 
-async def changes_since(etcd: Etcd, before: Stored, keys: KeyMap | None = None, *, keep: int = 0) -> Stored:
-    """What was written after an earlier scan, of the keys that it covered, at one newer revision.
+async def scan_clusters(
+    clusters: EtcdClusters,
+    served: Mapping[str, ServedResource] | None = None,
+    *,
+    resources: Iterable[str] | None = None,
+    max_rate: float = 0,
+    keep: int = 0,
+    names: KeyNames = NO_NAMES,
+    report: Report = nobody_listens,
+) -> Stored:
+    """``scan`` of every etcd, each for the resources kept there; ``served`` has the resources if API servers reported them."""
+    everything = {*BUILT_IN.values(), *(served or {})}
+    parts = []
+    for etcd, own in clusters.split(everything if resources is None else resources):
+        whole = resources is None and etcd is clusters.default
+        parts.append(
+            (
+                etcd,
+                await scan(
+                    etcd,
+                    keys_of(clusters, etcd, served),
+                    resources=None if whole else own,
+                    max_rate=max_rate,
+                    keep=keep,
+                    names=names,
+                    report=report,
+                    may_be_empty=etcd is not clusters.default,
+                ),
+            )
+        )
+    return _together(parts)
 
-    Objects that aren't in the result are as they were, or deleted. etcd filters by revision itself, so
-    this takes a small part of the time of a scan. Raises EtcdError.
+
+async def changes_in_clusters(
+    clusters: EtcdClusters,
+    before: Stored,
+    served: Mapping[str, ServedResource] | None = None,
+    *,
+    keep: int = 0,
+    names: KeyNames = NO_NAMES,
+) -> Stored:
+    """``changes_since`` of every etcd that ``scan_clusters`` read."""
+    return _together(
+        [
+            (etcd, await changes_since(etcd, stored, keys_of(clusters, etcd, served), keep=keep, names=names))
+            for etcd, stored in before.parts
+        ]
+    )
+
+
+def keys_of(clusters: EtcdClusters, etcd: Etcd, served: Mapping[str, ServedResource] | None) -> KeyMap:
+    """What the keys of one of the clusters mean."""
+    return KeyMap(served, elsewhere=lambda name: clusters.of(name) is not etcd)
+
+
+def _together(parts: list[tuple[Etcd, Stored]]) -> Stored:
+    first = parts[0][1]
+    whole = Stored(first.revision, first.last_revision, all(part.consistent for _etcd, part in parts), parts=parts)
+    for _etcd, part in parts:
+        whole.resources.update(part.resources)
+        whole.objects += part.objects
+        whole.bytes += part.bytes
+        whole.seconds += part.seconds
+        for mine, theirs in ((whole.unknown, part.unknown), (whole.internal, part.internal)):
+            for prefix, tally in theirs.items():
+                mine.setdefault(prefix, Tally(kept=None)).add(tally)
+    return whole
+
+
+async def changes_since(
+    etcd: Etcd, before: Stored, keys: KeyMap | None = None, *, keep: int = 0, names: KeyNames = NO_NAMES
+) -> Stored:
+    """What was written after an earlier scan, among the keys that it covered, at one newer revision.
+
+    Objects that aren't in the result are unchanged or deleted. etcd filters by revision itself, so
+    this takes a fraction of the time of a scan. Raises EtcdError.
     """
     for attempt in range(_RESTARTS + 1):
-        one = _Scan(etcd, keys or KeyMap(), None, _Pace(0), keep, patient=attempt == _RESTARTS)
+        attempted = _Scan(etcd, keys or KeyMap(), None, _Pace(0), keep, patient=attempt == _RESTARTS, names=names)
         try:
-            return await one.run_since(before)
+            return await attempted.run_since(before)
         except CompactedError:
             continue
-    raise EtcdError("etcd was compacted faster than it could be read.")  # not reached: the last attempt goes on
+    raise EtcdError("etcd was compacted faster than it could be read.")  # not reached: the last attempt continues
 
 
 async def still_there(etcd: Etcd, prefix: str, objects: Iterable[StoredObject]) -> list[StoredObject]:
-    """Those of some objects under a storage prefix that exist and were not written since."""
+    """The objects, of those given under a storage prefix, that still exist and were not written since."""
     found = []
-    for one in objects:
-        place = f"{one.namespace}/{one.name}" if one.namespace else one.name
+    for stored in objects:
+        place = f"{stored.namespace}/{stored.name}" if stored.namespace else stored.name
         page = await etcd.range(f"{etcd.prefix}/{prefix}/{place}".encode(), None, keys_only=True)
-        if any(int(item["mod_revision"]) == one.mod_revision for item in page.items()):
-            found.append(one)
+        if any(int(item["mod_revision"]) == stored.mod_revision for item in page.items()):
+            found.append(stored)
     return found
 
 
@@ -168,24 +258,27 @@ async def scan(
     resources: Iterable[str] | None = None,
     max_rate: float = 0,
     keep: int = 0,
+    names: KeyNames = NO_NAMES,
     report: Report = nobody_listens,
+    may_be_empty: bool = False,
 ) -> Stored:
     """Reads all keys, or those of some resources, and counts.
 
-    ``keep``: of how many objects of each variant to keep namespace, name and revision. A compaction
-    in mid-scan starts it anew once; if it happens again the scan takes longer than etcd keeps
-    history, so it goes on at a newer revision and says so. Raises EtcdError.
+    ``keep``: for how many objects of each variant to keep namespace, name and revision. ``names``: known names of
+    encryption keys. A compaction during the scan restarts it once. After another one the scan evidently takes longer
+    than etcd keeps history, so it continues at a newer revision and says so. Raises EtcdError, also if nothing at all
+    is below the prefix, as in no cluster's etcd, unless it ``may_be_empty``.
     """
     keys = keys or KeyMap()
     wanted = None if resources is None else list(resources)
     pace = _Pace(max_rate)
     for attempt in range(_RESTARTS + 1):
-        one = _Scan(etcd, keys, wanted, pace, keep, patient=attempt == _RESTARTS, report=report)
+        attempted = _Scan(etcd, keys, wanted, pace, keep, patient=attempt == _RESTARTS, names=names, report=report)
         try:
-            return await one.run()
+            return await attempted.run(may_be_empty=may_be_empty)
         except CompactedError:
             continue
-    raise EtcdError("etcd was compacted faster than it could be read.")  # not reached: the last attempt goes on
+    raise EtcdError("etcd was compacted faster than it could be read.")  # not reached: the last attempt continues
 
 
 class _Scan:
@@ -198,6 +291,7 @@ class _Scan:
         keep: int,
         *,
         patient: bool,
+        names: KeyNames,
         report: Report = nobody_listens,
     ) -> None:
         self._etcd = etcd
@@ -206,6 +300,7 @@ class _Scan:
         self._pace = pace
         self._keep = keep
         self._patient = patient
+        self._names = names
         self._root = etcd.prefix.encode() + b"/"
         self._stored = Stored()
         self._stretch_objects = 0
@@ -215,14 +310,18 @@ class _Scan:
         self._speed = Speed()
         self._told = time.monotonic()
 
-    async def run(self) -> Stored:
+    async def run(self, *, may_be_empty: bool) -> Stored:
         started = time.monotonic()
         stored = self._stored
-        await self._fix_revision()
+        if not await self._fix_revision() and not may_be_empty:
+            raise EtcdError(
+                f"etcd at {', '.join(self._etcd.endpoints)} holds nothing below {self._etcd.prefix}/; check etcd.prefix "
+                "(the API servers' --etcd-prefix) and etcd.endpoints."
+            )
         if self._resources is None:
             stored.stretches.append([self._root])
             await self._everything()
-            stored.stretches[-1].append(_end_of(self._root))
+            stored.stretches[-1].append(end_of(self._root))
         else:
             for prefix in prefixes_of(self._resources):
                 await self._prefix(prefix)
@@ -243,11 +342,13 @@ class _Scan:
         self._stored.seconds = time.monotonic() - started
         return self._stored
 
-    async def _fix_revision(self) -> None:
-        newest = await self._etcd.range(self._root, _end_of(self._root), limit=1, keys_only=True)
+    async def _fix_revision(self) -> int:
+        """Notes etcd's revision; returns the total number of keys."""
+        newest = await self._etcd.range(self._root, end_of(self._root), limit=1, keys_only=True)
         self._stored.revision = self._stored.last_revision = newest.revision
         self._total = newest.count if self._resources is None else None
         self._speed.at(time.monotonic(), 0)
+        return newest.count
 
     def _tell(self, prefix: str) -> None:
         """Progress, once a second."""
@@ -265,7 +366,7 @@ class _Scan:
 
     async def _everything(self) -> None:
         """Finds one storage prefix after the other, so that each starts with a small page."""
-        at, end = self._root, _end_of(self._root)
+        at, end = self._root, end_of(self._root)
         while True:
             page = await self._read(at, end, 1, keys_only=True)
             key = page.last_key
@@ -274,19 +375,19 @@ class _Scan:
             relative = key[len(self._root) :].decode(errors="backslashreplace")
             prefix, rest = split_key(relative)
             if not rest:
-                # A key that is no longer than a prefix: no object, but counted where it stands.
+                # A key that is no longer than a prefix: not an object, but counted under that prefix.
                 self._take(prefix, (await self._read(key, key + b"\0", 1)).items())
                 at = key + b"\0"
                 continue
             head = self._root + b"/".join(key[len(self._root) :].split(b"/")[: prefix.count("/") + 1]) + b"/"
-            await self._range(prefix, max(at, head), _end_of(head))
-            at = _end_of(head)
+            await self._range(prefix, max(at, head), end_of(head))
+            at = end_of(head)
 
     async def _prefix(self, prefix: str) -> None:
         head = self._root + prefix.encode() + b"/"
         self._stored.stretches.append([head])
-        await self._range(prefix, head, _end_of(head))
-        self._stored.stretches[-1].append(_end_of(head))
+        await self._range(prefix, head, end_of(head))
+        self._stored.stretches[-1].append(end_of(head))
 
     async def _range(self, prefix: str, start: bytes, end: bytes) -> None:
         limit = _FIRST_PAGE
@@ -296,7 +397,7 @@ class _Scan:
             coming = None
             last = page.last_key
             if page.more and last is not None:
-                # Asked for before this one is looked at: etcd and we work at the same time.
+                # Requested before this page is processed, so that etcd and we work at the same time.
                 limit = max(10, min(_LARGEST_PAGE, 2 * limit, limit * _PAGE_BYTES // max(1, len(page.body))))
                 coming = asyncio.ensure_future(self._read(last + b"\0", end, limit))
                 await asyncio.sleep(0)
@@ -311,7 +412,7 @@ class _Scan:
                 raise
 
     def _mark(self, last: bytes | None, objects: int, size: int) -> None:
-        """Begins a new stretch behind a page where the present one has grown large."""
+        """Begins a new stretch after a page if the current one has grown large."""
         self._stretch_objects += objects
         self._stretch_bytes += size
         if last is not None and (self._stretch_objects >= _STRETCH_OBJECTS or self._stretch_bytes >= _STRETCH_BYTES):
@@ -335,19 +436,19 @@ class _Scan:
             except CompactedError:
                 if not self._patient:
                     raise
-                newest = await self._etcd.range(self._root, _end_of(self._root), limit=1, keys_only=True)
+                newest = await self._etcd.range(self._root, end_of(self._root), limit=1, keys_only=True)
                 stored.last_revision = newest.revision
                 stored.consistent = False
 
     def _take(self, prefix: str, items: list[dict[str, str]]) -> int:
-        """Counts objects of one prefix; the one place where values are seen."""
+        """Counts objects of one prefix; the only place that sees values."""
         stored, keep, skip = self._stored, self._keep, len(self._root)
         name = self._keys.resource_at(prefix)
         known = stored.resources.setdefault(name, {}) if name is not None else {}
         for item in items:
             relative = base64.b64decode(item["key"])[skip:].decode(errors="backslashreplace")
             rest = relative[len(prefix) + 1 :]
-            envelope, size = classify_base64(item.get("value") or "")
+            envelope, size = classify_base64(item.get("value") or "", self._names)
             revision = int(item["mod_revision"])
             if name is not None and self._keys.fits(name, rest):
                 variant = Variant(envelope[1], envelope[0], *envelope[3:])
@@ -363,7 +464,8 @@ class _Scan:
             else:
                 where = stored.internal if prefix.split("/")[0] in INTERNAL_PREFIXES else stored.unknown
                 tally = where.setdefault(prefix, Tally(kept=None))
-                tally.encryption[envelope[3:6]] = tally.encryption.get(envelope[3:6], 0) + 1
+                sealed = (*envelope[3:6], envelope.key_begins_with)
+                tally.encryption[sealed] = tally.encryption.get(sealed, 0) + 1
             tally.objects += 1
             tally.bytes += size
             if revision > tally.newest:
@@ -375,8 +477,3 @@ class _Scan:
             del stored.resources[name]
         stored.objects += len(items)
         return len(items)
-
-
-def _end_of(prefix: bytes) -> bytes:
-    """The first key behind all that begin with a prefix (which doesn't end in 0xff here)."""
-    return prefix[:-1] + bytes([prefix[-1] + 1])

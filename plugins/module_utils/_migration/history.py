@@ -10,20 +10,22 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import millis_text
+
 _SAMPLES_KEPT = 200
 
 
 class Count(NamedTuple):
-    """Objects of one resource that were visited, and those of them that were rewritten; both since the start."""
+    """Objects of one resource that were visited and that were rewritten, both since the start of the run."""
 
     visited: int
     rewritten: int
 
 
 class History:
-    """Samples of counts that only grow. A sample holds just the resources that moved since the one before it.
+    """Samples of counts that only grow; ``every``: seconds between samples. A sample holds just the resources that changed.
 
-    When there are too many, every second one is dropped and samples are taken half as often.
+    When there are too many, every second sample is dropped and samples are taken half as often.
     """
 
     def __init__(self, every: float = 0.25) -> None:
@@ -42,7 +44,7 @@ class History:
             self._thin_out()
 
     def _thin_out(self) -> None:
-        """Merges each sample into the one after it; the last one stays as it is."""
+        """Merges every second sample into the next; the last one stays as it is."""
         self.every *= 2
         kept = []
         for number, (seconds, moved) in enumerate(reversed(self._samples)):
@@ -54,7 +56,7 @@ class History:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "started": self.started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "started": millis_text(self.started),
             "samples": [
                 {"seconds": round(seconds, 2), "resources": {name: count._asdict() for name, count in moved.items()}}
                 for seconds, moved in self._samples

@@ -9,25 +9,29 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import METADATA_LIST
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._cluster import Cluster
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._diff import diff_of
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.account import Account, result_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import METADATA_LIST
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import collection_path, with_query
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Target
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.result import (
+    MigrationResult,
+    as_return_values,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.diff import diff_of
 
 
-async def preview(cluster: Cluster, account: Account) -> dict[str, Any]:
+async def preview(cluster: Cluster, result: MigrationResult) -> dict[str, Any]:
     """Check mode: how many objects would be visited; nothing is written."""
-    plan, recorded = account.plan, account.recorded
+    plan, recorded = result.plan, result.recorded
     numbers = await asyncio.gather(*(count_objects(cluster, target) for target in plan.targets))
     counted = {target.name: number for target, number in zip(plan.targets, numbers)}
-    result = result_of(account)
-    result["would_visit"] = sum(number or 0 for number in counted.values())
-    result["msg"] = (
-        f"{result['would_visit']} objects of {len(counted)} resources would be visited; nothing was written."
+    returned = as_return_values(result)
+    returned["would_visit"] = sum(number or 0 for number in counted.values())
+    returned["msg"] = (
+        f"{returned['would_visit']} objects of {len(counted)} resources would be visited; nothing was written."
     )
-    result["resources"] = {
+    returned["resources"] = {
         target.name: {
             "would_visit": counted[target.name],
             "storage_version": target.storage_version,
@@ -35,7 +39,7 @@ async def preview(cluster: Cluster, account: Account) -> dict[str, Any]:
         }
         for target in plan.targets
     }
-    result["diff"] = diff_of(
+    returned["diff"] = diff_of(
         "stored before",
         "would be stored",
         (
@@ -44,16 +48,15 @@ async def preview(cluster: Cluster, account: Account) -> dict[str, Any]:
             if counted[target.name] and (target.objects or recorded.get(target.name) != target.storage_version)
         ),
     )
-    return result
+    return returned
 
 
 async def count_objects(cluster: Cluster, target: Target) -> int | None:
-    """How many objects a target has; None if the list can't tell."""
+    """How many objects a target has; None if the list doesn't say."""
     if target.objects is not None:
         return len(target.objects)
-    path = f"{target.resource.path}/{target.resource.plural}?limit=1"
     try:
-        page = await cluster.entry.get(path, accept=METADATA_LIST)
+        page = await cluster.entry.get(with_query(collection_path(target.resource), limit=1), accept=METADATA_LIST)
     except StorageUpgradeError:
         return None
     left = (page.get("metadata") or {}).get("remainingItemCount") or 0

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether writes of custom resources really are in the storage version that discovery tells.
+"""Whether custom resources really are written in the storage version that discovery reports.
 
 After a CRD's storage version changes, its hash can change before writes do (kubernetes/kubernetes#130235).
 """
@@ -10,37 +10,87 @@ After a CRD's storage version changes, its hash can change before writes do (kub
 from __future__ import annotations
 
 import asyncio
-import json
 import time
+from collections.abc import Collection
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._api_server import MERGE_PATCH, METADATA
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import StorageUpgradeError
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engine import ResourceRun
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.lanes import Lanes
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
+    EtcdFullError,
+    StorageUpgradeError,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import collection_path, pages
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.base import ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import Verdict, outcome_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import ObjectKey
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.probe import patch_once
 
-# Both follow from the same watch event in an API server; two seconds are a hundred times what was seen.
+# Both follow from the same watch event in an API server; two seconds are a hundred times the observed delay.
 _SETTLED_AFTER = 2.0
+_TRIES = 3
+_SAMPLE = 5
 
 
-async def stored_as_served(run: ResourceRun, lanes: Lanes) -> bool:
+async def stored_as_served(run: ResourceRun, servers: Collection[ApiServer]) -> bool:
     """Patches the objects that were visited first again, through every server; a rewrite means that they were stale.
 
-    The question is put no sooner than writes must have followed a hash that was new when the run began.
+    Every server must have answered for at least one object: a sample that is gone, or a server that doesn't
+    answer, proves nothing. In that case other objects are tried; only if no object is left at all, there is
+    nothing to prove.
+
+    It waits long enough for writes to have followed a hash that was new when the run began.
     """
-    if run.sample and run.started is not None:
+    if run.started is not None and not run.settled:
         await asyncio.sleep(max(0.0, run.started + _SETTLED_AFTER - time.monotonic()))
+    answered: set[str] = set()
+    sample = list(run.sample)
+    for _try in range(_TRIES):
+        good = True
+        for key in sample:
+            good = await _ask(run, key, servers, answered) and good
+        if not good:
+            return False
+        if servers and answered >= {server.url for server in servers}:
+            return True
+        others = await _others(run, servers)
+        if others is not None and not others:
+            return True
+        sample = others or []
+    return False
+
+
+async def _ask(run: ResourceRun, key: ObjectKey, servers: Collection[ApiServer], answered: set[str]) -> bool:
+    """Whether no server wrote the object; adds the servers that gave a conclusive answer."""
     good = True
-    for key in run.sample:
-        path = run.target.path_of(key)
-        for server in lanes.servers:
-            try:
-                metadata = (await server.get(path, accept=METADATA))["metadata"]
-                body = json.dumps({"metadata": {"resourceVersion": metadata["resourceVersion"]}}).encode()
-                answer = await server.request("PATCH", path, accept=METADATA, content_type=MERGE_PATCH, body=body)
-            except StorageUpgradeError:
-                continue
-            if outcome_of(answer, metadata["resourceVersion"]).verdict is Verdict.REWRITTEN:
-                good = False
-                run.tally.rewritten += 1
+    for server in servers:
+        patched = await patch_once(server, run.target.resource, key.namespace, key.name)
+        if patched is None:
+            continue
+        if patched.answer is None:
+            run.visits.again()
+            run.count(key, Verdict.UNCERTAIN)
+            continue
+        outcome = outcome_of(patched.answer, patched.resource_version)
+        if outcome.full:
+            raise EtcdFullError()
+        if outcome.verdict in (Verdict.REWRITTEN, Verdict.UNCHANGED):
+            answered.add(server.url)
+        if outcome.verdict is Verdict.REWRITTEN:
+            good = False
+            run.visits.again()
+            run.count(key, Verdict.REWRITTEN)
     return good
+
+
+async def _others(run: ResourceRun, servers: Collection[ApiServer]) -> list[ObjectKey] | None:
+    """A few objects that exist now; empty if there are none, None if that is unknown."""
+    for server in servers:
+        try:
+            async for page in pages(server, collection_path(run.target.resource), limit=_SAMPLE):
+                if page.items or page.token is None:
+                    return [
+                        ObjectKey(item["metadata"].get("namespace"), item["metadata"]["name"]) for item in page.items
+                    ]
+                break
+        except StorageUpgradeError:
+            continue
+    return None

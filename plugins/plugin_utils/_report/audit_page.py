@@ -2,33 +2,35 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the page of an audit shows: how API servers write, what etcd holds, what of it is stale and why, under which keys. Pure."""
+"""The content of an audit's page: how API servers write, what etcd holds under which keys, what is stale, and why. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import short_version
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.parts import Claim, Figure, Heading, Table
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.pictures import (
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import short_version
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.charts import (
     NARROW,
     WIDE,
-    held_picture,
+    held_chart,
     parts_text,
 )
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.components import (
+    Figure,
+    Heading,
+    ProofClaim,
+    Table,
+)
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import EtcdContents, Snapshot
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.sentences import encryption_unknown
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import (
     agreement,
     agreement_claim,
     servers_table,
 )
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import (
-    StoredRow,
-    number,
-    stored_rows,
-    things,
-)
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.timeline import StoredRow, snapshot_rows
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.wording import number, things
 
 _WHY = {
     "version": "not the storage version",
@@ -38,12 +40,14 @@ _WHY = {
     "corrupt": "it can't be read",
     "empty": "it is empty",
     "nothing_expected": "no API server serves it, or they disagree",
+    "counts_differ": "the API servers list other objects than this etcd holds",
+    "not_counted": "whether this etcd holds all is unknown",
 }
 
 
-def audit_page(record: Record) -> dict[str, Any]:
-    """What the template needs."""
-    stored = record["stored"]
+def audit_page(record: Snapshot) -> dict[str, Any]:
+    """The template's variables."""
+    stored = record.stored
     rows = audit_rows(record)
     return {
         "heading": _heading(record),
@@ -52,7 +56,7 @@ def audit_page(record: Record) -> dict[str, Any]:
         "claims": _claims(record),
         "servers": servers_table(record),
         "changed": _changed(record),
-        "held_pictures": [one for one in (held_picture(rows, width) for width in (WIDE, NARROW)) if one is not None],
+        "held_charts": [chart for chart in (held_chart(rows, width) for width in (WIDE, NARROW)) if chart is not None],
         "stale": _stale(stored) if stored else None,
         "unprovable": _unprovable(stored) if stored else None,
         "keys": _keys(stored) if stored else None,
@@ -60,24 +64,26 @@ def audit_page(record: Record) -> dict[str, Any]:
         "everything": Table(
             f"All {things(len(rows), 'resource')} in etcd, and how their objects are stored.",
             (("Resource", ""), ("Stored as", "")),
-            [(row.resource, parts_text(row.after)) for row in sorted(rows, key=lambda one: one.resource)],
+            [(row.resource, parts_text(row.after)) for row in sorted(rows, key=lambda row: row.resource)],
         ),
     }
 
 
-def audit_rows(record: Record) -> list[StoredRow]:
+def audit_rows(record: Snapshot) -> list[StoredRow]:
     """Stale ones first, then the largest."""
-    rows = stored_rows({**record, "stored": {"before": None, "after": record["stored"]}}, ())
-    return sorted(rows, key=lambda row: (-row.stale_after, -sum(one.objects for one in row.after or ()), row.resource))
+    rows = snapshot_rows(record.stored) if record.stored else []
+    return sorted(
+        rows, key=lambda row: (-row.stale_after, -sum(part.objects for part in row.after or ()), row.resource)
+    )
 
 
-def _heading(record: Record) -> Heading:
+def _heading(record: Snapshot) -> Heading:
     title = "What is stored, and how"
-    stored = record["stored"]
-    if record["failures"]:
-        return Heading(title, "Not all could be looked at", "bad", record["failures"][0])
-    if not record["converged"]:
-        return Heading(title, "The API servers do not agree", "bad", " ".join(record["reasons"]))
+    stored = record.stored
+    if record.failures:
+        return Heading(title, "Not everything could be checked", "bad", record.failures[0])
+    if not record.converged:
+        return Heading(title, "The API servers do not agree", "bad", " ".join(record.reasons))
     if stored is None:
         return Heading(
             title,
@@ -85,107 +91,127 @@ def _heading(record: Record) -> Heading:
             "open",
             f"The API servers were asked, and {agreement(record)}. What is really stored was not read; set rolling_upgrade_etcd for that.",
         )
-    total = stored["totals"]
-    seen = f"Of {things(total['objects'], 'object')} in etcd"
-    if total["stale"]:
+    return _heading_of_stored(title, stored)
+
+
+def _heading_of_stored(title: str, stored: EtcdContents) -> Heading:
+    seen = f"Of {things(stored.total('objects'), 'object')} in etcd"
+    stale, doubts = stored.total("stale"), stored.total("unprovable") + stored.total("unknown")
+    if stale:
         return Heading(
             title,
-            things(total["stale"], "stale object"),
+            things(stale, "stale object"),
             "fair",
-            f"{seen}, {number(total['stale'])} are stored otherwise than the API servers write now.",
+            f"{seen}, {number(stale)} are stored differently from how the API servers would write them now.",
         )
-    if total["unprovable"] or total["unknown"]:
-        doubts = total["unprovable"] + total["unknown"]
+    if doubts:
         return Heading(
-            title, "Nothing is seen to be stale", "fair", f"{seen} none is stale; {number(doubts)} can't be told."
+            title,
+            "Nothing is known to be stale",
+            "fair",
+            f"{seen}, none is known to be stale; {number(doubts)} are unknown.",
         )
-    return Heading(title, "Nothing is stale", "good", f"{seen} each is stored as the API servers would write it now.")
+    if stored.total("encryption_unknown"):
+        return Heading(
+            title,
+            "Nothing is in an old version",
+            "good",
+            f"{seen}, each is in the version and encoding in which the API servers would write it now. "
+            f"{encryption_unknown(stored)}",
+        )
+    return Heading(title, "Nothing is stale", "good", f"{seen}, each is stored as the API servers would write it now.")
 
 
-def _to_do(record: Record) -> list[str]:
-    stored = record["stored"]
+def _to_do(record: Snapshot) -> list[str]:
+    stored = record.stored
     steps = []
-    if record["converged"] is False:
+    if record.converged is False:
         steps.append("Finish or repair the API servers that differ. Migrate nothing before they agree.")
-    if stored and stored["totals"]["stale"]:
+    if stored and stored.total("stale"):
         steps.append("Run the playbook kube_storage.upgrade.migrate: it rewrites what is stale.")
-        if any("encryption" in one["reasons"] for one in stored["resources"].values()):
-            steps.append("Keep every old encryption key until nothing is under it any more.")
-    if stored and stored["totals"]["unknown"]:
+        if any("encryption" in found.reasons for found in stored.resources.values()):
+            steps.append("Keep every old encryption key until nothing is under it anymore.")
+    if stored and stored.total("unknown"):
         steps.append(
-            "Look at the keys of no known resource: usually a CRD was deleted, or they belong to an aggregated API server."
+            "Check the keys that belong to no known resource: usually a CRD was deleted, or they belong to an aggregated API server."
         )
     return steps
 
 
-def _figures(record: Record) -> list[Figure]:
-    ready = sum(1 for one in record["servers"] if one["ready"])
-    found = [Figure("API servers ready", f"{ready} of {len(record['servers'])}", agreement(record))]
-    if record["baseline_found"]:
+def _figures(record: Snapshot) -> list[Figure]:
+    ready = sum(server.ready for server in record.servers)
+    found = [Figure("API servers ready", f"{ready} of {len(record.servers)}", agreement(record))]
+    if record.baseline_found:
         found.append(
-            Figure("Storage versions changed", number(len(record["changed"])), "since the last complete migration")
+            Figure("Storage versions changed", number(len(record.changed)), "since the last complete migration")
         )
-    stored = record["stored"]
+    stored = record.stored
     if stored:
-        total = stored["totals"]
+        resources = things(stored.total("resources"), "resource")
         found += [
-            Figure("Objects in etcd", number(total["objects"]), f"of {things(total['resources'], 'resource')}"),
-            Figure("Stale", number(total["stale"]), ""),
-            Figure("Can't be told", number(total["unprovable"]), "version hidden or not comparable"),
-            Figure("Of no known resource", number(total["unknown"]), "keys"),
+            Figure("Objects in etcd", number(stored.total("objects")), f"of {resources}"),
+            Figure("Stale", number(stored.total("stale")), ""),
+            Figure("Unknown", number(stored.total("unprovable")), "version hidden or not comparable"),
+            Figure("Unknown keys", number(stored.total("unknown")), "of no known resource"),
         ]
     return found
 
 
-def _claims(record: Record) -> list[Claim]:
-    stored = record["stored"]
+def _claims(record: Snapshot) -> list[ProofClaim]:
+    stored = record.stored
     agreed = agreement_claim(record)
     if stored is None:
-        return [agreed, Claim(None, "That etcd holds nothing stale: it was not read.")]
-    total = stored["totals"]
-    left = f": {number(total['stale'])} are" if total["stale"] else ""
-    found = [
-        agreed,
-        Claim(
-            not total["stale"],
-            f"None of the {things(total['objects'], 'object')} that etcd held at revision {stored['revision']} is stale{left}.",
-        ),
-    ]
-    if total["unprovable"]:
-        found.append(Claim(None, f"Of {things(total['unprovable'], 'object')} the version can't be told or compared."))
-    if total["unknown"]:
-        found.append(Claim(None, f"{things(total['unknown'], 'key')} belong to no known resource."))
-    return found + [Claim(None, str(problem)) for problem in stored["problems"]]
+        return [agreed, ProofClaim(None, "That etcd holds nothing stale: it was not read.")]
+    found = [agreed, _stale_claim(stored)]
+    if stored.total("encryption_unknown"):
+        found.append(ProofClaim(None, encryption_unknown(stored)))
+    if stored.total("unprovable"):
+        unprovable = things(stored.total("unprovable"), "object")
+        found.append(ProofClaim(None, f"The version of {unprovable} is unknown or not comparable."))
+    if stored.total("unknown"):
+        found.append(ProofClaim(None, f"{things(stored.total('unknown'), 'key')} belong to no known resource."))
+    return found + [ProofClaim(None, problem) for problem in stored.problems]
 
 
-def _changed(record: Record) -> Table | None:
-    if not record["baseline_found"]:
+def _stale_claim(stored: EtcdContents) -> ProofClaim:
+    stale = stored.total("stale")
+    what = "in an old version" if stored.total("encryption_unknown") and not stale else "stale"
+    left = f": {number(stale)} are" if stale else ""
+    objects = things(stored.total("objects"), "object")
+    return ProofClaim(not stale, f"None of the {objects} that etcd held at revision {stored.revision} is {what}{left}.")
+
+
+def _changed(record: Snapshot) -> Table | None:
+    if not record.baseline_found:
         return None
     return Table(
         "Storage versions that changed since the last complete migration.",
         (("Resource", ""), ("Before", ""), ("Now", "")),
         [
-            (one["resource"], *(short_version(one[when] or "unknown", one["resource"]) for when in ("before", "after")))
-            for one in record["changed"]
+            (
+                changed.resource,
+                *(short_version(version or "unknown", changed.resource) for version in (changed.before, changed.after)),
+            )
+            for changed in record.changed
         ],
     )
 
 
-def _stale(stored: Record) -> Table:
-    rows = [(name, one) for name, one in stored["resources"].items() if one["stale"]]
-    rows.sort(key=lambda row: (-row[1]["stale"], row[0]))
+def _stale(stored: EtcdContents) -> Table:
+    rows = [(name, found) for name, found in stored.resources.items() if found.stale]
+    rows.sort(key=lambda row: (-row[1].stale, row[0]))
     return Table(
         "Stale objects, and why. One object may be stale for several reasons.",
         (("Resource", ""), ("Stale", "n"), ("Of", "n"), ("Because", "text"), ("Expected", "")),
         [
             (
                 name,
-                number(one["stale"]),
-                number(one["objects"]),
-                _reasons(one["reasons"]),
-                short_version(one["expected"], name) if one["expected"] else "not known",
+                number(found.stale),
+                number(found.objects),
+                _reasons(found.reasons),
+                short_version(found.expected, name) if found.expected else "unknown",
             )
-            for name, one in rows
+            for name, found in rows
         ],
     )
 
@@ -194,32 +220,32 @@ def _reasons(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{_WHY.get(why, why)} ({number(count)})" for why, count in counts.items())
 
 
-def _unprovable(stored: Record) -> Table:
+def _unprovable(stored: EtcdContents) -> Table:
     return Table(
-        "Objects whose version can't be told or compared.",
+        "Objects whose version is unknown or not comparable.",
         (("Resource", ""), ("Why", "text")),
-        [(name, _reasons(counts)) for name, counts in sorted(stored["unprovable"].items())],
+        [(name, _reasons(counts)) for name, counts in sorted(stored.unprovable.items())],
     )
 
 
-def _keys(stored: Record) -> Table:
+def _keys(stored: EtcdContents) -> Table:
     """Over all resources, how many objects are under which key."""
     found: dict[tuple[str, str], dict[str, int]] = {}
-    for name, one in stored["resources"].items():
-        for row in one["stored"]:
-            of = found.setdefault((row["provider"] or "unknown", row["key"] or ""), {})
-            of[name] = of.get(name, 0) + row["objects"]
+    for name, resource in stored.resources.items():
+        for variant in resource.stored:
+            under = found.setdefault((variant.provider or "unknown", variant.key or ""), {})
+            under[name] = under.get(name, 0) + variant.objects
     return Table(
-        "How values are encrypted. A key may go only when nothing is under it.",
+        "How values are encrypted. Drop a key only when nothing is under it.",
         (("Provider", ""), ("Key", ""), ("Objects", "n"), ("Resources", "text")),
         [
             (
                 "none (plain)" if provider == "identity" else provider,
                 key or "-",
-                number(sum(of.values())),
-                _some(sorted(of, key=lambda name: (-of[name], name))),
+                number(sum(under.values())),
+                _some(sorted(under, key=lambda name: (-under[name], name))),
             )
-            for (provider, key), of in sorted(found.items(), key=lambda item: -sum(item[1].values()))
+            for (provider, key), under in sorted(found.items(), key=lambda item: -sum(item[1].values()))
         ],
     )
 
@@ -228,9 +254,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def _unknown(stored: Record) -> Table:
+def _unknown(stored: EtcdContents) -> Table:
     return Table(
-        "Keys in etcd of no known resource, by the first part of their path.",
+        "Keys in etcd that belong to no known resource, by the first part of their path.",
         (("Prefix", ""), ("Keys", "n")),
-        [(one["prefix"], number(one["objects"])) for one in stored["unknown"]],
+        [(found.prefix, number(found.objects)) for found in stored.unknown or ()],
     )

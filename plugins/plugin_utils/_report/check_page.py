@@ -2,28 +2,38 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the page of a check shows: the verdict, what to mend and how, and what the upgrade is going to change. Pure."""
+"""The content of a check's page: the verdict, what to fix and how, and what the upgrade will change. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import short_version
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.parts import Claim, Figure, Heading, Table
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import short_version
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.components import (
+    Figure,
+    Heading,
+    ProofClaim,
+    Table,
+)
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
+    Check,
+    ReadableVersion,
+    ReportedFinding,
+    Snapshot,
+)
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import (
     agreement,
     ready_claim,
     servers_table,
 )
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import duration, number, things
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.wording import number, things, time_taken
 
 _SOURCES = {"etcd": "read from etcd", "record": "on record", "hash": "what is written now"}
 
 
-def check_page(record: Record) -> dict[str, Any]:
-    """What the template needs."""
-    check = record["check"]
+def check_page(record: Snapshot) -> dict[str, Any]:
+    """The template's variables."""
+    check = record.check
     return {
         "heading": _heading(record),
         "to_do": _to_do(record),
@@ -35,124 +45,143 @@ def check_page(record: Record) -> dict[str, Any]:
     }
 
 
-def _open_blockers(record: Record) -> list[Record]:
-    return [one for one in (record["check"] or {}).get("blockers", ()) if not one["ignored"]]
+def _open_blockers(record: Snapshot) -> list[ReportedFinding]:
+    return [blocker for blocker in (record.check.blockers if record.check else ()) if not blocker.ignored]
 
 
-def _heading(record: Record) -> Heading:
-    check, blockers = record["check"], _open_blockers(record)
-    title = f"Check before the upgrade to Kubernetes {record['version']}" if record["version"] else "Check"
+def _heading(record: Snapshot) -> Heading:
+    check, blockers = record.check, _open_blockers(record)
+    title = f"Check before the upgrade to Kubernetes {record.version}" if record.version else "Check"
     if blockers:
         verdict = "1 thing blocks the upgrade" if len(blockers) == 1 else f"{len(blockers)} things block the upgrade"
-        return Heading(title, verdict, "bad", "No master was touched. Mend what is listed below, and check again.")
-    if record["failures"]:
-        return Heading(title, "Not ready", "bad", record["failures"][0])
+        return Heading(title, verdict, "bad", "No master was touched. Fix what is listed below, and check again.")
+    if record.failures:
+        return Heading(title, "Not ready", "bad", record.failures[0])
+    ready = ready_claim(record)
+    if ready.holds is False:
+        return Heading(title, "Not ready", "bad", " ".join(record.reasons) or f"Not true: {ready.text}")
     if check is None:
+        text = "Whether a release can read what is stored was not checked: set rolling_upgrade_version for that."
+        return Heading(title, "The API servers are ready", "fair", text)
+    return _verdict(title, check)
+
+
+def _verdict(title: str, check: Check) -> Heading:
+    """Without blockers, except for those that the user ignores."""
+    text = f"From {check.current_version} to {check.target_version}: nothing was found that blocks it"
+    if not check.proven_from_etcd:
+        text += ", as far as is known without reading etcd"
+    if check.concerns:
+        text += f"; {things(len(check.concerns), 'concern')} to consider"
+    if check.blockers:
+        ignored = things(len(check.blockers), "blocker")
         return Heading(
-            title,
-            "The API servers are ready",
-            "fair",
-            "Whether a release can read what is stored was not asked: set rolling_upgrade_version for that.",
+            title, f"Ready, with {ignored} ignored", "fair", f"{text}, apart from what is ignored on request."
         )
-    text = f"From {check['current_version']} to {check['target_version']}: nothing was found that blocks it"
-    if not check["proven_from_etcd"]:
-        text += ", as far as can be told without reading etcd"
-    if check["concerns"]:
-        text += f"; {things(len(check['concerns']), 'concern')} should be known"
-    doubts = check["unknown"] or check["concerns"] or not check["proven_from_etcd"]
+    doubts = check.unknown or check.concerns or not check.proven_from_etcd
     return Heading(title, "Nothing blocks the upgrade", "fair" if doubts else "good", f"{text}.")
 
 
-def _to_do(record: Record) -> list[str]:
-    steps = [f"{one['id']}: {one['mend']}" for one in _open_blockers(record)]
+def _to_do(record: Snapshot) -> list[str]:
+    steps = [f"{blocker.id}: {blocker.remediation}" for blocker in _open_blockers(record)]
     if not steps:
-        steps = record["failures"][1:]
-    if _open_blockers(record) or record["failures"]:
+        steps = record.failures[1:]
+    if _open_blockers(record) or record.failures:
         steps = [*steps, "Run the check again. The upgrade's playbook runs it, too, before it touches a master."]
-    elif record["check"] and not record["check"]["proven_from_etcd"]:
-        steps = ["Set rolling_upgrade_etcd, if what is stored shall be read instead of concluded."]
+    elif record.check and not record.check.proven_from_etcd:
+        steps = ["Set rolling_upgrade_etcd to read what is stored instead of inferring it."]
     return steps
 
 
-def _figures(record: Record) -> list[Figure]:
-    check = record["check"]
-    ready = sum(1 for one in record["servers"] if one["ready"])
-    found = [Figure("API servers ready", f"{ready} of {len(record['servers'])}", agreement(record))]
+def _figures(record: Snapshot) -> list[Figure]:
+    check = record.check
+    ready = sum(server.ready for server in record.servers)
+    found = [Figure("API servers ready", f"{ready} of {len(record.servers)}", agreement(record))]
     if check is None:
         return found
-    everything = check["all"]
-    took = duration(everything["seconds"]) if everything["seconds"] is not None else ""
+    everything = check.all
+    took = time_taken(everything.seconds) if everything.seconds is not None else ""
     return [
         Figure("Blockers", number(len(_open_blockers(record))), ""),
-        Figure("Concerns", number(len(check["concerns"])), f"and {things(len(check['unknown']), 'thing')} not known"),
+        Figure("Concerns", number(len(check.concerns)), f"and {things(len(check.unknown), 'unknown')}"),
         *found,
-        Figure("Readable up to", check["safe_up_to"] or "none", "the last release that can read all that is stored"),
-        Figure("Storage versions", number(len(check["changes"])), "change with the upgrade"),
+        Figure("Readable up to", check.safe_up_to or "none", "the last release that can read all that is stored"),
+        Figure("Storage versions", number(len(check.changes)), "change with the upgrade"),
         Figure(
             "Objects",
-            number(int(everything["objects"])) if everything["objects"] is not None else "?",
+            number(int(everything.objects)) if everything.objects is not None else "?",
             f"to visit afterwards, about {took}" if took else "to visit afterwards",
         ),
     ]
 
 
-def _claims(record: Record) -> list[Claim]:
-    check = record["check"]
+def _claims(record: Snapshot) -> list[ProofClaim]:
+    check = record.check
     found = [ready_claim(record)]
     if check is None:
         return found
-    target = check["target_version"]
-    unreadable = sorted({one["resource"] for one in check["stored"] if one["readable"] is False})
+    target = check.target_version
+    unreadable = sorted({stored.resource for stored in check.stored if stored.readable is False})
     readable = f"{target} and the releases on the way to it can read every version that is stored"
     if unreadable:
-        found.append(Claim(False, f"{readable}: not those of {', '.join(unreadable)}."))
+        found.append(ProofClaim(False, f"{readable}, except those of {', '.join(unreadable)}."))
     else:
-        proven = True if check["proven_from_etcd"] else None
+        proven = True if check.proven_from_etcd else None
         how = (
             "etcd was read"
             if proven
-            else "concluded from records and from what the API servers write; etcd was not read"
+            else "inferred from records and from what the API servers write; etcd was not read"
         )
-        found.append(Claim(proven, f"{readable} ({how})."))
-    found += [Claim(None, str(one)) for one in check["unknown"]]
+        found.append(ProofClaim(proven, f"{readable} ({how})."))
+    found += [ProofClaim(None, unknown) for unknown in check.unknown]
     return found
 
 
-def _changes(check: Record) -> Table:
+def _changes(check: Check) -> Table:
     return Table(
-        "Storage versions that change with the upgrade. Their objects are what the migration afterwards rewrites.",
+        "Storage versions that change with the upgrade. The migration after the upgrade rewrites their objects.",
         (("Resource", ""), ("Now", ""), ("Then", ""), ("Objects", "n"), ("Bytes", "n"), ("About", "n")),
         [
             (
-                one["resource"],
-                *(short_version(one[when], one["resource"]) if one[when] else "unknown" for when in ("from", "to")),
-                *("not known" if one[count] is None else number(int(one[count])) for count in ("objects", "bytes")),
-                "not known" if one["seconds"] is None else duration(one["seconds"]),
+                change.resource,
+                *(
+                    short_version(version, change.resource) if version else "unknown"
+                    for version in (change.from_version, change.to_version)
+                ),
+                *("unknown" if count is None else number(int(count)) for count in (change.objects, change.bytes)),
+                "unknown" if change.seconds is None else time_taken(change.seconds),
             )
-            for one in check["changes"]
+            for change in check.changes
         ],
     )
 
 
-def _stored(check: Record) -> Table:
+def _stored(check: Check) -> Table:
     rows = sorted(
-        check["stored"],
-        key=lambda one: (one["readable"] is not False, one["safe_up_to"] == check["newest"], one["resource"]),
+        check.stored,
+        key=lambda stored: (stored.readable is not False, stored.safe_up_to == check.newest, stored.resource),
     )
     return Table(
         f"{things(len(rows), 'stored version')}, and the last release that can read each"
-        + (f" ({check['newest']} is the newest that is known)" if check["newest"] else "")
-        + ". Of custom resources the CRD decides.",
+        + (f" ({check.newest} is the newest that is known)" if check.newest else "")
+        + ". For custom resources the CRD decides.",
         (("Resource", ""), ("Stored as", ""), ("Objects", "n"), ("Last release", ""), ("Known how", "")),
         [
             (
-                one["resource"],
-                short_version(one["version"], one["resource"]) if one["version"] else "hidden by encryption",
-                "not read" if one["objects"] is None else number(int(one["objects"])),
-                one["safe_up_to"]
-                or ("none" if one["readable"] is False else "the CRD decides" if one["version"] else "not known"),
-                _SOURCES.get(one["source"] or "", one["source"] or ""),
+                stored.resource,
+                short_version(stored.version, stored.resource) if stored.version else "hidden by encryption",
+                "not read" if stored.objects is None else number(int(stored.objects)),
+                _last_reader(stored),
+                _SOURCES.get(stored.source or "", stored.source or ""),
             )
-            for one in rows
+            for stored in rows
         ],
     )
+
+
+def _last_reader(stored: ReadableVersion) -> str:
+    if stored.safe_up_to:
+        return stored.safe_up_to
+    if stored.readable is False:
+        return "none"
+    return "the CRD decides" if stored.version else "unknown"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The two files of a report, on the controller: found, locked, read, replaced, and put aside."""
+"""The two files of a report, on the controller: found, locked, read, replaced, and archived."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._errors import BadInputError
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._state_store import write_whole
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import FORMAT, Record
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store import require_writable, write_whole
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.json_data import as_json
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import AnyRecord, read_record
 
 
 class ReportFiles:
@@ -33,7 +34,7 @@ class ReportFiles:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hosts of a play write at the same time; the folder is what they lock, so that no lock file is left."""
+        """Hosts of a play write at the same time. They lock the folder, so that no lock file is left behind."""
         try:
             self.json.parent.mkdir(parents=True, exist_ok=True)
             folder = os.open(self.json.parent, os.O_RDONLY)
@@ -47,28 +48,30 @@ class ReportFiles:
         finally:
             os.close(folder)
 
-    def read(self) -> Record | None:
-        """The record so far; None if there is none that can be understood."""
+    def read(self) -> AnyRecord | None:
+        """The record so far; None if there is none, or it can't be read."""
         try:
-            found = json.loads(self.json.read_text(encoding="utf-8"))
+            return read_record(json.loads(self.json.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):
             return None
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
-            return None
-        return found
 
-    def put_aside(self, label: str, now: str) -> Path | None:
-        """Renames what is there, so that it is kept; returns where its JSON is now."""
+    def archive(self, label: str, now: str) -> Path | None:
+        """Renames existing files to keep them; returns the new path of the JSON."""
         label = re.sub(r"[^A-Za-z0-9._-]", "-", f"{label}-{now[:19]}")
-        moved = None
+        archived = None
         for path in (self.html, self.json):
             if path.exists():
-                target = path.with_name(f"{path.stem}-{label}{path.suffix}")
-                os.replace(path, target)
-                moved = target
-        return moved
+                archived = path.with_name(f"{path.stem}-{label}{path.suffix}")
+                os.replace(path, archived)
+        return archived
 
-    def write(self, record: Record, page: str) -> None:
-        """The JSON first: it is what a next run goes on with."""
-        write_whole(self.json, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    def require_writable(self) -> None:
+        """Raises StateStoreError if writing would; writes nothing."""
+        for path in (self.json, self.html):
+            require_writable(path)
+
+    def write_record(self, record: AnyRecord) -> None:
+        write_whole(self.json, (json.dumps(as_json(record), indent=1, ensure_ascii=False) + "\n").encode())
+
+    def write_page(self, page: str) -> None:
         write_whole(self.html, page.encode())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A record as one HTML page that needs nothing else: no network, no script. Pure, but for reading its template."""
+"""A record as one self-contained HTML page: no network, no script. Pure, except for reading its template."""
 
 from __future__ import annotations
 
@@ -11,40 +11,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import short_version
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import epoch_seconds
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import short_version
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.audit_page import audit_page
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.check_page import check_page
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import ROTATION, UPGRADE, Record
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.rotation_page import rotation_page
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.snapshot import AUDIT, CHECK
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import (
-    clock,
-    duration,
-    number,
-    seconds,
-    things,
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.components import unless_contradicted
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
+    AUDIT,
+    CHECK,
+    ROTATION,
+    UPGRADE,
+    AnyRecord,
+    Record,
+    Snapshot,
 )
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.rotation_page import rotation_page
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.sentences import hint
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.upgrade_page import upgrade_page
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.wording import (
+    clock,
+    number,
+    things,
+    time_taken,
+)
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-_PAGES: dict[str, Callable[[Record], dict[str, Any]]] = {
-    UPGRADE: upgrade_page,
-    ROTATION: rotation_page,
-    CHECK: check_page,
-    AUDIT: audit_page,
-}
+_OF_RECORD: dict[str, Callable[[Record], dict[str, Any]]] = {UPGRADE: upgrade_page, ROTATION: rotation_page}
+_OF_SNAPSHOT: dict[str, Callable[[Snapshot], dict[str, Any]]] = {CHECK: check_page, AUDIT: audit_page}
 
 
 def breakable(name: str) -> Markup:
-    """A name that may be broken behind its dots and slashes."""
+    """A name that may wrap after its dots and slashes."""
     return Markup(re.sub(r"([./])", r"\1<wbr>", str(escape(name))))
 
 
-def page(record: Record, json_name: str) -> str:
-    """The page of whatever kind the record is."""
-    kind = record.get("kind", UPGRADE)
-    # Everything that was read or reported is text to the page, whatever characters it has.
+def page(record: AnyRecord, json_name: str) -> str:
+    """The page for the record's kind."""
+    # The page treats everything that was read or reported as text, whatever characters it has.
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -52,7 +56,11 @@ def page(record: Record, json_name: str) -> str:
         lstrip_blocks=True,
         loader=FileSystemLoader(Path(__file__).parent),
     )
-    environment.filters.update(clock=clock, duration=duration, number=number, things=things, breakable=breakable)
-    environment.globals.update(seconds=seconds, short_version=short_version)
-    shown = {"standing": [], **_PAGES[kind](record)}
-    return environment.get_template(f"{kind}.html.j2").render(record=record, json_name=json_name, **shown)
+    environment.filters.update(
+        clock=clock, duration=time_taken, number=number, things=things, breakable=breakable, hint=hint
+    )
+    environment.globals.update(epoch_seconds=epoch_seconds, short_version=short_version)
+    made = _OF_RECORD[record.kind](record) if isinstance(record, Record) else _OF_SNAPSHOT[record.kind](record)
+    shown = {"standing": [], **made}
+    shown["heading"] = unless_contradicted(shown["heading"], shown["claims"])
+    return environment.get_template(f"{record.kind}.html.j2").render(record=record, json_name=json_name, **shown)

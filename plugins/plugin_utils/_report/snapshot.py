@@ -2,123 +2,122 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The record of a check or an audit: how things stand at one moment. Pure.
-
-As in record.py, only named fields of results are taken over, and no key of an object in etcd.
-"""
+"""The record of a check or an audit: the state at one moment. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import cleaned
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._masters import is_ready
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
-    FORMAT,
-    Record,
+    ChangedResource,
+    Check,
+    EtcdContents,
+    PlannedChange,
+    PlannedTotal,
+    ReadableVersion,
+    ReportedFinding,
+    SeenServer,
+    Snapshot,
+    UnknownPrefix,
+)
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.results import (
+    Result,
     bounded,
-    sampling_record,
-    stored_record,
+    failure_messages,
+    named_texts,
+    sampling_of,
+    stored_of,
+    texts,
+    unchecked_of,
     was_told,
 )
 
-CHECK, AUDIT = "check", "audit"
 
-
-def snapshot(kind: str, news: Mapping[str, Any], now: str) -> Record:
-    """What one run of the playbook ``kind`` found; ``status`` is failed where it could not be found, or blocks."""
-    results = [one for one in news.get("observed") or () if was_told(one) and "servers" in one]
-    seen = results[-1] if results else {}
-    checked: Mapping[str, Any] = news.get("checked") or {}
-    stored: Mapping[str, Any] = news.get("stored") or {}
-    ignored = {str(one) for one in news.get("ignored") or ()}
-    failures = _failures(news)
-    record = {
-        "format": FORMAT,
-        "kind": kind,
-        "version": news.get("version"),
-        "started": bounded(seen.get("observed_at")) or now,
-        "updated": now,
-        "failures": failures,
-        "servers": [_server(one) for one in seen.get("servers") or ()],
-        "converged": bool(seen["converged"]) if "converged" in seen else None,
-        "sampling": sampling_record(seen.get("sampling")),
-        "reasons": [bounded(one) for one in seen.get("reasons") or ()],
-        "baseline_found": bool(seen.get("baseline_found")),
-        "changed": [_words(one, "resource", "before", "after") for one in seen.get("changed_resources") or ()],
-        "check": _check(checked, ignored) if was_told(checked) and "blockers" in checked else None,
-        "stored": _stored(stored, now) if was_told(stored) and "totals" in stored else None,
-    }
-    record["status"] = "failed" if failures else "succeeded"
-    return record
-
-
-def _failures(news: Mapping[str, Any]) -> list[str]:
-    """What each failed task said, once."""
-    results = [*(news.get("outcomes") or ()), *(news.get("observed") or ()), news.get("checked"), news.get("stored")]
-    said = [
-        bounded(one.get("msg")) or "A task failed; see the playbook's output."
-        for one in results
-        if isinstance(one, Mapping) and one.get("failed") and not one.get("skipped")
-    ]
-    return list(dict.fromkeys(said))
-
-
-def _words(result: Mapping[str, Any], *names: str) -> dict[str, str | None]:
-    return {name: bounded(result.get(name)) for name in names}
-
-
-def _server(one: Mapping[str, Any]) -> Record:
-    return {
-        **_words(one, "url", "name", "version", "emulated_version", "error"),
-        "ready": bool(one.get("ready")) and not one.get("error"),
-    }
-
-
-def _check(result: Mapping[str, Any], ignored: set[str]) -> Record:
-    plan: Mapping[str, Any] = result.get("plan") or {}
-
-    def findings(name: str) -> list[Record]:
-        return [
-            {
-                **_words(one, "id", "check", "resource", "what", "why", "mend"),
-                "ignored": bool({str(one.get("id")), str(one.get("check"))} & ignored),
-            }
-            for one in result.get(name) or ()
-        ]
-
-    return {
-        **_words(result, "current_version", "target_version", "safe_up_to"),
-        "blockers": findings("blockers"),
-        "concerns": findings("concerns"),
-        "unknown": [bounded(one) for one in result.get("unknown") or ()],
-        "proven_from_etcd": bool(result.get("proven_from_etcd")),
-        "changes": [
-            {**_words(one, "resource", "from", "to"), **_numbers(one, "objects", "bytes", "seconds")}
-            for one in plan.get("changes") or ()
+def snapshot(kind: str, news: Mapping[str, Any], now: str) -> Snapshot:
+    """The findings of one run of the playbook ``kind``; ``status`` is failed if there are none, or if they block."""
+    news = cleaned(news)
+    results = [result for result in news.get("observed") or () if was_told(result) and "servers" in result]
+    seen: Result = results[-1] if results else {}
+    checked, stored = news.get("checked") or {}, news.get("stored") or {}
+    ignored = {str(name) for name in news.get("ignored") or ()}
+    failures = failure_messages([*(news.get("outcomes") or ()), *(news.get("observed") or ()), checked, stored])
+    return Snapshot(
+        kind=kind,
+        version=bounded(news.get("version")),
+        started=bounded(seen.get("observed_at")) or now,
+        updated=now,
+        failures=failures,
+        servers=[_server(server) for server in seen.get("servers") or ()],
+        converged=bool(seen["converged"]) if "converged" in seen else None,
+        sampling=sampling_of(seen.get("sampling")),
+        unchecked=unchecked_of(seen),
+        reasons=texts(seen.get("reasons")),
+        baseline_found=bool(seen.get("baseline_found")),
+        changed=[
+            ChangedResource(str(changed["resource"]), **named_texts(changed, "before", "after"))
+            for changed in seen.get("changed_resources") or ()
         ],
-        "all": _numbers(plan.get("all") or {}, "objects", "bytes", "seconds"),
-        "stored": [
-            {
-                **_words(one, "resource", "version", "source", "safe_up_to"),
-                **_numbers(one, "objects"),
-                "readable": one.get("readable"),
-            }
-            for one in result.get("stored") or ()
+        check=_check(checked, ignored) if was_told(checked) and "blockers" in checked else None,
+        stored=_stored(stored, now) if was_told(stored) and "totals" in stored else None,
+        status="failed" if failures else "succeeded",
+    )
+
+
+def _server(server: Result) -> SeenServer:
+    told = named_texts(server, "url", "name", "version", "emulated_version", "error")
+    return SeenServer(**told, ready=is_ready(server))
+
+
+def _check(result: Result, ignored: set[str]) -> Check:
+    plan: Result = result.get("plan") or {}
+    return Check(
+        **named_texts(result, "current_version", "target_version", "safe_up_to"),
+        proven_from_etcd=bool(result.get("proven_from_etcd")),
+        blockers=[_finding(blocker, ignored) for blocker in result.get("blockers") or ()],
+        concerns=[_finding(concern, ignored) for concern in result.get("concerns") or ()],
+        unknown=texts(result.get("unknown")),
+        changes=[
+            PlannedChange(
+                str(change["resource"]),
+                bounded(change.get("from")),
+                bounded(change.get("to")),
+                **_numbers(change, "objects", "bytes", "seconds"),
+            )
+            for change in plan.get("changes") or ()
         ],
-        "newest": bounded(((result.get("data") or {}).get("releases") or [None])[-1]),
-    }
+        all=PlannedTotal(**_numbers(plan.get("all") or {}, "objects", "bytes", "seconds")),
+        stored=[
+            ReadableVersion(
+                str(stored["resource"]),
+                version=bounded(stored.get("version")),
+                source=bounded(stored.get("source")),
+                safe_up_to=bounded(stored.get("safe_up_to")),
+                objects=_numbers(stored, "objects")["objects"],
+                readable=stored.get("readable"),
+            )
+            for stored in result.get("stored") or ()
+        ],
+        newest=bounded(((result.get("data") or {}).get("releases") or [None])[-1]),
+    )
 
 
-def _numbers(result: Mapping[str, Any], *names: str) -> dict[str, float | None]:
+def _finding(finding: Result, ignored: set[str]) -> ReportedFinding:
+    told = named_texts(finding, "id", "check", "resource", "what", "why", "remediation")
+    return ReportedFinding(**told, ignored=bool({told["id"], told["check"]} & ignored))
+
+
+def _numbers(result: Result, *names: str) -> dict[str, float | None]:
     return {name: None if result.get(name) is None else float(result[name]) for name in names}
 
 
-def _stored(result: Mapping[str, Any], now: str) -> Record:
-    """What etcd holds; of keys that belong to no known resource, where they are and how many."""
-    return {
-        **stored_record(result, now),
-        "unknown": [
-            {"prefix": bounded(one.get("prefix")), "objects": int(one.get("objects") or 0)}
-            for one in result.get("unknown") or ()
-        ],
-    }
+def _stored(result: Result, now: str) -> EtcdContents:
+    """The content of etcd; for keys that belong to no known resource, where they are and how many."""
+    stored = stored_of(result, now)
+    stored.unknown = [
+        UnknownPrefix(bounded(found.get("prefix")), int(found.get("objects") or 0))
+        for found in result.get("unknown") or ()
+    ]
+    return stored

@@ -2,24 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the page of an upgrade or a migration shows. Pure."""
+"""The content of an upgrade's or a migration's page. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report import words
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.pictures import (
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report import sentences
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.charts import (
     NARROW,
     WIDE,
-    Picture,
-    masters_picture,
+    Chart,
+    masters_chart,
     parts_text,
-    rewritten_picture,
-    stored_picture,
+    rewritten_chart,
+    stored_chart,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story import (
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.timeline import (
+    StoredRow,
+    Timeline,
     open_failures,
     resource_rows,
     stored_rows,
@@ -28,32 +30,36 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.story
 )
 
 _CHARTS = 3
+_WIDTHS = (WIDE, NARROW)
 
 
 def upgrade_page(record: Record) -> dict[str, Any]:
-    """What the template needs."""
+    """The template's variables."""
     line = timeline(record)
     stored = stored_rows(record, line.changes)
-    wrote = [one for one in record["migrations"] if one["totals"].get("rewritten")][-_CHARTS:]
-    pictures: dict[str, list[list[Picture]]] = {
-        "masters": [[masters_picture(line, width) for width in (WIDE, NARROW)]] if line.masters else [],
-        "rewritten": [[rewritten_picture(one, width) for width in (WIDE, NARROW)] for one in wrote],
-        "stored": [],
-    }
-    drawn = [stored_picture(stored, width) for width in (WIDE, NARROW)]
-    if all(drawn):
-        pictures["stored"].append([one for one in drawn if one is not None])
+    claims = sentences.claims(record, line)
     return {
         "line": line,
-        "heading": words.heading(record, line),
-        "figures": words.figures(record, line, stored),
-        "to_do": words.to_do(record, line),
-        "standing": words.standing(record, line),
-        "claims": words.claims(record, line),
-        "failures": [{**one, "hint": words.hint(one)} for one in open_failures(record)],
+        "heading": sentences.heading(record, line, claims),
+        "figures": sentences.figures(record, line, stored),
+        "to_do": sentences.to_do(record, line),
+        "standing": sentences.standing(record, line),
+        "claims": claims,
+        "failures": open_failures(record),
         "resources": resource_rows(record),
         "stored": stored,
         "trimmed": trimmed(record),
-        "pictures": pictures,
+        "charts": _charts(record, line, stored),
         "parts_text": parts_text,
+    }
+
+
+def _charts(record: Record, line: Timeline, stored: list[StoredRow]) -> dict[str, list[list[Chart]]]:
+    """By section, each as wide and as narrow chart."""
+    wrote = [migration for migration in record.migrations if migration.totals.get("rewritten")][-_CHARTS:]
+    drawn = [chart for chart in (stored_chart(stored, width) for width in _WIDTHS) if chart is not None]
+    return {
+        "masters": [[masters_chart(line, width) for width in _WIDTHS]] if line.masters else [],
+        "rewritten": [[rewritten_chart(migration, width) for width in _WIDTHS] for migration in wrote],
+        "stored": [drawn] if drawn else [],
     }

@@ -23,7 +23,7 @@ type object struct {
 }
 
 // flood sends the same patch as the collection does, to every object of one resource, as fast as that goes:
-// no plan, no look at the servers, no retries, no account. What it reaches is the limit of the API server.
+// no plan, no check of the servers, no retries, no accounting. What it reaches is the limit of the API server.
 func flood(arguments []string) error {
 	flags := flag.NewFlagSet("flood", flag.ExitOnError)
 	server := targetFlags(flags)

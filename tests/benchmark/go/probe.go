@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// probe asks etcd at a steady rate, a put and a linearizable read by turns, as API servers do beside whatever
-// else is going on, and tells how long the answers took.
+// probe asks etcd at a steady rate, a put and a linearizable read alternately, as API servers do beside whatever
+// else is going on, and reports how long the answers took.
 func probe(arguments []string) error {
 	flags := flag.NewFlagSet("probe", flag.ExitOnError)
 	server := targetFlags(flags)

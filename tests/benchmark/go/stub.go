@@ -28,7 +28,7 @@ const managedFields = `[{"manager":"kubectl-client-side-apply","operation":"Upda
 	`"f:kubectl.kubernetes.io/last-applied-configuration":{}}}}},{"manager":"some-controller","operation":"Update","apiVersion":"v1",` +
 	`"time":"2026-01-01T00:00:00Z","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{".":{},"f:app":{}}}}}]`
 
-// stub is an API server that answers at once: it shows what a client can do by itself. It knows just what
+// stub is an API server that answers at once: it shows what a client can do on its own. It knows just what
 // the collection asks: discovery, its own rights, a Lease, lists of metadata and patches, which all succeed.
 func stub(arguments []string) error {
 	flags := flag.NewFlagSet("stub", flag.ExitOnError)
@@ -157,7 +157,7 @@ func (s *stubServer) leases(to http.ResponseWriter, request *http.Request) {
 	json.NewEncoder(to).Encode(s.lease)
 }
 
-// stats tells what was asked since the last time, and forgets it.
+// stats reports what was asked since the last time, and forgets it.
 func (s *stubServer) stats(to io.Writer) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

@@ -22,14 +22,14 @@ def test_columns_are_aligned_and_numbers_to_the_right() -> None:
     ]
 
 
-def test_titles_of_ones_own() -> None:
+def test_your_own_titles() -> None:
     assert table([{"from": "v1"}], {"Now": "from"})[0] == "Now"
 
 
 @pytest.mark.parametrize("width", [40, 60, 200])
 def test_long_texts_are_wrapped_in_their_column(width: int) -> None:
-    row = {"name": "a-name-of-its-own", "what": "some words " * 20, "mend": "other words " * 10}
-    lines = table([row], ["name", "what", "mend"], width)
+    row = {"name": "a-name-of-its-own", "what": "some words " * 20, "remediation": "other words " * 10}
+    lines = table([row], ["name", "what", "remediation"], width)
     assert max(len(line) for line in lines) <= width
     start = lines[0].index("What")
     assert all(line[start - 2 : start].strip() == "" for line in lines)

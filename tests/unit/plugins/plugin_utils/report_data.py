@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record, add_news, new_record
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.news import add_news, new_record
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Record
 
 URLS = {name: f"https://10.0.0.{number}:6443" for number, name in enumerate(("alpha", "beta", "gamma"), 11)}
 THINGS = "things.example.com"
@@ -35,7 +36,8 @@ def look(second: float, states: str, masters: str = "abc", **more: Any) -> dict[
         "observed_at": at(second),
         "servers": servers,
         "converged": agreed and "x" not in states,
-        "reasons": [one["error"] for one in servers if one["error"]],
+        "cross_checked": True,
+        "reasons": [server["error"] for server in servers if server["error"]],
         "disagreements": []
         if agreed
         else [{"resource": THINGS, "by_server": {url: {"storage_version": one} for url, one in stored.items()}}],
@@ -50,7 +52,7 @@ def look(second: float, states: str, masters: str = "abc", **more: Any) -> dict[
 
 
 def migration(second: float, failures: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
-    """A result of storage_migrate that rewrote 40 things, less those that failed."""
+    """A result of storage_migrate that rewrote 40 things, minus those that failed."""
     failures = failures or []
     counts = {"rewritten": 40 - len(failures), "unchanged": 2, "conflicts": 1, "deleted": 0, "failed": len(failures)}
     one = {**counts, "pruned": 0, "seconds": 2.0, "storage_version": "example.com/v1", "persisted": not failures}
@@ -60,7 +62,7 @@ def migration(second: float, failures: list[dict[str, Any]] | None = None, **mor
         **{name: counts[name] for name in ("rewritten", "unchanged", "conflicts", "deleted")},
         "totals": {**counts, "unchanged": 302, "skipped": 1},
         "resources": {THINGS: {**one, "reason": "all"}, "secrets": {**quiet, "reason": "all"}},
-        "skipped_resources": [{"resource": "events", "reason": "events expire by themselves"}],
+        "skipped_resources": [{"resource": "events", "reason": "events expire on their own"}],
         "failures": failures,
         "trimmed": [{"crd": THINGS, "before": ["v1beta1", "v1"], "after": ["v1"]}],
         "seconds": 4.0,
@@ -105,47 +107,47 @@ def stored(version: str, stale: int = 0) -> dict[str, Any]:
     }
 
 
-class Story:
+class ReportedUpgrade:
     """The record, to which news is added second by second."""
 
     def __init__(self, version: str | None = "1.37") -> None:
         self.record: Record = new_record(version, at(0))
 
-    def tell(self, second: float, **news: Any) -> Story:
+    def tell(self, second: float, **news: Any) -> ReportedUpgrade:
         self.record = add_news(self.record, news, at(second))
         return self
 
-    def begin(self, second: float) -> Story:
+    def begin(self, second: float) -> ReportedUpgrade:
         return self.tell(second, begin=True, masters={name: url[8:-5] for name, url in URLS.items()})
 
-    def step(self, second: float, master: str, state: str, **news: Any) -> Story:
+    def step(self, second: float, master: str, state: str, **news: Any) -> ReportedUpgrade:
         step = {"master": master, "server": URLS[master], "from": "1.36.4", "to": "1.37", "state": state}
         return self.tell(second, during="upgrade", step=step, **news)
 
 
-def first_run_fails() -> Story:
-    """Alpha comes through; beta does not come back."""
-    story = Story().begin(0)
-    story.tell(1, during="check", observed=[look(1, "666")]).tell(2, stored_before=stored("example.com/v1beta1"))
-    story.step(5, "alpha", "running", observed=[look(4, "666")])
+def first_run_fails() -> ReportedUpgrade:
+    """Alpha is upgraded; beta does not come back."""
+    upgrade = ReportedUpgrade().begin(0)
+    upgrade.tell(1, during="check", observed=[look(1, "666")]).tell(2, stored_before=stored("example.com/v1beta1"))
+    upgrade.step(5, "alpha", "running", observed=[look(4, "666")])
     waited = look(15, "7", "a", history=[look(8, "x", "a"), look(15, "7", "a")])
-    story.step(16, "alpha", "done", observed=[waited, look(16, "766")])
-    story.step(20, "beta", "running", observed=[look(19, "766")])
-    stopped = {"failed": True, "msg": "beta did not come through its upgrade to 1.37."}
-    return story.step(50, "beta", "failed", observed=[look(49, "7x6")], outcomes=[stopped])
+    upgrade.step(16, "alpha", "done", observed=[waited, look(16, "766")])
+    upgrade.step(20, "beta", "running", observed=[look(19, "766")])
+    stopped = {"failed": True, "msg": "The upgrade of beta to 1.37 failed."}
+    return upgrade.step(50, "beta", "failed", observed=[look(49, "7x6")], outcomes=[stopped])
 
 
-def second_run_finishes(story: Story, failures: list[dict[str, Any]] | None = None) -> Story:
+def second_run_finishes(upgrade: ReportedUpgrade, failures: list[dict[str, Any]] | None = None) -> ReportedUpgrade:
     """Ten minutes later, after beta was repaired."""
-    story.begin(600).tell(601, during="check", observed=[look(601, "766")])
-    story.step(605, "beta", "running", observed=[look(604, "766")])
-    story.step(615, "beta", "done", observed=[look(614, "776")])
-    story.step(620, "gamma", "running", observed=[look(619, "776")])
-    story.step(630, "gamma", "done", observed=[look(629, "777")])
-    story.tell(640, during="agreement", observed=[look(640, "777")])
-    story.tell(648, during="migration", migration=migration(644, failures))
+    upgrade.begin(600).tell(601, during="check", observed=[look(601, "766")])
+    upgrade.step(605, "beta", "running", observed=[look(604, "766")])
+    upgrade.step(615, "beta", "done", observed=[look(614, "776")])
+    upgrade.step(620, "gamma", "running", observed=[look(619, "776")])
+    upgrade.step(630, "gamma", "done", observed=[look(629, "777")])
+    upgrade.tell(640, during="agreement", observed=[look(640, "777")])
+    upgrade.tell(648, during="migration", migration=migration(644, failures))
     if failures:
-        return story
-    return story.tell(
+        return upgrade
+    return upgrade.tell(
         650, during="proof", observed=[look(649, "777")], stored_after=stored("example.com/v1"), verified=True
     )

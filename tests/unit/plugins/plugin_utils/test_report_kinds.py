@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.keep import keep
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.store import keep
 from ansible_collections.kube_storage.upgrade.tests.unit.plugins.plugin_utils.report_data import (
     URLS,
     at,
@@ -39,7 +39,7 @@ def finding(number: int) -> dict[str, Any]:
         "resource": "secrets",
         "what": f"<b>{number}</b> denies",
         "why": "It would fail.",
-        "mend": "Bring it up.",
+        "remediation": "Bring it up.",
         "etcd_keys": ["/registry/secrets/default/mine"],
     }
 
@@ -66,11 +66,11 @@ def check(files: ReportFiles, **news: Any) -> dict[str, Any]:
     return keep(files, given, at(5))
 
 
-def test_a_check_tells_what_blocks_and_how_to_mend_it(files: ReportFiles) -> None:
+def test_a_check_tells_what_blocks_and_how_to_fix_it(files: ReportFiles) -> None:
     check(files, checked=checked(finding(1), finding(2)), ignored=["webhook/2"])
     text = shown(files)
     assert "1 thing blocks the upgrade" in text and "webhook/1: Bring it up." in text
-    assert "&lt;b&gt;1&lt;/b&gt; denies" in text and "gone on with in spite of it" in text
+    assert "&lt;b&gt;1&lt;/b&gt; denies" in text and "ignored on request" in text
     assert "Whether it rains." in text
     assert "/registry/" not in text + files.json.read_text(encoding="utf-8")
 
@@ -78,11 +78,23 @@ def test_a_check_tells_what_blocks_and_how_to_mend_it(files: ReportFiles) -> Non
 def test_a_later_check_replaces_it_and_leaves_a_report_of_something_else(files: ReportFiles) -> None:
     keep(files, {"version": "1.37", "begin": True, "observed": [look(0, "666")]}, at(1))
     first = check(files, checked=checked(finding(1)))
-    assert json.loads(Path(first["put_aside"]).read_text(encoding="utf-8"))["kind"] == "upgrade"
+    assert json.loads(Path(first["archived"]).read_text(encoding="utf-8"))["kind"] == "upgrade"
     second = check(files, checked=checked())
-    assert second["put_aside"] is None and "Nothing blocks the upgrade" in shown(files)
+    assert second["archived"] is None and "Nothing blocks the upgrade" in shown(files)
     keep(files, {"version": "1.37", "begin": True, "observed": [look(0, "666")]}, at(9))
     assert len(list(files.html.parent.glob("*.json"))) == 3
+
+
+def test_a_check_is_never_ready_while_a_server_is_down(files: ReportFiles) -> None:
+    for checks in ({}, {"checked": checked()}):
+        check(files, observed=[look(0, "6x6")], **checks)
+        assert "Not ready" in shown(files) and "https://10.0.0.12:6443 refuses connections." in shown(files)
+        assert "The API servers are ready" not in shown(files) and "Nothing blocks" not in shown(files)
+
+
+def test_blockers_that_are_ignored_are_in_the_headline(files: ReportFiles) -> None:
+    check(files, checked=checked(finding(1)), ignored=["webhook"])
+    assert "Ready, with 1 blocker ignored" in shown(files) and "Nothing blocks" not in shown(files)
 
 
 def test_a_check_that_failed_says_why(files: ReportFiles) -> None:
@@ -106,16 +118,25 @@ def test_an_audit_without_etcd_claims_nothing(files: ReportFiles) -> None:
     assert "Etcd was not read" in shown(files) and "Not proven:" in shown(files)
 
 
-def test_agreement_by_sampling_is_not_told_as_proven(files: ReportFiles) -> None:
+def test_agreement_by_sampling_is_not_reported_as_proven(files: ReportFiles) -> None:
     sampling = {"connections": 40, "told_apart": 3}
     keep(files, {"kind": "audit", "observed": [look(0, "777", sampling=sampling)]}, at(5))
     assert "known by sampling only: 40 fresh connections" in shown(files) and "Proven:</strong> A" not in shown(files)
 
 
+def test_agreement_that_was_not_cross_checked_is_not_told_as_proven(files: ReportFiles) -> None:
+    keep(
+        files,
+        {"kind": "audit", "observed": [look(0, "777", cross_checked=False, unchecked_reason="nobody may")]},
+        at(5),
+    )
+    assert "was not cross-checked, because nobody may" in shown(files) and "Proven:</strong> A" not in shown(files)
+
+
 def under(key: str) -> dict[str, Any]:
     held = stored("example.com/v1")
-    for one in held["resources"].values():
-        for row in one["stored"]:
+    for resource in held["resources"].values():
+        for row in resource["stored"]:
             row.update(provider="aescbc", key=key)
     return held
 
@@ -141,7 +162,7 @@ def test_a_rotation_over_two_runs(files: ReportFiles) -> None:
     begin(files, 0, [["aescbc", "old"]])
     step(files, 1, "alpha", 1)
     step(files, 4, "beta", 1, "failed")
-    assert "Stopped" in shown(files) and "beta has no power." in shown(files) and "did not come through" in shown(files)
+    assert "Stopped" in shown(files) and "beta has no power." in shown(files) and ">failed<" in shown(files)
     begin(files, 60, [])
     for number, (stage, master) in enumerate((stage, master) for stage in (1, 2) for master in ("alpha", "beta")):
         step(files, 61 + 3 * number, master, stage)
@@ -156,9 +177,19 @@ def test_a_rotation_over_two_runs(files: ReportFiles) -> None:
     assert "aescbc new" in text
 
 
+def test_a_rotation_is_not_done_while_a_master_lacks_a_stage(files: ReportFiles) -> None:
+    """With --start-at-task, the role reaches its end without having done anything on the masters."""
+    begin(files, 0, [["aescbc", "old"]])
+    for stage in (1, 2, 3):
+        step(files, 3 * stage, "alpha", stage)
+    found = rotate(files, 20, verified=True, stored_after=under("new"))
+    assert found["status"] == "unfinished"
+    assert "Done and proven" not in shown(files) and "Not finished" in shown(files)
+
+
 def test_what_could_not_be_rewritten_keeps_a_rotation_from_being_proven(files: ReportFiles) -> None:
     begin(files, 0, [["aescbc", "old"]])
     rotate(files, 5, migration=migration(2, [failure()]), stored_after=under("old"))
     text = shown(files)
-    assert "Stopped" in text and "Mend the objects under Failures" in text
+    assert "Stopped" in text and "Fix the objects under Failures" in text
     assert "Nothing that etcd held" not in text

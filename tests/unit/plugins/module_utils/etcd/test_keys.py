@@ -14,7 +14,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys im
     prefixes_of,
     split_key,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import ServedResource
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
 
 
 def served(name: str, *, namespaced: bool = True) -> ServedResource:
@@ -56,7 +56,7 @@ def test_keys(key: str, resource: str | None, place: tuple[str | None, str]) -> 
 
 
 @pytest.mark.parametrize("rest", ["", "a/b/c", "/a", "a/", "//"])
-def test_what_is_no_object(rest: str) -> None:
+def test_what_is_not_an_object(rest: str) -> None:
     assert object_of(rest) is None
 
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encryption import (
     IDENTITY,
@@ -14,16 +16,18 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encrypt
     parse_configuration,
     parse_manifest,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.kms_keys import KeyIds
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import Stored, Tally, Variant
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stale import (
     Knowledge,
-    Verdict,
+    Staleness,
+    evaluate_all,
+    evaluate_variant,
     expected_of,
-    judge,
-    judge_all,
+    kms_plugins,
     resource_result,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._storage_versions import (
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
     ServedResource,
     storage_version_hash,
 )
@@ -50,11 +54,11 @@ def test_the_hash_of_the_servers_decides() -> None:
     known = Knowledge(served=served(POLICIES, "MutatingAdmissionPolicy", "v1"))
     expected = expected_of(POLICIES, found, known)
     assert (expected.version, expected.version_source) == ("admissionregistration.k8s.io/v1", "servers")
-    assert judge(OLD, "MutatingAdmissionPolicy", expected) == Verdict(("version",), True)
-    assert judge(NEW, "MutatingAdmissionPolicy", expected) == Verdict((), True)
+    assert evaluate_variant(OLD, "MutatingAdmissionPolicy", expected) == Staleness(("version",), True)
+    assert evaluate_variant(NEW, "MutatingAdmissionPolicy", expected) == Staleness((), True, "guessed")
 
 
-def test_without_servers_the_newest_write_stands_in() -> None:
+def test_without_servers_the_newest_write_is_used() -> None:
     expected = expected_of(POLICIES, {OLD: tally(3, 9), NEW: tally(2, 10)}, Knowledge())
     assert (expected.version, expected.version_source) == ("admissionregistration.k8s.io/v1", "newest")
 
@@ -63,7 +67,7 @@ def test_while_servers_disagree_nothing_is_expected() -> None:
     known = Knowledge(served=served(POLICIES, "MutatingAdmissionPolicy", "v1"), disagreeing=frozenset({POLICIES}))
     expected = expected_of(POLICIES, {OLD: tally(3, 9)}, known)
     assert (expected.version, expected.version_source) == (None, "disagreement")
-    assert judge(OLD, None, expected) == Verdict((), False)
+    assert evaluate_variant(OLD, None, expected) == Staleness((), False, "guessed")
 
 
 def test_the_newest_built_in_write_shows_the_encoding_of_all() -> None:
@@ -75,11 +79,11 @@ def test_the_newest_built_in_write_shows_the_encoding_of_all() -> None:
             "apiservices.apiregistration.k8s.io": {Variant("apiregistration.k8s.io/v1", "json"): tally(1, 70)},
         }
     )
-    judgement = judge_all(stored, Knowledge(evidence=stored))
-    assert judgement.expected[POLICIES].encoding == "protobuf"
-    assert judgement.expected["widgets.example.com"].encoding == "json"
-    assert judgement.expected["apiservices.apiregistration.k8s.io"].encoding_source == "rule"
-    assert [judgement.stale(name) for name in stored.resources] == [3, 0, 0, 0]
+    evaluation = evaluate_all(stored, Knowledge(evidence=stored))
+    assert evaluation.expected[POLICIES].encoding == "protobuf"
+    assert evaluation.expected["widgets.example.com"].encoding == "json"
+    assert evaluation.expected["apiservices.apiregistration.k8s.io"].encoding_source == "rule"
+    assert [evaluation.stale(name) for name in stored.resources] == [3, 0, 0, 0]
 
 
 def test_encryption_by_configuration_and_what_it_hides() -> None:
@@ -89,35 +93,90 @@ def test_encryption_by_configuration_and_what_it_hides() -> None:
         Variant(None, None, "aescbc", "v1", "key2"),
     )
     found = {plain: tally(1, 1, "Secret"), old: tally(2, 20), new: tally(4, 10)}
-    rules = EncryptionRules(((("secrets",), Encryption("aescbc", "v1", "key2")),))
+    rules = EncryptionRules({"secrets": Encryption("aescbc", "v1", "key2")})
     stored = Stored(resources={"secrets": found})
     known = Knowledge(served=served("secrets", "Secret", "v1"), encryption=rules, evidence=stored)
-    judgement = judge_all(stored, known)
-    assert [judge(one, None, judgement.expected["secrets"]).reasons for one in (plain, old, new)] == [
+    evaluation = evaluate_all(stored, known)
+    assert [evaluate_variant(one, None, evaluation.expected["secrets"]).reasons for one in (plain, old, new)] == [
         ("encryption",),
         ("encryption",),
         (),
     ]
-    assert (judgement.stale("secrets"), judgement.unprovable("secrets")) == (3, 4)
-    result = resource_result("secrets", judgement, 1)
+    assert (evaluation.stale("secrets"), evaluation.unprovable("secrets")) == (3, 4)
+    result = resource_result("secrets", evaluation, 1)
     assert result["stale_reasons"] == {"version": 0, "encoding": 0, "encryption": 3}
     assert result["expected"]["key"] == "key2"
     assert len(result["samples"]) == 1
 
 
-def test_encryption_by_the_newest_write() -> None:
+def encryption_of(variants: dict[Variant, Tally], known: Knowledge, name: str = "secrets") -> list[str | None]:
+    """For each variant, ``stale`` and why its encryption is unknown; None if it is correct."""
+    expected = expected_of(name, variants, known)
+    found: list[str | None] = []
+    for one in variants:
+        verdict = evaluate_variant(one, None, expected)
+        found.append("stale" if "encryption" in verdict.reasons else verdict.encryption_unknown)
+    return found
+
+
+def test_the_newest_write_is_a_guess_about_encryption() -> None:
     old, new = Variant(None, None, "aescbc", "v1", "key1"), Variant(None, None, "aescbc", "v1", "key2")
-    expected = expected_of("secrets", {old: tally(2, 20), new: tally(4, 30)}, Knowledge())
+    found = {old: tally(2, 20), new: tally(4, 30)}
+    expected = expected_of("secrets", found, Knowledge())
     assert (expected.key, expected.encryption_source) == ("key2", "newest")
+    assert encryption_of(found, Knowledge()) == ["stale", "guessed"]
+    assert encryption_of({Variant("v1", "protobuf"): tally(1, 1)}, Knowledge()) == ["guessed"]
+    assert encryption_of({Variant("v1", "protobuf"): tally(1, 1)}, Knowledge(encryption=EncryptionRules())) == [None]
+    # A corrupt value says nothing about the others.
+    assert encryption_of({**found, Variant(None, "unknown"): tally(1, 40)}, Knowledge()) == ["stale", "guessed", None]
 
 
-def test_kms_v2_keys_of_the_same_plugin_are_told_apart() -> None:
+def test_keys_of_kms_v2_are_compared_with_what_the_servers_got() -> None:
     old = Variant(None, None, "kms", "v2", "plugin", "sha256:aa")
     new = Variant(None, None, "kms", "v2", "plugin", "sha256:bb")
-    rules = EncryptionRules(((("*.*",), Encryption("kms", "v2", "plugin")),))
-    expected = expected_of("secrets", {old: tally(2, 20), new: tally(4, 30)}, Knowledge(encryption=rules))
-    assert judge(old, None, expected).reasons == ("encryption",)
-    assert judge(new, None, expected).reasons == ()
+    other = Variant(None, None, "kms", "v2", "other", "sha256:bb")
+    found = {old: tally(2, 20), new: tally(4, 30), other: tally(1, 1)}
+    rules = EncryptionRules({"*.*": Encryption("kms", "v2", "plugin")})
+    told = KeyIds({"plugin": "sha256:bb"})
+    assert encryption_of(found, Knowledge(encryption=rules, key_ids=told)) == ["stale", None, "stale"]
+    # All under the previous key: nothing was written since it was rotated.
+    assert encryption_of({old: tally(2, 20)}, Knowledge(encryption=rules, key_ids=told)) == ["stale"]
+    unknown = KeyIds(unknown={"plugin": "no permission"})
+    assert encryption_of(found, Knowledge(encryption=rules, key_ids=unknown)) == ["stale", "kms_key", "stale"]
+    assert kms_plugins(Stored(resources={"secrets": found}), rules) == ["plugin"]
+    assert kms_plugins(Stored(resources={"secrets": found}), None) == ["other", "plugin"]
+
+
+def test_a_name_that_two_keys_share_proves_nothing() -> None:
+    def keys(*secrets: str) -> dict[str, Any]:
+        return {"aescbc": {"keys": [{"name": "key", "secret": secret} for secret in secrets]}}
+
+    def parsed(*providers: dict[str, Any]) -> EncryptionRules:
+        entries = [{"resources": ["secrets"], "providers": [one]} for one in providers]
+        return parse_configuration({"kind": "EncryptionConfiguration", "resources": entries})
+
+    found = {Variant(None, None, "aescbc", "v1", "key"): tally(1, 1), Variant("v1", "protobuf"): tally(1, 1)}
+    assert encryption_of(found, Knowledge(encryption=parsed(keys("a", "b")))) == ["same_name", "stale"]
+    # API servers try the keys of all entries that name the resource.
+    assert encryption_of(found, Knowledge(encryption=parsed(keys("a"), keys("b")))) == ["same_name", "stale"]
+    assert encryption_of(found, Knowledge(encryption=parsed(keys("a", "a"), keys("a")))) == [None, "stale"]
+    assert encryption_of(found, Knowledge(encryption=parsed(keys("a", "b"))), "configmaps") == ["stale", None]
+
+
+def test_a_name_that_is_not_known_is_not_compared() -> None:
+    known, other = Variant(None, None, "secretbox", "v1", "a:1"), Variant(None, None, "secretbox", "v1", "b")
+    begins = [Variant(None, None, "secretbox", "v1", None, None, one) for one in ("a", "a:1", "b", "a:", None)]
+    rules = EncryptionRules({"secrets": Encryption("secretbox", "v1", "a:1")})
+    found = dict.fromkeys([known, other, *begins], tally(1, 1))
+    assert encryption_of(found, Knowledge(encryption=rules)) == [
+        None,
+        "stale",
+        "key_name",
+        "key_name",
+        "stale",
+        "stale",
+        "key_name",
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["empty", "unknown"])
@@ -125,7 +184,7 @@ def test_corrupt_values_are_never_called_current_or_stale(encoding: str) -> None
     corrupt = Variant(None, encoding)
     known = Knowledge(served=served("secrets", "Secret", "v1"), encryption=EncryptionRules())
     expected = expected_of("secrets", {corrupt: tally(1, 1)}, known)
-    assert judge(corrupt, None, expected) == Verdict((), False)
+    assert evaluate_variant(corrupt, None, expected) == Staleness((), False)
 
 
 CONFIGURATION = {
@@ -152,6 +211,22 @@ CONFIGURATION = {
 )
 def test_encryption_configuration(resource: str, encryption: Encryption) -> None:
     assert parse_configuration(CONFIGURATION).of(resource) == encryption
+
+
+def test_entries_that_name_a_resource_are_merged() -> None:
+    """The first provider of the first of them writes, whatever comes between; all keys are tried."""
+    entries = [
+        {"resources": ["secrets"], "providers": [{"aescbc": {"keys": [{"name": "a", "secret": "1"}]}}]},
+        {"resources": ["configmaps", "secrets."], "providers": [{"aescbc": {"keys": [{"name": "a", "secret": "2"}]}}]},
+        {"resources": ["*."], "providers": [{"identity": {}}, {"aescbc": {"keys": [{"name": "a", "secret": "3"}]}}]},
+    ]
+    rules = parse_configuration({"kind": "EncryptionConfiguration", "resources": entries})
+    assert rules.of("secrets") == rules.of("configmaps") == Encryption("aescbc", "v1", "a")
+    assert rules.of("pods") == IDENTITY
+    # Two keys of Secrets have the name; of ConfigMaps one, as the entry for the group doesn't concern them.
+    assert rules.is_repeated("secrets", "aescbc", "a")
+    assert not rules.is_repeated("configmaps", "aescbc", "a")
+    assert not rules.is_repeated("pods", "aescbc", "a")
 
 
 def test_what_no_entry_names_is_plain() -> None:

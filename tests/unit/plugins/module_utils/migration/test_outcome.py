@@ -10,13 +10,14 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import Response
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import (
+    NAMESPACE_MISSING,
+    About,
+    OutcomeCounts,
     Verdict,
-    backoff,
     error_outcome,
     outcome_of,
-    redact,
 )
 
 
@@ -51,12 +52,21 @@ def test_the_version_is_that_of_the_metadata_and_no_other() -> None:
     assert outcome_of(Response(200, {}, without), "6").verdict is Verdict.RETRY
 
 
+A = About("", "secrets", "default", "a")
+WIDGET = About("shop.example.com", "widgets", "shop", "a")
+THIS = {"name": "a", "kind": "secrets"}
+NAMESPACE = {"name": "shop", "kind": "namespaces"}
+
+
 @pytest.mark.parametrize(
     ("given", "verdict"),
     [
-        (answer(409, reason="Conflict"), Verdict.CONFLICT),
+        (answer(409, reason="Conflict", details=THIS), Verdict.CONFLICT),
+        (answer(409, reason="Conflict", details={"name": "quota", "kind": "resourcequotas"}), Verdict.RETRY),
+        (Response(409, {}, b"<html>"), Verdict.RETRY),
+        (answer(409, 'admission webhook "x" denied the request', reason="Conflict", details=THIS), Verdict.FAILED),
         (answer(409, reason="AlreadyExists"), Verdict.FAILED),
-        (answer(404, reason="NotFound", details={"name": "a", "kind": "secrets"}), Verdict.DELETED),
+        (answer(404, reason="NotFound", details=THIS), Verdict.DELETED),
         (answer(403, "denied"), Verdict.FAILED),
         (answer(405), Verdict.FAILED),
         (answer(422, "invalid"), Verdict.FAILED),
@@ -69,12 +79,70 @@ def test_the_version_is_that_of_the_metadata_and_no_other() -> None:
     ],
 )
 def test_verdicts(given: Response, verdict: Verdict) -> None:
-    assert error_outcome(given).verdict is verdict
+    assert error_outcome(given, A).verdict is verdict
 
 
-def test_a_resource_that_is_not_served_is_no_deleted_object() -> None:
-    gone = error_outcome(Response(404, {}, b"404 page not found\n"))
-    assert gone.verdict is Verdict.RETRY and gone.not_served
+@pytest.mark.parametrize(
+    "details",
+    [
+        {},
+        {"name": "b", "kind": "widgets", "group": "shop.example.com"},
+        {"name": "a", "kind": "widgets"},
+        {"name": "a", "kind": "gadgets", "group": "shop.example.com"},
+        {"name": "shop", "kind": "namespaces"},
+        {"name": "a", "kind": "namespaces"},
+    ],
+)
+def test_a_404_about_something_else_is_not_a_deletion(details: dict[str, str]) -> None:
+    """Issue 11, number 1."""
+    outcome = error_outcome(answer(404, reason="NotFound", details=details), WIDGET)
+    assert outcome.verdict is Verdict.RETRY and outcome.unproven
+
+
+def test_a_404_without_a_status_is_not_a_deletion() -> None:
+    for body in (b"404 page not found\n", b"<html>", b"{}", b"[]"):
+        outcome = error_outcome(Response(404, {}, body), WIDGET)
+        assert outcome.verdict is Verdict.RETRY and outcome.unproven and "proxy" in outcome.message
+
+
+def test_a_webhook_may_deny_with_404() -> None:
+    details = {"name": "a", "kind": "widgets", "group": "shop.example.com"}
+    denied = answer(404, 'admission webhook "x" denied the request: no owner', reason="NotFound", details=details)
+    assert error_outcome(denied, WIDGET).verdict is Verdict.FAILED
+
+
+def test_the_namespace_is_named() -> None:
+    outcome = error_outcome(answer(404, 'namespaces "shop" not found', reason="NotFound", details=NAMESPACE), WIDGET)
+    assert outcome.reason == NAMESPACE_MISSING
+    assert outcome.message == ("its namespace shop no longer exists: create it again or delete the object")
+
+
+def test_a_namespace_itself_may_be_deleted() -> None:
+    gone = error_outcome(answer(404, reason="NotFound", details=NAMESPACE), About("", "namespaces", None, "shop"))
+    assert gone.verdict is Verdict.DELETED
+    other = error_outcome(answer(404, reason="NotFound", details=NAMESPACE), About("", "namespaces", None, "a"))
+    assert other.verdict is Verdict.RETRY and other.unproven and other.reason != NAMESPACE_MISSING
+
+
+def test_events_have_two_groups() -> None:
+    for group in ("", "events.k8s.io"):
+        details = {"name": "a", "kind": "events", **({"group": group} if group else {})}
+        for own in ("", "events.k8s.io"):
+            given = answer(404, reason="NotFound", details=details)
+            assert error_outcome(given, About(own, "events", "default", "a")).verdict is Verdict.DELETED
+
+
+def test_a_full_etcd_is_distinguished_from_other_errors() -> None:
+    """Issue 11, number 9."""
+    assert error_outcome(answer(500, "etcdserver: mvcc: database space exceeded"), A).full
+    assert error_outcome(answer(500, "etcdserver: no space"), A).full
+    assert not error_outcome(answer(500, "etcdserver: leader changed"), A).full
+
+
+def test_counts_can_be_subtracted() -> None:
+    tally = OutcomeCounts(rewritten=3, unchanged=2)
+    tally.count(Verdict.DELETED, 4)
+    assert tally.without(OutcomeCounts(rewritten=1)) == OutcomeCounts(rewritten=2, unchanged=2, deleted=4)
 
 
 def test_a_failing_webhook_gets_few_tries_and_does_not_count_as_overload() -> None:
@@ -87,11 +155,3 @@ def test_the_server_says_how_long_to_wait() -> None:
     assert error_outcome(answer(429, headers={"Retry-After": "3"})).wait == 3
     assert error_outcome(answer(429, details={"retryAfterSeconds": 4})).wait == 4
     assert error_outcome(answer(429, headers={"Retry-After": "soon"})).wait is None
-    assert backoff(1, 3.0, 0.0) == 3.0
-    assert backoff(1, None, 1.0) == pytest.approx(0.1)
-    assert backoff(50, None, 1.0) == 10.0
-
-
-def test_values_are_hidden() -> None:
-    told = redact('Secret "a" is invalid: data[x]: Invalid value: "hunter2": must be\nsomething else')
-    assert "hunter2" not in told and "\n" not in told and "must be something else" in told

@@ -1,0 +1,246 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How to reach an etcd, what may be wrong with that, and the sentences that say so.
+
+If authentication is enabled in etcd, its JSON gateway takes no names from client certificates (etcd, server/embed/serve.go:
+accessController), only a token that is issued for a user and a password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
+    BadInputError,
+    EtcdError,
+    UnreachableError,
+    UnreachableKind,
+)
+
+_PROBE_TIMEOUT = 2.0
+# Parts of a certificate in DER (RFC 5280): its validity, two times in a row; the extension extKeyUsage; clientAuth and any usage.
+_VALIDITY = re.compile(rb"((?:\x17\x0d\d{12}Z|\x18\x0f\d{14}Z))((?:\x17\x0d\d{12}Z|\x18\x0f\d{14}Z))")
+_USAGES = re.compile(rb"\x06\x03\x55\x1d\x25(?:\x01\x01\xff)?\x04(.)", re.DOTALL)
+_CLIENT_USAGES = (b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x02", b"\x06\x04\x55\x1d\x25\x00")
+
+
+class CompactedError(EtcdError):
+    """The requested revision is gone: etcd was compacted."""
+
+
+class PermissionDeniedError(EtcdError):
+    """etcd knows the user and refuses them; so will every other member."""
+
+
+class NoLeaderError(EtcdError):
+    """The member could not reach a leader within etcd's own time limit."""
+
+
+class Explanation(NamedTuple):
+    """Why a member gave no answer, and whether it may soon (``passing``)."""
+
+    message: str
+    passing: bool
+
+
+@dataclass(frozen=True)
+class Access:
+    """How etcd is reached. ``client_cert`` is a path; ``tls`` makes a new context with the same files, None for http."""
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    client_cert: str | None = None
+    files: Mapping[str, str | None] | None = None
+
+    async def explain(self, endpoint: str, error: UnreachableError) -> Explanation:
+        """Finds the cause with a closer look at the client certificate and at the port's protocol."""
+        if error.kind in (UnreachableKind.TLS, UnreachableKind.RESET):
+            problem = client_certificate_problem(self.client_cert)
+            if problem is not None:
+                return Explanation(f"etcd at {endpoint} can't be asked: {problem}", passing=False)
+        if error.kind in (UnreachableKind.TLS, UnreachableKind.RESET) and await self._is_grpc_only(endpoint):
+            return Explanation(
+                f"{endpoint} is a gRPC-only port of etcd; its JSON gateway is on the port of --listen-client-http-urls "
+                "(2382 on RKE2 and k3s, 2383 on Talos). Give that as etcd.endpoints.",
+                passing=False,
+            )
+        return Explanation(self.unreachable(endpoint, error), passing=error.kind is UnreachableKind.RESET)
+
+    async def _is_grpc_only(self, endpoint: str) -> bool:
+        """Whether the port speaks HTTP/2 first, unasked, as only a gRPC server does."""
+        parts = urlsplit(endpoint)
+        tls = None
+        if parts.scheme == "https" and self.files is not None:
+            tls = tls_context(self.files)
+            tls.set_alpn_protocols(["h2"])
+        try:
+            reader, writer = await asyncio.wait_for(
+                asyncio.open_connection(parts.hostname, parts.port, ssl=tls), _PROBE_TIMEOUT
+            )
+        except (OSError, asyncio.TimeoutError):
+            return False
+        try:
+            frame = await asyncio.wait_for(reader.readexactly(9), _PROBE_TIMEOUT)
+        except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
+            return False
+        finally:
+            writer.close()
+        # A SETTINGS frame, of type 4 and on stream 0 (RFC 9113, 4.1 and 6.5).
+        return frame[3:] == b"\x04\0\0\0\0\0"
+
+    def unreachable(self, endpoint: str, error: UnreachableError) -> str:
+        """The sentence for a member that gave no answer."""
+        if error.kind is UnreachableKind.EXHAUSTED:
+            return error.message
+        if error.kind is UnreachableKind.TLS:
+            if "certificate has expired" in error.message:
+                return f"etcd's own certificate at {endpoint} has expired; renew it (kubeadm certs renew etcd-server)."
+            if "can't be verified" in error.message:
+                return (
+                    f"etcd's certificate at {endpoint} can't be verified; check etcd.ca_cert, and that the address is in "
+                    "the certificate."
+                )
+            return (
+                f"etcd at {endpoint} refused the TLS connection; check that etcd.client_cert and client_key belong to "
+                "etcd's own CA."
+            )
+        if error.kind is UnreachableKind.TIMEOUT:
+            return f"etcd at {endpoint} did not answer in time; check etcd.endpoints, and that the member is running."
+        if error.kind is UnreachableKind.DNS:
+            return f"The host name of the etcd endpoint {endpoint} can't be resolved; check etcd.endpoints."
+        if error.kind is UnreachableKind.REFUSED:
+            return f"{endpoint} refuses connections; check etcd.endpoints, and that etcd is running there."
+        return (
+            f"The connection to etcd at {endpoint} was lost or refused; check that the address is etcd's client port "
+            "and that etcd.client_cert and client_key belong to etcd's own CA."
+        )
+
+    def gateway_problem(self, endpoint: str, status: int, body: bytes) -> EtcdError:
+        """What an error answer means; etcd's own message is passed on, as it contains no data."""
+        text = body.decode(errors="replace")
+        try:
+            document = json.loads(body)
+            message = str(document.get("message") or document.get("error") or "") if isinstance(document, dict) else ""
+        except ValueError:
+            message = ""
+        if "has been compacted" in message:
+            return CompactedError("The revision of the scan was compacted away; run the task again.")
+        if status == 404:
+            return EtcdError(
+                f"{endpoint} has no JSON gateway: it is not an etcd client port, or etcd runs with "
+                "--enable-grpc-gateway=false; check etcd.endpoints."
+            )
+        if "CommonName of client" in text:
+            give = "" if self.username else "etcd.username, etcd.password and "
+            return EtcdError(
+                f"Authentication is enabled in etcd at {endpoint}, so its JSON gateway refuses client certificates that have a common "
+                f"name; give {give}a client certificate without one."
+            )
+        if "invalid user ID or password" in text:
+            return EtcdError(f"etcd at {endpoint} does not accept etcd.username with etcd.password; check both.")
+        denied = "permission denied" in text or status == 403
+        if "user name is empty" in text or status == 401 or (denied and not self.username):
+            # Without a token the gateway asks as the user that etcd's own certificate names, who usually doesn't exist.
+            return PermissionDeniedError(
+                f"Authentication is enabled in etcd at {endpoint}, and its JSON gateway takes no name from a client certificate; give "
+                "etcd.username and etcd.password."
+            )
+        if denied:
+            return PermissionDeniedError(
+                f"etcd at {endpoint} does not let the user {self.username} read the keys; grant it that (etcdctl role "
+                "grant-permission ROLE read /registry/ --prefix), or give a user that may."
+            )
+        if "no leader" in text or "request timed out" in text:
+            return NoLeaderError(
+                f"etcd at {endpoint} has no leader, or one that is too slow: find out which members are down or can't reach each other "
+                "(etcdctl endpoint status --cluster), and run again."
+            )
+        if "bad certificate" in message or "authentication handshake failed" in message:
+            return EtcdError(
+                f"The JSON gateway of etcd at {endpoint} can't reach its own server: etcd's server certificate must also "
+                "allow client authentication (as kubeadm's does)."
+            )
+        return EtcdError(
+            f"etcd at {endpoint} answered with {status}{': ' + message[:200] if message else ''}; check etcd.endpoints."
+        )
+
+
+def client_certificate_problem(path: str | None) -> str | None:
+    """What is wrong with a client certificate on its own; None if nothing is, or if that is unknown."""
+    try:
+        with open(path or "", encoding="ascii", errors="replace") as file:
+            pem = file.read()
+        begin = pem.index("-----BEGIN CERTIFICATE-----")
+        end = pem.index("-----END CERTIFICATE-----", begin) + len("-----END CERTIFICATE-----")
+        der = ssl.PEM_cert_to_DER_cert(pem[begin:end])
+    except (OSError, ValueError):
+        return None
+    return certificate_problem(der, f"etcd.client_cert: {path}", datetime.now(timezone.utc))
+
+
+def certificate_problem(der: bytes, name: str, now: datetime) -> str | None:
+    """Whether a certificate has expired, or is not a client certificate. Pure."""
+    validity = _VALIDITY.search(der)
+    if validity is not None:
+        digits = validity[2][2:-1].decode()
+        # Two-digit years mean 1950 to 2049 (RFC 5280, 4.1.2.5.1).
+        century = "" if len(digits) == 14 else "19" if digits >= "50" else "20"
+        try:
+            until = datetime.strptime(century + digits, "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
+        except ValueError:
+            return None
+        if until < now:
+            return f"{name} expired on {until:%Y-%m-%d %H:%M} UTC; renew it."
+    usages = _USAGES.search(der)
+    if usages is not None:
+        listed = der[usages.end() : usages.end() + usages[1][0]]
+        if not any(usage in listed for usage in _CLIENT_USAGES):
+            return f"{name} is not a client certificate (its extended key usage lacks clientAuth); use one that is."
+    return None
+
+
+def tls_context(files: Mapping[str, str | None]) -> ssl.SSLContext:
+    """From ``ca_cert``, ``client_cert`` and ``client_key``; raises BadInputError for files that can't be used."""
+    ca_cert, client_cert, client_key = files["ca_cert"], files["client_cert"], files["client_key"]
+    if bool(client_cert) != bool(client_key):
+        missing = "client_key" if client_cert else "client_cert"
+        raise BadInputError(f"etcd.{missing} is missing; a client certificate and its key go together.")
+    for name, path in files.items():
+        if path:
+            _require_readable(name, path)
+    try:
+        context = ssl.create_default_context(cafile=ca_cert)
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"etcd.ca_cert: {ca_cert} is not a PEM certificate; give etcd's own CA.") from error
+    if client_cert:
+        try:
+            context.load_cert_chain(client_cert, client_key)
+        except (OSError, ValueError) as error:
+            raise BadInputError(
+                f"etcd.client_cert: {client_cert} and {client_key} are not a PEM certificate and its key; check both."
+            ) from error
+    return context
+
+
+def _require_readable(name: str, path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+    except FileNotFoundError as error:
+        raise BadInputError(
+            f"etcd.{name}: {path} does not exist; give the right path, on the host where the task runs."
+        ) from error
+    except OSError as error:
+        raise BadInputError(
+            f"etcd.{name}: {path} can't be read ({error.strerror}); run the task as a user who may (become: true)."
+        ) from error

@@ -1,0 +1,188 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finds out how API servers write: sends each a no-op patch of one object, and then reads it from etcd."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
+    EtcdFullError,
+    StorageUpgradeError,
+    UnreachableError,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import EtcdClusters
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.envelope import KeyNames, classify_base64
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys import prefixes_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import StoredObject, Variant
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stale import key_is_known, may_be_alike
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import METADATA, ApiServer
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import (
+    no_op_patch,
+    object_path,
+    send_patch,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.managers import would_lose_managers
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import (
+    About,
+    Verdict,
+    outcome_of,
+    transport_outcome,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
+
+_TRIES = 3
+
+
+class Answered(NamedTuple):
+    """A server's answer to a no-op patch, and the resourceVersion that the object had before.
+
+    ``answer`` is None if it got lost, so that the object may have been rewritten.
+    """
+
+    resource_version: str
+    answer: Response | None
+
+
+async def patch_once(server: ApiServer, resource: ServedResource, namespace: str | None, name: str) -> Answered | None:
+    """Has one server rewrite one object if that server considers it stale.
+
+    None if another object has to be tried: the server can't be asked, the object does not exist, or the patch would cost it
+    field managers.
+    """
+    path = object_path(resource, namespace, name)
+    try:
+        metadata: Mapping[str, Any] = (await server.get(path, accept=METADATA))["metadata"]
+        patch = no_op_patch(metadata["resourceVersion"])
+        if await would_lose_managers(server, resource, path, patch, metadata):
+            return None
+    except (StorageUpgradeError, KeyError):
+        return None
+    try:
+        answer = await send_patch(server, path, patch)
+    except UnreachableError as error:
+        return Answered(metadata["resourceVersion"], None) if transport_outcome(error).perhaps_done else None
+    perhaps_done = outcome_of(answer, metadata["resourceVersion"]).perhaps_done
+    return Answered(metadata["resourceVersion"], None if perhaps_done else answer)
+
+
+class _Patched(NamedTuple):
+    """A patch: the object's revision before and after it, how it is stored now, and whether this or an earlier try wrote."""
+
+    before: int
+    after: int
+    variant: Variant
+    wrote: bool
+
+    @property
+    def rewritten(self) -> bool:
+        return self.before != self.after
+
+
+@dataclass
+class Asked:
+    """What the servers' answers about one object show.
+
+    ``written``: how it was stored after each server's patch, by URL; servers without an answer are left out.
+    ``same_name``: a server considered it stale and stored it in the same way, so another key has the name of its key.
+    ``differ``: (one server, another that considers stale what looks the same and is current for the first).
+    """
+
+    place: StoredObject
+    written: dict[str, Variant] = field(default_factory=dict)
+    rewritten: bool = False
+    same_name: bool = False
+    differ: tuple[str, str] | None = None
+
+    @property
+    def is_conclusive(self) -> bool:
+        """Whether there is nothing more to learn from another object."""
+        return self.differ is not None or (
+            bool(self.written) and all(key_is_known(variant) for variant in self.written.values())
+        )
+
+
+class Prober:
+    """Raises EtcdFullError if a server says that etcd is full; then nothing more is sent.
+
+    ``uncertain``: by resource, the objects that may have been rewritten, as an answer got lost.
+    """
+
+    def __init__(self, etcd: EtcdClusters, servers: Sequence[ApiServer], names: KeyNames) -> None:
+        self._etcd = etcd
+        self._names = names
+        self._servers = servers
+        self._full = False
+        self.uncertain: dict[str, list[StoredObject]] = {}
+
+    async def ask(
+        self, resource: ServedResource, place: StoredObject, stored: Variant, servers: int | None = None
+    ) -> Asked:
+        """Asks every server, or the first ``servers`` of them, with an object that the scan found ``stored`` so."""
+        asked = Asked(place)
+        last: tuple[str, int, Variant] | None = None
+        for server in self._servers[:servers]:
+            done = await self._patch(server, resource, place)
+            if done is None:
+                continue
+            revision = done.after
+            asked.written[server.url] = done.variant
+            asked.rewritten |= done.wrote
+            if done.rewritten:
+                again = await self._patch(server, resource, place)
+                # If the same server rewrites it again, each write changes it (by a webhook), which says nothing about keys.
+                settled = again is not None and (again.before, again.after) == (revision, revision)
+                if settled and done.variant.provider != "identity":
+                    if last is None:
+                        asked.same_name = (place.mod_revision, stored) == (done.before, done.variant)
+                    elif last[1] == done.before and may_be_alike(last[2], done.variant):
+                        asked.differ = (last[0], server.url)
+                revision = again.after if again is not None else revision
+            last = (server.url, revision, done.variant)
+        return asked
+
+    async def _patch(self, server: ApiServer, resource: ServedResource, place: StoredObject) -> _Patched | None:
+        """None if there is no useful answer."""
+        about = About(resource.group, resource.plural, place.namespace, place.name)
+        wrote = False
+        for _try in range(_TRIES):
+            if self._full:
+                raise EtcdFullError()
+            answered = await patch_once(server, resource, place.namespace, place.name)
+            if answered is None:
+                return None
+            before, answer = answered
+            if answer is None:
+                self.uncertain.setdefault(resource.name, []).append(place)
+                return None
+            outcome = outcome_of(answer, before, about)
+            if outcome.full:
+                self._full = True
+                raise EtcdFullError()
+            if outcome.verdict in (Verdict.REWRITTEN, Verdict.UNCHANGED):
+                wrote |= outcome.verdict is Verdict.REWRITTEN
+                after = int(json.loads(answer.body)["metadata"]["resourceVersion"])
+                variant = await self._variant(resource.name, place, after)
+                if variant is not None:
+                    return _Patched(int(before), after, variant, wrote)
+            elif outcome.verdict not in (Verdict.CONFLICT, Verdict.RETRY):
+                return None
+        return None
+
+    async def _variant(self, name: str, place: StoredObject, revision: int) -> Variant | None:
+        """How an object is stored now; None if somebody else wrote it after ``revision``."""
+        where = f"{place.namespace}/{place.name}" if place.namespace else place.name
+        etcd = self._etcd.of(name)
+        for prefix in prefixes_of([name]):
+            page = await etcd.range(f"{etcd.prefix}/{prefix}/{where}".encode(), None)
+            for item in page.items():
+                if int(item["mod_revision"]) == revision:
+                    envelope, _size = classify_base64(item.get("value") or "", self._names)
+                    return Variant(envelope.version, envelope.encoding, *envelope[3:])
+        return None

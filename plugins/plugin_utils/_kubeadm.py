@@ -1,0 +1,82 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the driver kubeadm refuses before anything is touched. Pure, except for checking whether files exist."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_PREFIX = "rolling_upgrade_kubeadm_"
+_FULL_VERSION = re.compile(r"v?[0-9]+[.][0-9]+[.][0-9]+")
+
+
+def refusals(options: Mapping[str, Any]) -> list[str]:
+    """Why the options can't work, one sentence each; they are named without ``rolling_upgrade_kubeadm_``."""
+    return [
+        *_version(str(options["version"])),
+        *_packages(options),
+        *_files(options),
+        *_feature_gates(options.get("feature_gates")),
+    ]
+
+
+def _version(version: str) -> Iterator[str]:
+    if not re.fullmatch(r"v?1[.][0-9]+([.][0-9]+)?", version):
+        yield f"rolling_upgrade_version is '{version}', but must be a release such as 1.37 or v1.37.2."
+
+
+def _packages(options: Mapping[str, Any]) -> Iterator[str]:
+    packages = options.get("packages")
+    if packages == "tasks":
+        yield from _package_tasks(str(options.get("package_tasks_file") or ""))
+    elif packages == "distribution":
+        yield from _package_version(str(options["version"]), str(options.get("package_version") or ""))
+    else:
+        yield f"{_PREFIX}packages is '{packages}', but must be tasks or distribution."
+
+
+def _package_tasks(path: str) -> Iterator[str]:
+    if not (os.path.isabs(path) and os.path.isfile(path)):
+        missing = f", and there is no file '{path}'" if path else ""
+        yield (
+            f"{_PREFIX}package_tasks_file must be the absolute path of your tasks that install packages on a master "
+            f"(or set {_PREFIX}packages to distribution){missing}."
+        )
+
+
+def _package_version(version: str, package_version: str) -> Iterator[str]:
+    if not package_version and not _FULL_VERSION.fullmatch(version):
+        yield (
+            "To pin the distribution's packages, give a full rolling_upgrade_version such as v1.37.2, or the packages' "
+            f"{_PREFIX}package_version such as 1.37.2-1.1."
+        )
+    elif not _fits(package_version, version):
+        yield f"{_PREFIX}package_version is '{package_version}', which is not a package of {version}."
+
+
+def _fits(package_version: str, version: str) -> bool:
+    """Whether ``1.37.2-1.1`` or ``1.37.2-*`` is a package of a release."""
+    return re.match(rf"v?{re.escape(version.removeprefix('v'))}([.+-]|$)", package_version) is not None
+
+
+def _files(options: Mapping[str, Any]) -> Iterator[str]:
+    config, patches = str(options.get("config_file") or ""), str(options.get("patches") or "")
+    if config and not os.path.isfile(config):
+        yield f"There is no file '{config}', which {_PREFIX}config_file names."
+    if config and patches:
+        yield (
+            "kubeadm takes no patches directory beside a configuration file; name it in the file that "
+            f"{_PREFIX}config_file names, and leave {_PREFIX}patches out."
+        )
+    if patches and not os.path.isabs(patches):
+        yield f"{_PREFIX}patches must be an absolute path on the masters."
+
+
+def _feature_gates(gates: Any) -> Iterator[str]:
+    if not isinstance(gates, Mapping) or not all(isinstance(value, bool) for value in gates.values()):
+        yield f"{_PREFIX}feature_gates must be a dictionary of kubeadm's feature gates, each true or false."

@@ -1,0 +1,83 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What test clusters of both kinds have in common: a folder with their state, a network, and an owner whom they don't outlive."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import select
+import ssl
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tests.control_plane.hosts import Network
+from tests.control_plane.processes import Process
+
+
+class ClusterFolder:
+    """A cluster in a folder. Everything about it is in one file there, so any process can continue with it."""
+
+    STATE: ClassVar[str]
+    ERROR: ClassVar[type[Exception]]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        if not self.exists(folder):
+            raise self.ERROR(f"There is no cluster in {folder}; start one with: cluster.py up --dir {folder}")
+        self.data: dict[str, Any] = json.loads((self.folder / self.STATE).read_text(encoding="utf-8"))
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        return (folder / cls.STATE).exists()
+
+    @property
+    def network(self) -> Network:
+        return Network(self.data["network"])
+
+    @property
+    def masters(self) -> list[str]:
+        return list(self.data["masters"])
+
+    def address(self, master: str) -> str:
+        return str(self.data["masters"][master]["address"])
+
+    def _save(self) -> None:
+        temporary = self.folder / f"{self.STATE}.new"
+        temporary.write_text(json.dumps(self.data, indent=1), encoding="utf-8")
+        os.replace(temporary, self.folder / self.STATE)
+
+    def _keep(self, name: str, process: Process) -> None:
+        """Records a process, so that ``down`` ends it."""
+        self.data["processes"][name] = process.as_dict()
+        self._save()
+
+
+def short_name(host: str) -> str:
+    """``m2`` for ``master-2``: the name of a network interface has room for no more."""
+    return f"{host[0]}{host.rpartition('-')[2]}"
+
+
+def get(address: str, port: int, path: str, context: ssl.SSLContext) -> bytes:
+    """The body of a GET; empty where there is no good answer."""
+    connection = http.client.HTTPSConnection(address, port, context=context, timeout=5)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.read() if answer.status == 200 else b""
+    except (OSError, http.client.HTTPException):
+        return b""
+    finally:
+        connection.close()
+
+
+def await_end(pid: int) -> None:
+    """Waits until a process has ended, whoever started it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    select.select([descriptor], [], [])

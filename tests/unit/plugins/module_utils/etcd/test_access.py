@@ -1,0 +1,56 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is wrong with a client certificate, and what etcd's answers mean. Real etcd: tests/integration/test_etcd_access.py."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import pytest
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access import Access, certificate_problem
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_clusters
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = datetime(2026, 11, 26, tzinfo=timezone.utc)
+EXTENSION = b"\x30\x13\x06\x03\x55\x1d\x25\x04\x0c\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03"
+
+
+def validity(until: bytes) -> bytes:
+    return b"\x30\x20\x17\x0d260101000000Z" + until
+
+
+@pytest.mark.parametrize(
+    ("until", "problem"),
+    [
+        (b"\x17\x0d261125235959Z", "c expired on 2026-11-25 23:59 UTC; renew it."),
+        (b"\x17\x0d261126000001Z", None),
+        (b"\x17\x0d491231235959Z", None),
+        (b"\x18\x0f20991231235959Z", None),
+        (b"\x17\x0d999999999999Z", None),
+    ],
+)
+def test_expiry(until: bytes, problem: str | None) -> None:
+    assert certificate_problem(validity(until), "c", NOW) == problem
+
+
+def test_usage() -> None:
+    good = validity(b"\x17\x0d361125235959Z")
+    assert certificate_problem(good + EXTENSION + b"\x02", "c", NOW) is None
+    assert "not a client certificate" in str(certificate_problem(good + EXTENSION + b"\x01", "c", NOW))
+
+
+@given(st.binary(max_size=300), st.integers(100, 599))
+def test_arbitrary_bytes_give_one_sentence(data: bytes, status: int) -> None:
+    certificate_problem(data, "c", NOW)
+    certificate_problem(validity(b"\x17\x0d361125235959Z") + EXTENSION[:9] + data, "c", NOW)
+    assert "\n" not in Access().gateway_problem("https://a:2379", status, data).message
+
+
+@pytest.mark.parametrize("user", [{"username": "a"}, {"password": "b"}])
+def test_user_and_password_go_together(user: dict[str, str]) -> None:
+    with pytest.raises(BadInputError, match="give both"):
+        open_clusters({"endpoints": ["http://10.0.0.1:2379"], **user})

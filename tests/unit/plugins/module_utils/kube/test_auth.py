@@ -1,0 +1,128 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import ssl
+
+import pytest
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import require_known
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.redaction import printable
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import transport_failure
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import api_error, forbidden_sentence
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import _proxy, normalize_url
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import server_addresses
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import error_outcome
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https://10.0.0.11:6443/", "https://10.0.0.11:6443"),
+        ("https://10.0.0.11:443", "https://10.0.0.11"),
+        ("https://[fd00::1]:6443", "https://[fd00::1]:6443"),
+        (" https://api.example.com ", "https://api.example.com"),
+        ("https://rancher.example.com/k8s/clusters/c-1", "https://rancher.example.com/k8s/clusters/c-1"),
+    ],
+)
+def test_urls(written: str, meant: str) -> None:
+    assert normalize_url(written) == meant
+
+
+@pytest.mark.parametrize("written", ["10.0.0.11:6443", "ftp://x", "https://", "https://x:port", "https://x?y=1", ""])
+def test_malformed_urls(written: str) -> None:
+    with pytest.raises(BadInputError, match="is not the URL of an API server"):
+        normalize_url(written)
+
+
+def test_credentials_in_a_url_are_refused_and_not_shown() -> None:
+    with pytest.raises(BadInputError) as caught:
+        normalize_url("https://user:hunter2@x:6443")
+    assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://me:hun/ter2@p:1", "me:hunter2@p:1", "http://[me:hunter2@p", "socks5://me:hunter2@p", "http://:hunter2@:1"],
+)
+def test_a_malformed_proxy_is_one_sentence_without_its_password(proxy: str) -> None:
+    """Issue 13, number 14."""
+    with pytest.raises(BadInputError, match="is not the URL of a proxy") as refused:
+        _proxy(proxy)
+    assert "ter2" not in refused.value.message
+
+
+def test_proxies() -> None:
+    assert _proxy(None) is None
+    for url in ("http://p:3128", "https://me:hunter2@[fd00::1]:1", "http://p"):
+        assert _proxy(url) == url
+
+
+def test_forbidden_says_who_may_not_do_what() -> None:
+    message = (
+        'configmaps is forbidden: User "jane" cannot list resource "configmaps" in API group "" at the cluster scope'
+    )
+    assert "user jane may not list configmaps at the cluster scope" in str(forbidden_sentence(message))
+    assert forbidden_sentence("no") is None
+    path = forbidden_sentence('forbidden: User "jane" cannot get path "/metrics": RBAC: no')
+    assert path is not None and "user jane may not get the path /metrics;" in path
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'admission webhook "x" denied the request: a is forbidden: User "{}" cannot get path "/{}"',
+        """secrets "a" is forbidden: ValidatingAdmissionPolicy 'x' with binding 'y' denied request: User "{}" cannot list path "/{}" {}""",
+        'Secret "a" is invalid: data: Invalid value: "forbidden: User \\"{}\\" cannot list path \\"{}\\"": no',
+    ],
+)
+def test_what_looks_like_a_missing_permission_inside_anothers_words_is_not_shown(message: str) -> None:
+    """Issue 13, number 14."""
+    body = {"kind": "Status", "message": message.replace("{}", "hunter2"), "reason": "hunter2"}
+    answer = Response(403, {}, json.dumps(body).encode())
+    assert forbidden_sentence(body["message"]) is None
+    error = api_error(answer, "https://a", "PATCH", "/x")
+    assert "hunter2" not in error.message and error.reason == ""
+    assert "hunter2" not in str(error_outcome(answer))
+    assert "hunter2" in error_outcome(answer, say=printable).message
+    assert "hunter2" in api_error(answer, "https://a", "PATCH", "/x", printable).message
+
+
+def test_tls_failures_say_what_to_change() -> None:
+    wrong_ca = ssl.SSLCertVerificationError(1, "self-signed certificate in certificate chain")
+    wrong_ca.verify_message = "self-signed certificate in certificate chain"
+    assert "check ca_cert" in transport_failure("https://a:1/x", wrong_ca)[1]
+    wrong_name = ssl.SSLCertVerificationError(1, "mismatch")
+    wrong_name.verify_message = "IP address mismatch, certificate is not valid for '10.0.0.1'"
+    assert "tls_server_name" in transport_failure("https://a:1/x", wrong_name)[1]
+
+
+def test_endpoint_slices() -> None:
+    slices = {
+        "items": [
+            {
+                "ports": [{"name": "https", "port": 6443}],
+                "endpoints": [{"addresses": ["10.0.0.12"]}, {"addresses": ["10.0.0.11"]}],
+            },
+            {"ports": [{"name": "https", "port": 6443}], "endpoints": [{"addresses": ["fd00::1"]}]},
+            {"ports": None, "endpoints": None},
+        ]
+    }
+    assert [url for _address, url in server_addresses(slices, "https")] == [
+        "https://10.0.0.11:6443",
+        "https://10.0.0.12:6443",
+        "https://[fd00::1]:6443",
+    ]
+
+
+def test_unknown_resources_are_refused_with_a_hint() -> None:
+    known = ["deployments.apps", "secrets"]
+    require_known(["secrets"], known, "resources")
+    with pytest.raises(BadInputError, match="did you mean deployments.apps"):
+        require_known(["deployments"], known, "resources")
+    with pytest.raises(BadInputError, match="did you mean secrets"):
+        require_known(["secret"], known, "resources")

@@ -1,0 +1,39 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What discovery documents say, and what they leave out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.discovery import (
+    merge_resource_lists,
+    without_hash,
+)
+
+
+def listed(*resources: dict[str, Any]) -> dict[str, Any]:
+    return {"resources": list(resources)}
+
+
+def resource(name: str, hashed: str | None = None, verbs: tuple[str, ...] = ("list", "patch")) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": name, "kind": name.capitalize(), "namespaced": True, "verbs": list(verbs)}
+    return found if hashed is None else {**found, "storageVersionHash": hashed}
+
+
+def test_a_crd_whose_storage_version_is_not_served_is_found() -> None:
+    answers = [
+        ("v1", listed(resource("componentstatuses", verbs=("get", "list")), resource("pods", "x"))),
+        ("authorization.k8s.io/v1", listed(resource("reviews", verbs=("create",)))),
+        ("shop.example.com/v1", listed(resource("hiddens"), resource("hiddens/status"), resource("goods", "y"))),
+        ("shop.example.com/v2", listed(resource("hiddens"))),
+        ("gone.example.com/v1", None),
+    ]
+    assert without_hash(answers) == ["hiddens.shop.example.com"]
+    merged = merge_resource_lists(answers, {"hiddens.shop.example.com": "h"})
+    assert set(merged) == {"pods", "hiddens.shop.example.com", "goods.shop.example.com"}
+    assert merged["hiddens.shop.example.com"].hash == "h"
+    assert merged["hiddens.shop.example.com"].versions == ("v1", "v2")
+    assert "hiddens.shop.example.com" not in merge_resource_lists(answers)

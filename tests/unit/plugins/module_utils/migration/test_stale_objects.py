@@ -1,0 +1,87 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What ``select: stale`` makes of a scan of etcd, and of what is written after it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import EtcdClusters
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import (
+    Stored,
+    StoredObject,
+    Tally,
+    Variant,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stale import Knowledge, evaluate_all
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration import stale_objects as module
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.stale_objects import StaleObjects
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
+    ServedResource,
+    storage_version_hash,
+)
+
+NAME = "things.example.com"
+HASH = storage_version_hash("example.com", "v1", "Thing")
+THINGS = ServedResource(NAME, "example.com", "things", "Thing", True, frozenset({"list", "patch"}), ("v1",), (HASH,))
+NEW, OLD = (Variant(f"example.com/{version}", "json") for version in ("v1", "v1beta1"))
+HIDDEN = Variant(None, "encrypted", "aescbc", "v1", "key1")
+
+
+def tally(*names: str, newest: int = 5) -> Tally:
+    return Tally("Thing", len(names), newest=newest, kept=[StoredObject("default", name, 5) for name in names])
+
+
+def scanned(**found: dict[Variant, Tally]) -> StaleObjects:
+    """After a first scan that found these things."""
+    stored = Stored(revision=9, resources={NAME: found["things"]} if found else {})
+    objects = StaleObjects(cast(EtcdClusters, None))
+    objects._evaluation = evaluate_all(stored, Knowledge({NAME: THINGS}, ("example.com",)))
+    objects._resources, objects._names = {NAME: THINGS}, [NAME]
+    return objects
+
+
+def test_what_is_written_to_a_resource_without_objects_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 11: it was empty at the first scan; then an old API server wrote."""
+
+    async def changes(*_args: Any, **_more: Any) -> Stored:
+        return Stored(revision=12, resources={NAME: {OLD: tally("late"), NEW: tally("later")}})
+
+    monkeypatch.setattr(module, "changes_in_clusters", changes)
+    left = asyncio.run(scanned().left())
+    assert left.count == {NAME: 1} and left.reasons == {NAME: ["version"]}
+    assert [key.name for key in left.objects[NAME] or ()] == ["late"]
+
+
+@pytest.mark.parametrize(
+    ("things", "whole"),
+    [({NEW: tally("a"), HIDDEN: tally("b", newest=6)}, False), ({OLD: tally("a"), HIDDEN: tally("b", newest=6)}, True)],
+)
+def test_an_old_version_in_sight_makes_the_record_worthless(things: dict[Variant, Tally], whole: bool) -> None:
+    """Issue 11: the record says that all is migrated, etcd shows that not all is, and hides the version of the rest."""
+    objects = scanned(things=things)
+    assert objects.is_contradicted(NAME) is whole
+    found = objects.select(())[NAME]
+    assert found is None if whole else [key.name for key in found or ()] == ["a"]
+
+
+def test_a_probe_shows_the_encoding_of_resources_that_were_empty() -> None:
+    """An old API server wrote JSON last, so that looked like what is written now; the probe of one resource shows that it is not."""
+    written = {"serviceaccounts": {Variant("v1", "json"): tally("old", newest=8)}}
+    served = {
+        name: ServedResource(name, "", name, kind, True, frozenset({"list", "patch"}), ("v1",), ("hash",))
+        for name, kind in (("serviceaccounts", "ServiceAccount"), ("configmaps", "ConfigMap"))
+    }
+    objects = StaleObjects(cast(EtcdClusters, None))
+    stored = Stored(revision=9, resources=written)
+    objects._evaluation = evaluate_all(stored, Knowledge({**served, NAME: THINGS}, (), evidence=stored))
+    expected = objects._evaluation.expected
+    assert (expected["configmaps"].encoding, expected["configmaps"].encoding_source) == ("json", "newest")
+    custom = expected[NAME]
+    objects._expect("serviceaccounts", Variant("v1", "protobuf"), same_name=False)
+    assert (expected["configmaps"].encoding, expected["configmaps"].encoding_source) == ("protobuf", "probe")
+    assert expected[NAME] == custom

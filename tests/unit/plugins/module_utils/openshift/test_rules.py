@@ -1,0 +1,265 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError, UpdateError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift.rules import (
+    Grace,
+    Look,
+    Overrides,
+    UpdateState,
+    UpdateTarget,
+    gates_closed,
+    kubernetes_version,
+    leaves_minor,
+    masters,
+    obstacle,
+    offer_of,
+    still_to_come,
+    superseded,
+    target_of,
+    troubles,
+    update_patch,
+    update_state,
+)
+
+DIGEST = "registry.example.com/release@sha256:" + "a" * 64
+OLD, NEW, OTHER = "4.23.7", "4.24.1", "4.24.2"
+TARGET = UpdateTarget(NEW)
+TIMID = Overrides()
+
+
+def said(kind: str, status: str = "True", reason: str = "Because", message: str = "It is so.") -> dict[str, str]:
+    return {"type": kind, "status": status, "reason": reason, "message": message}
+
+
+def entry(version: str, state: str = "Completed") -> dict[str, str]:
+    return {
+        "version": version,
+        "image": f"example.com/{version}",
+        "state": state,
+        "startedTime": "2026-01-01T00:00:00Z",
+    }
+
+
+def cluster_version(
+    *history: dict[str, str],
+    asked: dict[str, Any] | None = None,
+    conditions: tuple[dict[str, str], ...] = (),
+    **status: Any,
+) -> dict[str, Any]:
+    return {
+        "spec": {"channel": "stable-4.24", **({"desiredUpdate": asked} if asked else {})},
+        "status": {"history": list(history or (entry(OLD),)), "conditions": list(conditions), **status},
+    }
+
+
+OFFERED = {"availableUpdates": [{"version": NEW, "image": DIGEST}]}
+
+
+def operator(name: str, *conditions: dict[str, str], versions: tuple[dict[str, str], ...] = ()) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "status": {"conditions": list(conditions), "versions": list(versions)}}
+
+
+def nodes(*revisions: int, latest: int = 9, **of_the_last: Any) -> dict[str, Any]:
+    found: list[dict[str, Any]] = [
+        {"nodeName": f"master-{i}", "currentRevision": one} for i, one in enumerate(revisions)
+    ]
+    found[-1].update(of_the_last)
+    return {"status": {"latestAvailableRevision": latest, "nodeStatuses": found}}
+
+
+DONE = Look(
+    cluster_version(entry(NEW), entry(OLD)),
+    nodes(9, 9, 9, targetRevision=0),
+    (operator("etcd", said("Degraded", "False")),),
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "image"), [(None, None), ("4.21", None), ("stable", None), (None, "example.com/release:4.21.3")]
+)
+def test_a_target_must_name_one_release(version: str | None, image: str | None) -> None:
+    with pytest.raises(BadInputError):
+        target_of(version, image)
+
+
+def test_a_target_by_digest() -> None:
+    target = target_of(None, DIGEST)
+    assert target.fits({"version": NEW, "image": DIGEST}) and not target.fits(
+        {"version": NEW, "image": "example.com/other"}
+    )
+
+
+def test_a_version_with_another_image_is_another_release() -> None:
+    assert not UpdateTarget(NEW, DIGEST).fits({"version": NEW, "image": "example.com/other"})
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (cluster_version(), UpdateState.NOT_BEGUN),
+        (cluster_version(asked={"version": OLD}), UpdateState.NOT_BEGUN),
+        (cluster_version(entry(OTHER), entry(NEW, "Partial")), UpdateState.NOT_BEGUN),
+        (cluster_version(asked={"version": NEW}), UpdateState.ASKED_FOR),
+        (cluster_version(entry(NEW, "Partial"), entry(OLD)), UpdateState.UNDER_WAY),
+        (cluster_version(entry(NEW), entry(OLD)), UpdateState.DONE),
+    ],
+)
+def test_the_state_of_an_update(document: dict[str, Any], expected: UpdateState) -> None:
+    assert update_state(document, TARGET) is expected
+
+
+def test_another_update_under_way_is_not_disturbed() -> None:
+    document = cluster_version(entry(OTHER, "Partial"), conditions=(said("Progressing", message="Working towards it"),))
+    with pytest.raises(
+        UpdateError,
+        match=rf"An update to {OTHER} has been in progress since .*Because: Working towards it.*Nothing was started",
+    ):
+        update_state(document, TARGET)
+
+
+def test_one_that_was_asked_for_and_refused_must_be_cleared_first() -> None:
+    document = cluster_version(asked={"version": OTHER}, conditions=(said("ReleaseAccepted", "False"),))
+    with pytest.raises(UpdateError, match="oc adm upgrade --clear"):
+        update_state(document, TARGET)
+
+
+def test_gates_apply_to_the_minor_version_being_left() -> None:
+    gates = {"ack-4.23-kube-x": "Check it.", "ack-4.2-kube": "Old.", "ack-4.24-kube": "Later.", "note": "No gate."}
+    assert gates_closed(gates, {}, OLD) == {"ack-4.23-kube-x": "Check it."}
+    assert gates_closed(gates, {"ack-4.23-kube-x": "false"}, OLD) != {}
+    assert gates_closed(gates, {"ack-4.23-kube-x": "true"}, OLD) == {}
+
+
+def test_what_is_offered() -> None:
+    assert obstacle(cluster_version(**OFFERED), [], TARGET, TIMID) is None
+    missing = obstacle(cluster_version(availableUpdates=[{"version": OTHER}]), [], TARGET, TIMID)
+    assert missing is not None and f"channel stable-4.24 offers {OTHER}" in missing
+    unasked = obstacle(cluster_version(conditions=(said("RetrievedUpdates", "False"),)), [], TARGET, TIMID)
+    assert unasked is not None and "could not be reached (Because: It is so)" in unasked
+
+
+def test_an_image_that_nobody_offers_needs_a_decision() -> None:
+    by_image = UpdateTarget(None, DIGEST)
+    assert obstacle(cluster_version(), [], by_image, TIMID) is not None
+    assert obstacle(cluster_version(), [], by_image, Overrides(not_recommended=True)) is None
+    assert obstacle(cluster_version(), [], TARGET, Overrides(not_recommended=True)) is not None
+
+
+def test_an_update_that_is_not_recommended_needs_a_decision() -> None:
+    conditional = {
+        "release": {"version": NEW, "image": DIGEST},
+        "conditions": [said("Recommended", "False", "Risk", "Pods hang.")],
+    }
+    document = cluster_version(conditionalUpdates=[conditional])
+    told = obstacle(document, [], TARGET, TIMID)
+    assert told is not None and "not recommended (Risk: Pods hang)" in told
+    assert obstacle(document, [], TARGET, Overrides(not_recommended=True)) is None
+    conditional["conditions"] = [said("Recommended")]
+    assert obstacle(document, [], TARGET, TIMID) is None
+
+
+def test_upgradeable_counts_for_another_minor_version_only() -> None:
+    document = cluster_version(
+        conditions=(said("Upgradeable", "False"),), availableUpdates=[{"version": NEW}, {"version": "4.23.8"}]
+    )
+    told = obstacle(document, [], TARGET, TIMID)
+    assert told is not None and "not upgradeable (Because: It is so)" in told
+    assert obstacle(document, [], TARGET, TIMID, settled=False) is None
+    assert obstacle(document, [], UpdateTarget("4.23.8"), TIMID) is None
+    assert obstacle(document, [], TARGET, Overrides(force=True)) is None
+    assert leaves_minor(document, UpdateTarget(None, DIGEST), None)
+
+
+def test_what_is_broken_already_is_repaired_first() -> None:
+    degraded = operator("dns", said("Degraded", reason="NoPods"))
+    told = obstacle(cluster_version(**OFFERED), [operator("etcd"), degraded], TARGET, TIMID, settled=False)
+    assert (
+        told is not None
+        and "Operator dns is degraded (NoPods: It is so)" in told
+        and "describe clusteroperator dns" in told
+    )
+    told = obstacle(cluster_version(conditions=(said("Failing"),), **OFFERED), [], TARGET, TIMID)
+    assert told is not None and "already failing (Because: It is so)" in told
+
+
+def test_a_patch_leaves_nothing_of_an_earlier_update() -> None:
+    wanted = update_patch(TARGET, force=False)["spec"]["desiredUpdate"]
+    assert wanted == {"version": NEW, "image": None, "force": None, "architecture": None}
+    assert offer_of(cluster_version(**OFFERED), TARGET) is not None
+
+
+def test_an_update_has_finished_when_all_of_it_has() -> None:
+    assert still_to_come(DONE, TARGET) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"cluster_version": cluster_version()}, "has not started it"),
+        (
+            {
+                "cluster_version": cluster_version(
+                    entry(NEW, "Partial"), conditions=(said("Progressing", message="3 of 9 done"),)
+                )
+            },
+            "its history says Partial (Because: 3 of 9 done)",
+        ),
+        ({"kube_api_server": nodes(9, 9, 7)}, "master-2 is at revision 7, not 9"),
+        ({"kube_api_server": nodes(9, 9, 9, targetRevision=10)}, "master-2 is at revision 9"),
+        ({"kube_api_server": {}}, "reports no master"),
+        ({"operators": (operator("dns", said("Degraded")),)}, "dns is degraded"),
+    ],
+)
+def test_each_part_is_waited_for(changes: dict[str, Any], expected: str) -> None:
+    look = Look(
+        **{**{name: getattr(DONE, name) for name in ("cluster_version", "kube_api_server", "operators")}, **changes}
+    )
+    assert expected in "; ".join(still_to_come(look, TARGET))
+
+
+def test_trouble_is_reported_with_its_own_reason_and_message() -> None:
+    document = cluster_version(
+        conditions=(said("ReleaseAccepted", "False"), said("Failing"), said("Available", "False"))
+    )
+    failed = {
+        "targetRevision": 9,
+        "lastFailedRevision": 9,
+        "lastFailedReason": "InstallerFailed",
+        "lastFailedRevisionErrors": ["no\nroom"],
+    }
+    found = troubles(Look(document, nodes(9, 7, **failed), (operator("dns", said("Degraded")),)), TARGET)
+    assert set(found) == {"accepted", "failing", "available", "operator dns", "master master-1"}
+    assert "(InstallerFailed: no room)" in found["master master-1"]
+    assert all("Because: It is so" in text for key, text in found.items() if key != "master master-1")
+
+
+def test_a_failure_of_a_revision_that_was_passed_is_history() -> None:
+    found, latest = masters(nodes(9, lastFailedRevision=8, lastFailedRevisionErrors=["gone"]))
+    assert (found[0].failed, latest) == ("", 9)
+
+
+def test_a_flap_does_not_count_and_trouble_that_lasts_does() -> None:
+    grace = Grace(10)
+    assert grace.lasting({"a": "a is bad"}, 0) == []
+    assert grace.lasting({}, 8) == []
+    assert grace.lasting({"a": "a is bad"}, 12) == []
+    assert grace.lasting({"a": "a is bad", "b": "b is bad"}, 22) == ["a is bad"]
+
+
+def test_an_update_that_another_replaced() -> None:
+    assert superseded(cluster_version(entry(OTHER, "Partial"), entry(NEW, "Partial"), entry(OLD)), TARGET) == OTHER
+    assert superseded(cluster_version(entry(NEW, "Partial"), entry(OLD)), TARGET) is None
+    assert superseded(cluster_version(), TARGET) is None
+
+
+def test_which_kubernetes_it_is() -> None:
+    versions = ({"name": "operator", "version": NEW}, {"name": "kube-apiserver", "version": "1.37.2"})
+    assert kubernetes_version([operator("etcd"), operator("kube-apiserver", versions=versions)]) == "1.37.2"
+    assert kubernetes_version([operator("etcd")]) is None
