@@ -46,6 +46,7 @@ def test_every_kind_of_bad_answer(single_master: Cluster, module: Callable[..., 
     stock = Stock(single_master, "parcels")
     names = stock.fill(240)
     stock.store("v1")
+    stock.await_older()
     before = stock.objects()
     faults = {
         0: Fault(status=429, retry_after=2),
@@ -106,6 +107,7 @@ def test_answers_that_get_lost_count_as_what_etcd_holds(single_master: Cluster, 
     names = stock.fill(50)
     taken = set(names[-5:])
     stock.store("v1")
+    stock.await_older()
     before = stock.stored()
 
     def fault(seen: Seen, times: int) -> Fault | None:

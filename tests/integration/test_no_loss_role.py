@@ -369,6 +369,6 @@ def test_one_roll_at_a_time_by_its_lease(masters: Cluster) -> None:
     looked = run_module(masters, "upgrade_lease", state="queried")
     assert (looked["held"], looked["other"], looked["changed"]) == (False, None, False)
     lost = run_module(masters, "upgrade_lease", acquire=False)
-    assert lost.failed and "does not hold the Lease" in lost.message
+    assert lost.failed and "no longer holds the Lease" in lost.message
     lease = json.loads(masters.kubectl("get", *LEASE, "-o", "json"))
     assert lease["spec"]["holderIdentity"] == ""

@@ -38,6 +38,8 @@ _TO_COMPACT = 1.2
 # Faster than etcd was ever seen to write, so that the first look is early enough.
 _FASTEST = 50e6
 _SOONEST, _LATEST = 0.1, 10.0
+# However little is left, a look allows writes for this long, or nothing would ever be decided by what they do.
+_LEAST_ALLOWANCE = 0.05
 _WHILE_HELD = 0.5
 # Writes that began before a look end after it.
 _AHEAD_SECONDS = 0.3
@@ -291,6 +293,7 @@ class Pacer:
     ``patience``: seconds for which writes may be held at a time. ``held_seconds``: for how long they were held altogether.
     ``why``: the figures of the last decision. ``near``: whether there is so little room that each look counts.
     ``stuck``: whether no compaction helps, as the file itself is too large. ``alarms``: those raised.
+    ``allowance``: for how many seconds after a look writes are allowed, however long the next look takes.
 
     If only the file's size is known (from an API server's metrics), it can't be seen that compaction has freed pages. Then
     writes are tried after two thirds of the patience, and held again as soon as the file grows, that is if none were free.
@@ -304,6 +307,7 @@ class Pacer:
     near: bool = False
     stuck: bool = False
     alarms: tuple[str, ...] = ()
+    allowance: float = 2 * _LATEST
     _growth: float = 0.0
     _seen: dict[str, _History] = field(default_factory=dict)
     _trial: int | None = None
@@ -328,9 +332,9 @@ class Pacer:
         self.why = (stuck[0] if stuck else tightest).text()
         self._plan_next(limited)
         self.stuck = bool(stuck)
-        if stuck:
-            return Decision.STOP
-        return self._decide(now, tightest)
+        decision = Decision.STOP if stuck else self._decide(now, tightest)
+        self._allow(limited)
+        return decision
 
     @property
     def next_look(self) -> float:
@@ -348,9 +352,23 @@ class Pacer:
         self._growth = max(self._growth, seen.look(now, member.used))
 
     def _plan_next(self, members: Sequence[Member]) -> None:
-        left = max(0, min(min(member.room - self.holds_at(member), member.may_grow) for member in members))
-        self._next = min(_LATEST, max(_SOONEST, left / max(_FASTEST, self._growth) / 4))
+        self._next = min(_LATEST, max(_SOONEST, self._left(members) / self._fastest / 4))
         self.near = self._next < _LATEST
+
+    def _left(self, members: Sequence[Member]) -> int:
+        """What may be written before writes are held; during a try, by how much the file may grow."""
+        if self._trial is not None:
+            return max(0, min(member.may_grow for member in members))
+        return max(0, min(min(member.room - self.holds_at(member), member.may_grow) for member in members))
+
+    @property
+    def _fastest(self) -> float:
+        return max(_FASTEST, self._growth)
+
+    def _allow(self, members: Sequence[Member]) -> None:
+        """A look may take long just when much is written, so what was seen allows half of what is left, and no more."""
+        safe = self._left(members) / self._fastest / 2
+        self.allowance = min(2 * self._next, max(_LEAST_ALLOWANCE, safe))
 
     def _unseen(self, now: float, *, answered: bool) -> Decision:
         if answered or not self.near:
@@ -380,7 +398,7 @@ class Pacer:
 
     def _may_try(self, member: Member) -> bool:
         """Whether only a try shows that pages are free, and neither what it writes nor its compaction can fill etcd."""
-        burst = (self._growth or _FASTEST) * _AHEAD_SECONDS
+        burst = self._fastest * _AHEAD_SECONDS
         return member.in_use is None and member.may_grow > member.reserve // 2 + burst
 
     def _hold(self, now: float) -> Decision:

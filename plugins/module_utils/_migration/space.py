@@ -10,6 +10,7 @@ If neither can be read, the run goes on and says that etcd's space isn't known; 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ class Space:
 
     ``source``: ``etcd``, ``metrics`` or None. ``unknown``: what isn't known, and why, as a sentence.
     ``before``, ``after``: all members. ``held``: why writes are held. ``watched``: whether to look again during the run.
+    ``may_write`` is True for a while after a look that found room, so that a slow look can't let writes fill etcd meanwhile.
     ``first``: a look that was just taken.
     """
 
@@ -74,7 +76,7 @@ class Space:
         self.before: list[Member] = []
         self.after: list[Member] = []
         self.held: str | None = None
-        self.may_write = look is None
+        self._write_until = math.inf if look is None else -math.inf
         self.watched = False
         self._due = 0.0
 
@@ -103,8 +105,12 @@ class Space:
         if self.watched:
             self._decide(_flat(found))
         else:
-            self.may_write = True
+            self._write_until = math.inf
         return self.outlook
+
+    @property
+    def may_write(self) -> bool:
+        return time.monotonic() < self._write_until
 
     async def look(self) -> Decision:
         """During the run: looks again, and sets ``may_write`` and ``held``."""
@@ -117,8 +123,9 @@ class Space:
     def _decide(self, members: Sequence[Member]) -> Decision:
         now = time.monotonic()
         decision = self.pacer.look(now, members)
-        self.may_write = decision is Decision.WRITE
-        self.held = None if self.may_write else self.pacer.why
+        writes = decision is Decision.WRITE
+        self._write_until = now + self.pacer.allowance if writes else -math.inf
+        self.held = None if writes else self.pacer.why
         spared = self.source == METRICS and decision is Decision.HOLD
         self._due = now + (max(self.pacer.next_look, _METRICS_EVERY) if spared else self.pacer.next_look)
         return decision

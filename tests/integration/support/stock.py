@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -197,6 +198,18 @@ class Stock:
         for item in items:
             del item["metadata"]["resourceVersion"]
         return {item["metadata"]["name"]: item for item in items}
+
+    def await_older(self, seconds: float = 4) -> None:
+        """Waits until the last write of every object lies this far back.
+
+        managedFields have whole seconds, so a run that begins sooner can't know by them whose a later write is.
+        """
+
+        def age() -> float:
+            found = [entry["time"] for item in self.objects().values() for entry in item["metadata"]["managedFields"]]
+            return time.time() - datetime.fromisoformat(max(found).replace("Z", "+00:00")).timestamp()
+
+        wait_until(lambda: age() > seconds)
 
     def stored(self) -> dict[str, Stored]:
         """What etcd holds, by ``namespace/name``."""

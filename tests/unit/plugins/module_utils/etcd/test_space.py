@@ -219,6 +219,20 @@ def test_nothing_is_tried_that_could_fill_a_small_etcd() -> None:
     assert pacer.look(901, [member(45.7, None)]) is Decision.STOP and not pacer.stuck
 
 
+def test_what_others_write_says_nothing_of_what_a_try_would_write() -> None:
+    pacer = Pacer(9)
+    assert pacer.look(0, [member(40, None)]) is Decision.WRITE
+    assert pacer.look(1, [member(43, None)]) is Decision.HOLD
+    assert pacer.look(8, [member(43.001, None)]) is Decision.HOLD
+
+
+def test_a_slow_look_allows_no_more_than_half_of_what_is_left() -> None:
+    for size in (26, 40, 44):
+        pacer = Pacer(600)
+        assert pacer.look(0, [member(size, size)]) is Decision.WRITE
+        assert 0 < pacer.allowance * 50e6 <= max((48 - size) / 2 * MIB, 2.5e6)
+
+
 @dataclass
 class Model:
     """A member of etcd: rewritten objects keep their old revision until it is compacted; the file never shrinks.
@@ -260,9 +274,18 @@ class Model:
     compaction=st.one_of(st.none(), st.floats(5, 300)),
     by_metrics=st.booleans(),
     misfit=st.sampled_from([0.0, 0.0, 0.3]),
+    # How long a look takes: longest just when much is written.
+    slowness=st.sampled_from([0.0, 0.1, 1.0, 5.0]),
 )
 def test_the_quota_is_never_reached(
-    quota: float, share: float, to_write: float, speed: float, compaction: float | None, by_metrics: bool, misfit: float
+    quota: float,
+    share: float,
+    to_write: float,
+    speed: float,
+    compaction: float | None,
+    by_metrics: bool,
+    misfit: float,
+    slowness: float,
 ) -> None:
     model = Model(quota, share * quota, misfit)
     model.size = model.live
@@ -274,7 +297,9 @@ def test_the_quota_is_never_reached(
         step = pacer.next_look
         if decision is Decision.WRITE:
             # No faster than what looks are planned for.
-            amount = min(left, speed * quota * step / 0.1, 50 * step)
+            step += slowness
+            writes_for = min(step, pacer.allowance)
+            amount = min(left, speed * quota * writes_for / 0.1, 50 * writes_for)
             model.write(amount)
             left -= amount
         else:
