@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
+from .support import warm_ansible
 from .support.modules import ROOT, environment, run_module
 from .support.plays import CLUSTER, PLAYBOOKS, cluster_variables, write_inventory
 from .support.waiting import wait_until
@@ -36,11 +36,11 @@ class Rolls:
 
     cluster: Cluster
     folder: Path
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    started: list[warm_ansible.Started] = field(default_factory=list)
 
     def start(
         self, play: Path, driver: str, *, name: str = "play", settings: dict[str, str] | None = None, **given: Any
-    ) -> subprocess.Popen[str]:
+    ) -> warm_ansible.Started:
         """ansible-playbook in the background; what it says goes to files, which a worker that outlives it may keep open."""
         inventory = write_inventory(self.folder, self.cluster)
         (self.folder / f"{name}-driver.yml").write_text(driver, encoding="utf-8")
@@ -55,18 +55,13 @@ class Rolls:
         variables = {key: value for key, value in variables.items() if value is not None}
         command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, str(play)]
         with open(self.output(name), "w", encoding="utf-8") as output:
-            process = subprocess.Popen(
-                [*command, "-e", json.dumps(variables)],
-                cwd=self.folder,
-                env={
-                    **environment(),
-                    "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
-                    **(settings or {}),
-                },
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                text=True,
+            env = {
+                **environment(),
+                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
+                **(settings or {}),
+            }
+            process = warm_ansible.start(
+                [*command, "-e", json.dumps(variables)], cwd=self.folder, env=env, output=output, errors=output
             )
         self.started.append(process)
         return process

@@ -25,6 +25,7 @@ import yaml
 
 from tests.control_plane.cluster import Cluster
 
+from .support import warm_ansible
 from .support.etcd import delete, read_etcd
 from .support.modules import ROOT, Result, environment
 
@@ -113,10 +114,7 @@ class Masters:
                 "ANSIBLE_CALLBACKS_ENABLED": "killer",
                 "KILLED_AFTER": str(self.folder / "killed"),
             }
-        return subprocess.run(
-            self.command(playbook, **variables),
-            cwd=self.folder, env=settings, capture_output=True, text=True, check=False, timeout=1200,
-        )  # fmt: skip
+        return warm_ansible.run(self.command(playbook, **variables), cwd=self.folder, env=settings, timeout=1200)
 
     def assert_all_readable(self) -> None:
         """By each API server, object by object, as a list may come from a server's memory."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.control_plane.cluster import Cluster
 
+from . import warm_ansible
 from .modules import ANSIBLE, ROOT, environment
 
 CLUSTER = ROOT / "tests" / "control_plane" / "cluster.py"
@@ -30,9 +31,7 @@ def run_playbook(
     """Runs ansible-playbook in a folder; ``arguments`` are more of the command line, ``variables`` extra vars."""
     command = [str(ANSIBLE.with_name("ansible-playbook")), str(playbook), *arguments, "-e", json.dumps(dict(variables))]
     settings = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
-    return subprocess.run(
-        command, cwd=folder, env=settings, capture_output=True, text=True, check=False, timeout=timeout
-    )
+    return warm_ansible.run(command, cwd=folder, env=settings, timeout=timeout)
 
 
 def write_inventory(
