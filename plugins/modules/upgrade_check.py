@@ -120,11 +120,11 @@ blockers:
       sample: undecodable/horizontalpodautoscalers.autoscaling
     check:
       description:
-        - What was checked. V(undecodable), V(rollback), V(list_fails), V(servers_differ), V(unfinished_migration), V(outstanding_migration),
+        - What was checked. V(undecodable), V(rollback), V(downgrade), V(list_fails), V(servers_differ), V(unfinished_migration), V(outstanding_migration),
           V(webhook), V(write_refused), V(missing_namespace), V(dropped_fields), V(managers_of_dropped_version),
           V(managers_of_older_version), V(crd_terminating), V(crd_refused), V(crd_drops_storage_version), V(crd_drops_stored_version),
-          V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors) or
-          V(etcd_space).
+          V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors),
+          V(impossible_release) or V(etcd_space).
       type: str
     resource:
       description: The resource, or the webhook, that it is about.

@@ -384,7 +384,7 @@ def test_a_server_without_the_key_and_a_half_upgraded_cluster(
     cluster.upgrade("master-1", "1.37")
     back = module(cluster, NAME, target_version="1.36", etcd=cluster.etcd)
     assert back["current_version"] == "1.37" and "the rollback from 1.37 to 1.36" in back["msg"]
-    assert "rollback/kube-apiserver" in by_id(back["concerns"])
+    assert "downgrade/kube-apiserver" in by_id(back["blockers"]) and back["safe"] is False
     forward = module(cluster, NAME, target_version="1.37", etcd=cluster.etcd)
     assert (forward["current_version"], forward["upgrade_pending"]) == ("1.36", True)
 
@@ -497,7 +497,7 @@ def test_no_way_back_for_what_is_stored_in_a_new_version(single_master: Cluster,
     """MutatingAdmissionPolicies are stored as v1 by 1.37; 1.35 can't read that."""
     empty = module(single_master, NAME, target_version="1.35", etcd=single_master.etcd)
     assert f"rollback/{POLICIES}" not in by_id(empty["blockers"])
-    assert "rollback/kube-apiserver" in by_id(empty["concerns"])
+    assert "downgrade/kube-apiserver" in by_id(empty["blockers"])
     document = policy("stored")
     with applied(single_master, document):
         for options in ({"etcd": single_master.etcd}, {}):

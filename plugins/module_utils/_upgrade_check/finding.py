@@ -16,6 +16,7 @@ _NAMED = 5
 Check = Literal[
     "undecodable",
     "rollback",
+    "downgrade",
     "list_fails",
     "servers_differ",
     "unfinished_migration",
@@ -35,6 +36,7 @@ Check = Literal[
     "crd_stops_serving",
     "crd_conversion",
     "skipped_minors",
+    "impossible_release",
     "etcd_space",
 ]
 

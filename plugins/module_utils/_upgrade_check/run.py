@@ -43,7 +43,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.space import amounts_of, check_space
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.stored import StoredVersion
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import (
-    evaluate_rollback,
+    evaluate_downgrade,
     evaluate_steps,
     upgrade_path,
 )
@@ -169,7 +169,7 @@ def _check_record(cluster: ObservedCluster, found: Findings) -> None:
 
 
 def _check_path(cluster: ObservedCluster, found: Findings) -> None:
-    found.take(evaluate_rollback(cluster.path))
+    found.take(evaluate_downgrade(cluster.path, cluster.releases))
     found.take(*evaluate_steps(cluster.path, cluster.releases))
     found.unknown += cluster.seen.problems
     if cluster.seen.evidence is not None and cluster.seen.converged:
