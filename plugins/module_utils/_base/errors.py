@@ -133,6 +133,12 @@ class EtcdError(StorageUpgradeError):
     name = "etcd"
 
 
+class FileError(StorageUpgradeError):
+    """A file could not be written; what was there before is unchanged."""
+
+    name = "file"
+
+
 def is_forbidden(error: Exception) -> bool:
     """Whether a server refused the user, not the request."""
     return isinstance(error, ApiError) and error.status in (401, 403)

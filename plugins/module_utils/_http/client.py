@@ -14,7 +14,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Headers = Iterable[tuple[str, str]]
 
@@ -68,3 +68,24 @@ class HttpClient(Protocol):
         """``before`` is called when a connection is there and nothing was sent yet; what it raises, this raises."""
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class StreamingClient(Protocol):
+    """An HttpClient that can also receive answers larger than memory."""
+
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers,
+        body: bytes | None,
+        timeout: float,
+        take: Callable[[bytes], None],
+    ) -> Response:
+        """Like ``request``, but ``take`` gets the body of an answer with status 200 as it arrives.
+
+        ``timeout``: seconds until the next piece. What ``take`` raises, if it is a StorageUpgradeError, this raises.
+        """
+        ...

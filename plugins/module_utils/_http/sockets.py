@@ -20,7 +20,10 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import UnreachableError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
+    StorageUpgradeError,
+    UnreachableError,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import (
     Headers,
     Response,
@@ -64,16 +67,38 @@ class SocketClient:
         timeout: float,
         before: Callable[[], None] | None = None,
     ) -> Response:
-        end = url.find("/", 8)
-        root, path = (url, "/") if end < 0 else (url[:end], url[end:])
-        origin = self._origins.get(root)
-        if origin is None:
-            origin = self._origins[root] = _Origin(root, self._settings, self._budget)
+        origin, path = self._origin(url)
         try:
             return await origin.exchange(request_bytes(method, origin.host, path, headers, body), timeout, before)
         except (OSError, ValueError, asyncio.TimeoutError) as error:
             kind, sentence = transport_failure(url, error)
             raise UnreachableError(sentence, kind=kind) from error
+
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers,
+        body: bytes | None,
+        timeout: float,
+        take: Callable[[bytes], None],
+    ) -> Response:
+        origin, path = self._origin(url)
+        try:
+            return await origin.stream(request_bytes(method, origin.host, path, headers, body), timeout, take)
+        except (OSError, ValueError, asyncio.TimeoutError) as error:
+            kind, sentence = transport_failure(url, error)
+            raise UnreachableError(sentence, kind=kind) from error
+
+    def _origin(self, url: str) -> tuple[_Origin, str]:
+        """The server of a URL, and the path there."""
+        end = url.find("/", 8)
+        root, path = (url, "/") if end < 0 else (url[:end], url[end:])
+        origin = self._origins.get(root)
+        if origin is None:
+            origin = self._origins[root] = _Origin(root, self._settings, self._budget)
+        return origin, path
 
     async def close(self) -> None:
         for origin in self._origins.values():
@@ -188,6 +213,15 @@ class _Origin:
         finally:
             self._slots.release()
 
+    async def stream(self, request: bytes, timeout: float, take: Callable[[bytes], None]) -> Response:
+        """On a connection of its own, which is then closed. ``timeout``: until the next piece arrives."""
+        channel = await asyncio.wait_for(self._budget.open(self), timeout)
+        try:
+            await channel.stream(request, timeout, take)
+        finally:
+            channel.close()
+        return channel.answer
+
     def kept(self) -> _Channel | None:
         """The connection that was used last; those that ended or were idle for too long are dropped."""
         now = asyncio.get_running_loop().time()
@@ -299,10 +333,39 @@ class _Channel:
 
     async def exchange(self, request: bytes, deadline: float) -> bool:
         """Sends a request and awaits its ``answer``; returns whether another one may follow. Raises OSError."""
-        loop = self._loop
         self._reader = AnswerReader()
-        self._waiter = waiter = loop.create_future()
-        timer = loop.call_at(deadline, self._fail, TimeoutError())
+        timer = self._loop.call_at(deadline, self._fail, TimeoutError())
+        try:
+            await self._answered(request)
+        finally:
+            timer.cancel()
+        return self._reader.reusable and not self.closed
+
+    async def stream(self, request: bytes, timeout: float, take: Callable[[bytes], None]) -> None:
+        """The same, but ``take`` gets the body. ``timeout``: until the next piece of it. Raises what ``take`` raises, too."""
+        last = self._loop.time()
+
+        def taken(piece: bytes) -> None:
+            nonlocal last
+            take(piece)
+            last = self._loop.time()
+
+        def watch() -> None:
+            nonlocal timer
+            if self._loop.time() >= last + timeout:
+                self._fail(TimeoutError())
+            else:
+                timer = self._loop.call_at(last + timeout, watch)
+
+        self._reader = AnswerReader(taken)
+        timer = self._loop.call_at(last + timeout, watch)
+        try:
+            await self._answered(request)
+        finally:
+            timer.cancel()
+
+    async def _answered(self, request: bytes) -> None:
+        self._waiter = waiter = self._loop.create_future()
         try:
             self._send(request)
             await waiter
@@ -311,10 +374,8 @@ class _Channel:
             self.close()  # An answer may still arrive, and would be mistaken for that of the next request.
             raise
         finally:
-            timer.cancel()
             self._waiter = None
-        self.used = loop.time()
-        return self._reader.reusable and not self.closed
+        self.used = self._loop.time()
 
     def _send(self, data: bytes) -> None:
         try:
@@ -354,10 +415,10 @@ class _Channel:
             return
         except ssl.SSLEOFError:
             self._fail(ConnectionResetError("the connection ended before the answer did"))
-        except OSError as error:
+        except (OSError, StorageUpgradeError) as error:
             self._fail(error)
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
         self.close()
