@@ -128,3 +128,24 @@ def test_visited_is_said_only_about_a_migration_of_this_run(single_master: Clust
     changed = run(single_master, tmp_path, "kube_storage.upgrade.migrate", rolling_upgrade_select="changed")
     assert changed.returncode == 0, changed.stdout
     assert "visited every object of the resources that changed" in changed.stdout, changed.stdout
+
+
+def test_without_a_snapshot_nothing_is_touched(single_master: Cluster, tmp_path: Path) -> None:
+    """The first folder can't be written, the second one can."""
+    (tmp_path / "file").write_bytes(b"")
+    before = steady(read_etcd(single_master))
+    done = run(
+        single_master,
+        tmp_path,
+        str(PLAYBOOKS / "snapshot_twice.yml"),
+        rolling_upgrade_version="1.37",
+        rolling_upgrade_etcd=single_master.etcd,
+        folders=[str(tmp_path / "file"), str(tmp_path / "snapshots")],
+    )
+    assert done.returncode == 0, done.stdout
+    assert "file is not a folder" in done.stdout and "Nothing was changed" in done.stdout, done.stdout
+    assert f"is in {tmp_path}/snapshots/etcd-" in done.stdout, done.stdout
+    (taken,) = (tmp_path / "snapshots").iterdir()
+    assert (taken.stat().st_mode & 0o777, taken.suffix) == (0o600, ".db")
+    assert steady(read_etcd(single_master)) == before
+    assert "file is not a folder" in (tmp_path / "report.json").read_text(encoding="utf-8")

@@ -84,9 +84,6 @@ class SnapshotFolder:
     def prepare(self, expected: int, *, check_mode: bool) -> None:
         """Checks that ``expected`` bytes fit. Raises FileError, and then nothing was written."""
         try:
-            if not check_mode:
-                self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._remove_abandoned()
             existing = next(path for path in (self._path, *self._path.parents) if path.exists())
             if not existing.is_dir():
                 raise FileError(f"{existing} is not a folder; give the folder for etcd's snapshots as path.")
@@ -94,6 +91,9 @@ class SnapshotFolder:
                 raise FileError(
                     f"Nothing can be written to {existing}; give another folder as path, or another user to the task."
                 )
+            if not check_mode:
+                self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._remove_abandoned()
             free = shutil.disk_usage(existing).free
         except OSError as error:
             raise _not_written(self._path, error) from error
