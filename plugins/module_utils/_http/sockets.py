@@ -344,6 +344,7 @@ class _Channel:
     async def stream(self, request: bytes, timeout: float, take: Callable[[bytes], None]) -> None:
         """The same, but ``take`` gets the body. ``timeout``: until the next piece of it. Raises what ``take`` raises, too."""
         last = self._loop.time()
+        timer: asyncio.TimerHandle | None = None
 
         def taken(piece: bytes) -> None:
             nonlocal last
