@@ -33,7 +33,8 @@ class TransportSettings:
     """How connections are made; the same for every server of a cluster.
 
     ``server_name`` is the name that certificates are verified against instead of the URL's host
-    (kubeconfig's tls-server-name). ``concurrency`` bounds the connections to one server.
+    (kubeconfig's tls-server-name). ``concurrency`` bounds the connections to one server. ``identity`` changes with the client
+    certificate in ``ssl_context``: connections that showed another one aren't used again.
     """
 
     ssl_context: ssl.SSLContext | None = field(repr=False)
@@ -42,6 +43,7 @@ class TransportSettings:
     no_proxy: str | None = None
     proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
     concurrency: int = 128
+    identity: Callable[[], int] | None = field(default=None, repr=False)
 
     def proxy_for(self, url: str) -> str | None:
         """The proxy for ``url``, if any."""

@@ -7,11 +7,28 @@
 from __future__ import annotations
 
 import errno
+import os
 import ssl
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import UnreachableKind
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import reason_of
 
 _NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
+# What OpenSSL says where the other end answers in plain HTTP, or anything else.
+_NOT_TLS = (
+    "wrong version number",
+    "http request",
+    "unknown protocol",
+    "packet length too long",
+    "record layer failure",
+)
+
+
+class HandshakeEndedError(ConnectionResetError):
+    """The other end closed the connection before TLS was established."""
+
+
+_HANDSHAKE_ENDED = (HandshakeEndedError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 def out_of_files(error: BaseException) -> bool:
@@ -33,16 +50,26 @@ def transport_failure(url: str, failure: BaseException) -> tuple[UnreachableKind
     text = " ".join(str(error) for error in chain)
     if any(isinstance(error, ssl.SSLCertVerificationError) for error in chain) or "CERTIFICATE_VERIFY_FAILED" in text:
         why = next((str(error.verify_message) for error in chain if hasattr(error, "verify_message")), "").rstrip(".")
-        hint = (
-            "set tls_server_name to a name that the certificate has, such as kubernetes.default.svc"
-            if "match" in why.lower() or "doesn't match" in text or "not valid for" in text
-            else "check ca_cert"
-        )
-        return UnreachableKind.TLS, f"The certificate of {origin} can't be verified{': ' + why if why else ''}; {hint}."
-    if any(isinstance(error, ssl.SSLError) for error in chain):
         return (
             UnreachableKind.TLS,
-            f"TLS with {origin} failed; check that the URL, ca_cert, client_cert and client_key fit together.",
+            f"The certificate of {origin} can't be verified{': ' + why if why else ''}; {_certificate_hint(why or text)}.",
+        )
+    if any(isinstance(error, _HANDSHAKE_ENDED) for error in chain):
+        return (
+            UnreachableKind.RESET,
+            f"{origin} ended the connection during the TLS handshake; check that an API server is running there, as a load balancer with "
+            "nothing behind it does that.",
+        )
+    if any(isinstance(error, ssl.SSLError) for error in chain):
+        reason = next(reason_of(error) for error in chain if isinstance(error, ssl.SSLError))
+        if reason in _NOT_TLS:
+            return (
+                UnreachableKind.TLS,
+                f"{origin} does not speak TLS; check the port, and that the URL should not begin with http://.",
+            )
+        return (
+            UnreachableKind.TLS,
+            f"TLS with {origin} failed ({reason}); check that the URL, ca_cert, client_cert and client_key fit together.",
         )
     if any(isinstance(error, TimeoutError) or "Timeout" in name for error, name in zip(chain, names)):
         return UnreachableKind.TIMEOUT, f"{origin} did not answer in time."
@@ -55,7 +82,27 @@ def transport_failure(url: str, failure: BaseException) -> tuple[UnreachableKind
             UnreachableKind.RESET,
             f"{origin} does not answer in valid HTTP/1.1: {failure}; check the address and any proxy in front of it.",
         )
-    return UnreachableKind.RESET, f"The connection to {origin} was lost or could not be made."
+    return UnreachableKind.RESET, f"The connection to {origin} was lost or could not be made{_reason(chain)}."
+
+
+def _certificate_hint(why: str) -> str:
+    if "has expired" in why:
+        return "renew it (with kubeadm: kubeadm certs renew all)"
+    if "not yet valid" in why:
+        return "check the clocks of both hosts"
+    if "match" in why.lower() or "not valid for" in why:
+        return "set tls_server_name to a name that the certificate has, such as kubernetes.default.svc"
+    return "check ca_cert"
+
+
+def _reason(chain: list[BaseException]) -> str:
+    """What the operating system says, or this collection; other libraries name their own objects."""
+    for error in chain:
+        if isinstance(error, OSError) and error.errno:
+            return f": {os.strerror(error.errno).lower()}"
+        if isinstance(error, ConnectionError) and error.args:
+            return f": {error}"
+    return ""
 
 
 def _chain(failure: BaseException) -> list[BaseException]:

@@ -30,6 +30,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client 
     TransportSettings,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import (
+    HandshakeEndedError,
     out_of_files,
     transport_failure,
 )
@@ -182,6 +183,7 @@ class _Origin:
             self._tls = ssl.create_default_context()
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._verified_as = settings.server_name or self._name
+        self._identity = settings.identity or (lambda: 0)
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._budget = budget
         self.idle: list[_Channel] = []
@@ -223,24 +225,25 @@ class _Origin:
         return channel.answer
 
     def kept(self) -> _Channel | None:
-        """The connection that was used last; those that ended or were idle for too long are dropped."""
-        now = asyncio.get_running_loop().time()
+        """The connection that was used last; those that ended, were idle for too long or showed an old certificate are dropped."""
+        now, identity = asyncio.get_running_loop().time(), self._identity()
         while self.idle:
             channel = self.idle.pop()
-            if not channel.closed and now - channel.used < _KEPT_IDLE:
+            if not channel.closed and now - channel.used < _KEPT_IDLE and channel.identity == identity:
                 return channel
             channel.close()
         return None
 
     async def connect(self) -> _Channel:
         """A new connection."""
+        identity = self._identity()
         plain = await self._reach()
         try:
             connected = plain if self._tls is None else await self._secure(plain, self._tls)
         except BaseException:
             plain.close()
             raise
-        channel = _Channel(connected, self._ended)
+        channel = _Channel(connected, self._ended, identity)
         self.channels.add(channel)
         return channel
 
@@ -282,6 +285,9 @@ class _Origin:
                     await _readiness(secured, write=False)
                 except ssl.SSLWantWriteError:
                     await _readiness(secured, write=True)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError) as error:
+            secured.close()
+            raise HandshakeEndedError("the handshake did not end") from error
         except BaseException:
             secured.close()
             raise
@@ -320,8 +326,9 @@ class _Channel:
 
     answer: Response
 
-    def __init__(self, connected: _Socket, ended: Callable[[_Channel], None]) -> None:
+    def __init__(self, connected: _Socket, ended: Callable[[_Channel], None], identity: int = 0) -> None:
         self.closed = False
+        self.identity = identity
         self.used = 0.0
         self._socket = connected
         self._ended = ended

@@ -46,6 +46,8 @@ class Urllib3Client:
             if settings.proxy
             else self._direct
         )
+        self._identity = settings.identity or (lambda: 0)
+        self._shown = self._identity()
         self._threads = ThreadPoolExecutor(max_workers=settings.concurrency, thread_name_prefix="http")
 
     def _send(
@@ -61,6 +63,10 @@ class Urllib3Client:
         for name, value in headers:
             fields.add(name, value)
         pools = self._proxied if self._settings.proxy_for(url) else self._direct
+        if self._shown != self._identity():
+            self._shown = self._identity()
+            self._direct.clear()
+            self._proxied.clear()
         if before is not None:
             before()  # urllib3 connects after this; there is no hook in between.
         try:

@@ -1,0 +1,288 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every way to a cluster (issue 17): credential plugins, token files, impersonation, certificates, proxies.
+
+Most tests call the connection in this process instead of running Ansible, which costs a tenth; the servers, plugins and proxies are
+real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import kubernetes
+import pytest
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
+    ApiError,
+    BadInputError,
+    StorageUpgradeError,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube import credentials
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster, open_cluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
+
+from tests.control_plane.certificates import Authority, Pair
+from tests.control_plane.cluster import Cluster as ControlPlane
+
+from .support.modules import Result
+
+V1 = "client.authentication.k8s.io/v1"
+Answer = TypeVar("Answer")
+
+
+@pytest.fixture(autouse=True)
+def _no_leftovers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """kubernetes keeps the last kubeconfig for the whole process, and reads the environment."""
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kubernetes.client.Configuration.set_default(None)
+    yield
+    kubernetes.client.Configuration.set_default(None)
+
+
+def ask(work: Callable[[Cluster], Awaitable[Answer]], **params: Any) -> Answer:
+    """What ``work`` finds out about the cluster that these options name."""
+
+    async def main() -> Answer:
+        async with open_cluster(ClusterOptions.from_params(params)) as cluster:
+            return await work(cluster)
+
+    return asyncio.run(main())
+
+
+async def who(cluster: Cluster) -> tuple[str, list[str]]:
+    """As whom the server knows us."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    answer = await cluster.entry.json("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
+    user = answer["status"]["userInfo"]
+    return user["username"], user.get("groups") or []
+
+
+async def nodes(cluster: Cluster) -> dict[str, Any]:
+    return await cluster.entry.get("/api/v1/nodes")
+
+
+def refused(kubeconfig: Any, **params: Any) -> str:
+    """The sentence with which a way in ends."""
+    with pytest.raises(StorageUpgradeError) as error:
+        ask(nodes, kubeconfig=kubeconfig, **params)
+    return error.value.message
+
+
+def admin(control_plane: ControlPlane) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(control_plane.kubeconfig.read_text(encoding="utf-8"))
+    return document
+
+
+def with_user(control_plane: ControlPlane, **user: Any) -> dict[str, Any]:
+    """The admin's kubeconfig as a dictionary, with another user."""
+    document = admin(control_plane)
+    document["users"][0]["user"] = user
+    return document
+
+
+def plugin(folder: Path, script: str) -> dict[str, Any]:
+    """A kubeconfig's entry for a real credential plugin."""
+    path = folder / "plugin"
+    path.write_text(f"#!{sys.executable}\nimport json, os, sys\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return {"command": str(path), "apiVersion": V1}
+
+
+def printing(status: str, version: str = V1) -> str:
+    return f'print(json.dumps({{"apiVersion": "{version}", "kind": "ExecCredential", "status": {status}}}))'
+
+
+@pytest.fixture(scope="module")
+def token(single_master: ControlPlane) -> str:
+    """One of a service account that may do nothing."""
+    single_master.kubectl("create", "serviceaccount", "walker")
+    return single_master.kubectl("create", "token", "walker").strip()
+
+
+WALKER = "system:serviceaccount:default:walker"
+
+
+def test_credential_plugins(single_master: ControlPlane, tmp_path: Path, token: str) -> None:
+    """Number 1: what goes wrong is told with the command, never with its output; what goes right works."""
+    works = plugin(tmp_path, printing(f'{{"token": "{token}"}}'))
+    assert ask(who, kubeconfig=with_user(single_master, exec=works))[0] == WALKER
+    asked = plugin(
+        tmp_path,
+        "info = json.loads(os.environ['KUBERNETES_EXEC_INFO'])['spec']\n"
+        "assert info['interactive'] is False and info['cluster']['server'].startswith('https://'), info\n"
+        "assert info['cluster']['certificate-authority-data'] and os.environ['REGION'] == 'eu' and sys.argv[1:] == ['a']\n"
+        + printing(f'{{"token": "{token}"}}'),
+    )
+    asked = {**asked, "provideClusterInfo": True, "args": ["a"], "env": [{"name": "REGION", "value": "eu"}]}
+    assert ask(who, kubeconfig=with_user(single_master, exec=asked))[0] == WALKER
+    secret = "s3cr3t"
+    for script, more, says in (
+        (
+            "",
+            {"command": "no-such-plugin", "installHint": "get it from\nexample.com"},
+            "is not on the host where the task runs; install it there (get it",
+        ),
+        (
+            f"print('{secret}'); print('{secret}', file=sys.stderr); sys.exit(3)",
+            {"args": ["--token", secret, "x"]},
+            "failed with exit code 3",
+        ),
+        ("os.kill(os.getpid(), 9)", {}, "was ended by SIGKILL"),
+        (f"print('{secret}')", {}, "did not print an ExecCredential"),
+        (
+            printing(f'{{"token": "{secret}"}}', "client.authentication.k8s.io/v1beta1"),
+            {},
+            "answers in client.authentication.k8s.io/v1beta1, but the kubeconfig asks for client.authentication.k8s.io/v1",
+        ),
+        (printing("{}"), {}, "gave neither a token nor a client certificate"),
+        (printing(f'{{"clientCertificateData": "{secret}"}}'), {}, "a client certificate without its key"),
+        (printing(f'{{"clientCertificateData": "{secret}", "clientKeyData": "{secret}"}}'), {}, "can't be used"),
+        (printing('{"token": "x", "expirationTimestamp": "soon"}'), {}, "is not a time"),
+        ("", {"interactiveMode": "Always"}, "wants a terminal"),
+        ("", {"apiVersion": ""}, "has no apiVersion"),
+    ):
+        entry = {**plugin(tmp_path, script), **more}
+        said = refused(with_user(single_master, exec=entry))
+        assert says in said and secret not in said and "anonymous" not in said, said
+        assert f"of user '{admin(single_master)['users'][0]['name']}' of the kubeconfig" in said
+
+
+def test_credentials_that_the_server_does_not_know(single_master: ControlPlane, tmp_path: Path) -> None:
+    """Number 1: nobody is told to give rights to system:anonymous."""
+    said = refused(with_user(single_master))
+    assert "doesn't know who asks" in said and "has no credentials" in said and "ClusterRole" not in said
+    wrong = plugin(tmp_path, printing('{"token": "expired"}'))
+    assert "does not accept the credentials (401)" in refused(with_user(single_master, exec=wrong))
+    document = admin(single_master)
+    document["contexts"][0]["context"]["user"] = "amdin"
+    assert "names the user 'amdin', which isn't in it" in refused(document)
+
+
+def test_a_plugins_token_that_ends_is_replaced(
+    single_master: ControlPlane, tmp_path: Path, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Number 4: in time before it ends, and when the server refuses it; each with one run of the plugin."""
+    runs = tmp_path / "runs"
+    count = (
+        f"n = len(open('{runs}', 'a+').read()) if 0 else os.path.getsize('{runs}'); open('{runs}', 'a').write('x')\n"
+    )
+
+    def times() -> int:
+        return runs.stat().st_size
+
+    runs.touch()
+    other = plugin(tmp_path, count + printing(f'{{"token": "{token}" if n else "refused"}}'))
+
+    async def several(cluster: Cluster) -> set[str]:
+        return {name for name, _groups in await asyncio.gather(*(who(cluster) for _time in range(5)))}
+
+    assert ask(several, kubeconfig=with_user(single_master, exec=other)) == {WALKER} and times() == 2
+
+    runs.write_text("", encoding="utf-8")
+    soon = "__import__('datetime').datetime.now(__import__('datetime').timezone.utc).isoformat()"
+    status = f'{{"token": "{token}", **({{}} if n else {{"expirationTimestamp": {soon}}})}}'
+    other = plugin(tmp_path, count + printing(status))
+    assert ask(several, kubeconfig=with_user(single_master, exec=other)) == {WALKER} and times() == 2
+
+    async def fails_later(cluster: Cluster) -> str:
+        assert (await who(cluster))[0] == WALKER
+        plugin(tmp_path, "sys.exit(4)")
+        assert cluster.connection.renewal is not None
+        await cluster.connection.renewal.after_refusal(cluster.connection.renewal.version)
+        assert (await who(cluster))[0] == WALKER, "what hasn't ended yet is used on"
+        single_master.kubectl("delete", "serviceaccount", "walker")
+        single_master.kubectl("create", "serviceaccount", "walker")
+        monkeypatch.setattr(credentials, "_PLUGIN_EVERY", 0.0)
+        while True:  # API servers remember for some seconds whom a token belongs to.
+            try:
+                await who(cluster)
+            except ApiError as error:
+                return error.message
+            await asyncio.sleep(0.1)
+
+    own = single_master.kubectl("create", "token", "walker").strip()
+    said = ask(
+        fails_later, kubeconfig=with_user(single_master, exec=plugin(tmp_path, printing(f'{{"token": "{own}"}}')))
+    )
+    assert "(401)" in said and "failed with exit code 4" in said
+
+
+def test_a_plugins_certificate_that_changes(single_master: ControlPlane, tmp_path: Path) -> None:
+    """Number 4: connections that showed the old one are not used again."""
+    authority = Authority(single_master.folder / "certificates", "ca")
+    old, new = authority.issue("plugin-old", "old"), authority.issue("plugin-new", "new")
+
+    def issuing(pair: Pair) -> dict[str, Any]:
+        parts = f'"clientCertificateData": open("{pair.cert}").read(), "clientKeyData": open("{pair.key}").read()'
+        return plugin(tmp_path, printing(f"{{{parts}}}"))
+
+    async def twice(cluster: Cluster) -> tuple[str, str]:
+        first = (await who(cluster))[0]
+        issuing(new)
+        assert cluster.connection.renewal is not None
+        assert await cluster.connection.renewal.after_refusal(cluster.connection.renewal.version)
+        return first, (await who(cluster))[0]
+
+    assert ask(twice, kubeconfig=with_user(single_master, exec=issuing(old))) == ("old", "new")
+
+
+def test_a_token_file_that_rotates(single_master: ControlPlane, tmp_path: Path) -> None:
+    """Number 4."""
+    single_master.kubectl("create", "serviceaccount", "rotator")
+    path = tmp_path / "token"
+    path.write_text("outdated\n", encoding="utf-8")
+    document = with_user(single_master, tokenFile=str(path), token="something else")
+    assert "(401)" in refused(document)
+
+    async def rotated(cluster: Cluster) -> str:
+        path.write_text(single_master.kubectl("create", "token", "rotator"), encoding="utf-8")
+        return (await who(cluster))[0]
+
+    assert ask(rotated, kubeconfig=document) == "system:serviceaccount:default:rotator"
+    path.unlink()
+    assert "names a file that does not exist" in refused(with_user(single_master, tokenFile=str(path)))
+
+
+def test_impersonation_of_a_kubeconfig(
+    single_master: ControlPlane, module: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Numbers 2 and 3: the run is made as that user, and nothing but secrets becomes asterisks."""
+    document = admin(single_master)
+    user = document["users"][0]["user"]
+    user.update({"as": "jane", "as-groups": ["editors"], "as-user-extra": {"example.com/Why": ["test"]}})
+    name, groups = ask(who, kubeconfig=document)
+    assert name == "jane" and "editors" in groups and "system:masters" not in groups
+    assert "user jane may not list nodes" in refused(document)
+    assert ask(who, kubeconfig=document, impersonate_user="joe") == ("joe", ["system:authenticated"])
+    result = module(None, "storage_version_hashes", kubeconfig=document, verbose="-vvv")
+    assert result.failed and "user jane may not list" in result.message
+    shown = result.data["invocation"]["module_args"]["kubeconfig"]
+    assert shown["apiVersion"] == "v1" and shown["users"][0]["user"]["as"] == "jane"
+
+
+def test_what_is_wrong_with_files_and_certificates(single_master: ControlPlane, tmp_path: Path) -> None:
+    """Number 9."""
+    authority = Authority(single_master.folder / "certificates", "ca")
+    expired = authority.issue("expired-user", "jane", expired=True)
+    said = refused(
+        with_user(single_master, **{"client-certificate": str(expired.cert), "client-key": str(expired.key)})
+    )
+    assert "(401)" in said and f"The client certificate {expired.cert} expired on" in said
+    good = authority.issue("encrypted-user", "jane")
+    locked = tmp_path / "locked.key"
+    command = ["openssl", "pkcs8", "-topk8", "-in", str(good.key), "-out", str(locked), "-passout", "pass:hunter2"]
+    subprocess.run(command, check=True, capture_output=True)
+    said = refused(with_user(single_master, **{"client-certificate": str(good.cert), "client-key": str(locked)}))
+    assert "is encrypted" in said and str(good.cert) in said
+    with pytest.raises(BadInputError, match="The kubeconfig /no/such does not exist"):
+        ask(nodes, kubeconfig="/no/such")
