@@ -25,7 +25,7 @@ class EncryptedKeyError(ValueError):
 
 
 def client_context(ca_path: str | None = None, ca_data: str | bytes | None = None) -> ssl.SSLContext:
-    """For connections to servers that one of the CAs vouches for, or the system's where none is given.
+    """For connections to servers that one of the CAs vouches for, or one of the system's if there are none.
 
     Raises OSError or ValueError if the CAs can't be read.
     """

@@ -75,7 +75,7 @@ class FileToken:
             self._read()
             self.problem = None
         except OSError as error:
-            self.problem = f"The token file {self._path} can't be read any more: {error.strerror}."
+            self.problem = f"The token file {self._path} can no longer be read: {error.strerror}."
 
     async def after_refusal(self, refused: int) -> bool:
         if self.version == refused:
