@@ -27,6 +27,8 @@ description:
     (C(patch) for a CRD that exists, C(create) for a new one), it also sends each to the API server as a dry run.
   - Compares what the migration will have to rewrite with the room that etcd has, on every member. Without O(etcd) only the size of its database is known,
     from an API server's metrics, if the user may get the path C(/metrics).
+  - With O(etcd), asks every member whether it is healthy. All must answer, agree on a leader, have raised no alarm and hold the same at one revision, as
+    their hashes show (since etcd 3.6).
   - Never shows object data. What an API server, a webhook or a policy says about an object is left out, unless O(show_server_messages=true).
   - Reads only; nothing is ever written.
 extends_documentation_fragment:
@@ -124,7 +126,8 @@ blockers:
           V(webhook), V(write_refused), V(missing_namespace), V(dropped_fields), V(managers_of_dropped_version),
           V(managers_of_older_version), V(crd_terminating), V(crd_refused), V(crd_drops_storage_version), V(crd_drops_stored_version),
           V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors),
-          V(impossible_release) or V(etcd_space).
+          V(impossible_release), V(etcd_space), V(etcd_member_down), V(etcd_no_leader), V(etcd_learner), V(etcd_versions_differ),
+          V(etcd_before_3_6) or V(etcd_hashes_differ).
       type: str
     resource:
       description: The resource, or the webhook, that it is about.

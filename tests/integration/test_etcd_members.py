@@ -47,6 +47,8 @@ def test_one_member_is_down(members: Cluster, module: Callable[..., Result]) -> 
         done = module(members, "storage_migrate", select="stale", resources=["configmaps"], etcd=etcd)
         assert (done["rewritten"], done["proof"]["stale"]) == (5, 0)
         assert {entry.encoding for entry in read_etcd(members, "/registry/configmaps/").values()} == {"protobuf"}
+        checked = module(members, "upgrade_check", target_version="1.37", etcd=etcd)
+        assert [finding["id"] for finding in checked["blockers"]] == ["etcd_member_down/etcd"]
         dead = {**etcd, "endpoints": etcd["endpoints"][:1]}
         refused = module(members, NAME, etcd=dead)
         assert refused.failed and "check etcd.endpoints" in refused.message
@@ -79,6 +81,12 @@ def test_a_member_that_can_not_be_trusted_is_avoided(members: Cluster, module: C
     etcd = {**members.etcd, "endpoints": [members.url("master-1"), *members.etcd["endpoints"]]}
     found = module(members, NAME, etcd=etcd, resources=["configmaps"])
     assert found["resources"]["configmaps"]["objects"] >= 600
+
+
+def test_all_members_hold_the_same(members: Cluster, module: Callable[..., Result]) -> None:
+    checked = module(members, "upgrade_check", target_version="1.37", etcd=members.etcd)
+    about = [finding["id"] for key in ("blockers", "concerns") for finding in checked[key] if "etcd" in finding["id"]]
+    assert about == [] and not [sentence for sentence in checked["unknown"] if "members" in sentence]
 
 
 def test_a_snapshot_is_whole_and_as_new_as_the_cluster(

@@ -38,6 +38,12 @@ Check = Literal[
     "skipped_minors",
     "impossible_release",
     "etcd_space",
+    "etcd_member_down",
+    "etcd_no_leader",
+    "etcd_learner",
+    "etcd_versions_differ",
+    "etcd_before_3_6",
+    "etcd_hashes_differ",
 ]
 
 

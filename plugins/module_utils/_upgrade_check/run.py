@@ -32,6 +32,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
     evaluate_readers,
     readers_of,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.etcd_members import check_etcd
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Findings, listed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.live_crds import (
     check_built_in_managers,
@@ -66,6 +67,7 @@ async def upgrade_check(options: CheckOptions, check_mode: bool, report: Report)
         check_built_in_managers(cluster, listed_resources, found)
         report(Event("notice", "Rehearsing one write of each resource.", {}))
         found.add(await writes.check_writes(cluster, listed_resources))
+        found.add(await check_etcd(cluster.etcd))
         found.add(await check_space(cluster, cluster.amounts, options.etcd_quota))
         _check_record(cluster, found)
         _check_path(cluster, found)
