@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.crds import CRDS, Trimmed, Untrimmed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.base import ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.choice import DIRECT, Choice
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.pace import PaceKept
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.history import Count, History
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import (
     Failure,
@@ -63,7 +64,7 @@ class MigrationResult:
     ``doubts``: sentences about what could not be shown. ``doubted``: the resources that therefore don't count
     as persisted although they were visited.
     ``answered_doubts``: how many of the checkpoint's doubts the last reading of etcd has answered.
-    ``space``: etcd's; None if nothing was to be written.
+    ``space``: etcd's, and ``pace``: what was kept to until now; None if nothing was to be written.
     ``wait``: what the run is waiting for. ``finished``: whether nothing remains to be visited again.
     """
 
@@ -84,6 +85,7 @@ class MigrationResult:
     doubted: list[str] = field(default_factory=list)
     answered_doubts: int = 0
     space: Space | None = None
+    pace: Callable[[], PaceKept] | None = None
     wait: Wait | None = None
     finished: bool = False
 
@@ -270,6 +272,7 @@ def as_return_values(result: MigrationResult) -> dict[str, Any]:
         "cross_checked": result.agreement.cross_checked,
         "sampling": evidence.as_dict() if (evidence := result.agreement.evidence) is not None else None,
         "etcd_space": result.space.as_dict() if result.space is not None else None,
+        "pace": result.pace().as_dict() if result.pace is not None else None,
         "history": result.history.as_dict(),
         "engine": result.engine.engine,
         "engine_reason": result.engine.reason,

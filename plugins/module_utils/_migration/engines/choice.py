@@ -158,6 +158,16 @@ class Chosen:
         return controllers.needs(self.dialect) + records + direct_needs(by_hand)
 
 
+def impact_note(chosen: Chosen) -> str | None:
+    """What the option impact has no effect on, as a sentence; None if it applies to everything."""
+    if chosen.dialect is None:
+        return None
+    return (
+        f"impact applies only to what this module rewrites itself; with engine: {chosen.name} the controller has its own pace, which "
+        "nobody can set for one migration."
+    )
+
+
 def direct_needs(targets: Iterable[Target]) -> list[Need]:
     """To list and patch each resource."""
     return [

@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "controller_timeout": 300.0,
     "require_convergence": True,
     "workers": 64,
+    "impact": "normal",
     "max_rate": 0.0,
     "page_size": 500,
     "retries": 10,
