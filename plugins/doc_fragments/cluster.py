@@ -167,6 +167,12 @@ options:
         description: The user's password. Needed with O(ignore:etcd.username).
         type: str
         version_added: 0.1.0
+      proxy:
+        description:
+          - URL of a proxy on the way to etcd, such as V(socks5://127.0.0.1:1080). Credentials in it are sent, and never shown.
+          - The option O(ignore:proxy) and the environment don't apply to etcd.
+        type: str
+        version_added: 0.1.0
       prefix:
         description: The API servers' C(--etcd-prefix).
         type: str
@@ -205,6 +211,10 @@ options:
             version_added: 0.1.0
           password:
             description: The user's password there.
+            type: str
+            version_added: 0.1.0
+          proxy:
+            description: The proxy on the way there. Defaults to that of the first etcd.
             type: str
             version_added: 0.1.0
           prefix:

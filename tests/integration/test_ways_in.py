@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,6 +26,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     BadInputError,
     StorageUpgradeError,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_clusters
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube import credentials
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster, open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
@@ -33,6 +35,7 @@ from tests.control_plane.certificates import Authority, Pair
 from tests.control_plane.cluster import Cluster as ControlPlane
 
 from .support.modules import Result
+from .support.proxy import TunnelProxy
 
 V1 = "client.authentication.k8s.io/v1"
 Answer = TypeVar("Answer")
@@ -286,3 +289,130 @@ def test_what_is_wrong_with_files_and_certificates(single_master: ControlPlane, 
     assert "is encrypted" in said and str(good.cert) in said
     with pytest.raises(BadInputError, match="The kubeconfig /no/such does not exist"):
         ask(nodes, kubeconfig="/no/such")
+
+
+def test_proxies(single_master: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number 5: HTTP and SOCKS 5, credentials in the URL, NO_PROXY; a proxy that refuses or is dead is named."""
+    document = admin(single_master)
+    target = single_master.balancer_url.removeprefix("https://")
+
+    async def three(cluster: Cluster) -> None:
+        for _time in range(3):
+            await nodes(cluster)
+
+    with TunnelProxy() as proxy:
+        for url in (f"http://{proxy.address}", proxy.address, f"socks5://{proxy.address}"):
+            proxy.targets.clear()
+            ask(three, kubeconfig=document, proxy=url)
+            assert proxy.targets == [target], "one connection is used for all"
+        proxy.targets.clear()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
+        ask(nodes, kubeconfig=document)
+        assert proxy.targets == [target]
+        monkeypatch.setenv("NO_PROXY", f"example.com,{single_master.network.gateway}/24")
+        ask(nodes, kubeconfig=document)
+        assert proxy.targets == [target]
+        monkeypatch.delenv("HTTPS_PROXY")
+        monkeypatch.delenv("NO_PROXY")
+        document["clusters"][0]["cluster"]["proxy-url"] = f"socks5://{proxy.address}"
+        ask(nodes, kubeconfig=document)
+        assert proxy.targets == [target, target]
+        nobody = {**document, "clusters": [{**document["clusters"][0]}]}
+        nobody["clusters"][0]["cluster"] = {**document["clusters"][0]["cluster"], "server": "https://127.0.0.1:9"}
+        assert f"The proxy socks5h://{proxy.address} can't reach https://127.0.0.1:9: connection refused" in refused(
+            nobody
+        )
+        proxy.targets.clear()
+        etcd = {**single_master.etcd, "proxy": f"socks5://{proxy.address}"}
+        assert asyncio.run(_etcd_version(etcd)) and proxy.targets
+
+    document["clusters"][0]["cluster"].pop("proxy-url")
+    password = "hunter/2"
+    with TunnelProxy(credentials=f"me:{password}") as proxy:
+        for scheme in ("http", "socks5"):
+            ask(nodes, kubeconfig=document, proxy=f"{scheme}://me:hunter%2F2@{proxy.address}")
+            for wrong in ("", "me:hunter%2F3@"):
+                said = refused(document, proxy=f"{scheme}://{wrong}{proxy.address}")
+                assert "(407)" in said and proxy.address in said and "hunter" not in said
+        ask(
+            nodes,
+            kubeconfig=document,
+            proxy=f"http://{proxy.address}",
+            proxy_headers={"proxy_basic_auth": f"me:{password}"},
+        )
+        gone = proxy.address
+    for scheme in ("http", "socks5"):
+        said = refused(document, proxy=f"{scheme}://me:hunter%2F2@{gone}")
+        assert f"{gone} refuses connections" in said and said.startswith("The proxy ") and "hunter" not in said
+    for status, says in ((403, "allows no connection to https://"), (503, "can't reach https://")):
+        with TunnelProxy(answers=status) as proxy:
+            assert says in refused(document, proxy=f"http://{proxy.address}")
+    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)
+    said = refused(document, proxy="socks5://127.0.0.1:9")
+    assert "lacks the Python library PySocks" in said and sys.executable in said
+
+
+async def _etcd_version(options: dict[str, Any]) -> str:
+    async with open_clusters(options) as clusters:
+        return str((await clusters.of("secrets").status())["version"])
+
+
+@pytest.mark.parametrize(
+    ("first_bytes", "says"),
+    [
+        (b"", "ended the connection during the TLS handshake"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak TLS"),
+    ],
+)
+def test_what_is_not_a_server(single_master: ControlPlane, first_bytes: bytes, says: str) -> None:
+    """Number 9: a load balancer with nothing behind it, and a port that speaks plain HTTP."""
+
+    async def behind(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(first_bytes)
+        writer.close()
+
+    async def main() -> str:
+        listening = await asyncio.start_server(behind, "127.0.0.1", 0)
+        document = admin(single_master)
+        document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        async with listening, open_cluster(ClusterOptions.from_params({"kubeconfig": document})) as cluster:
+            with pytest.raises(StorageUpgradeError) as error:
+                await nodes(cluster)
+        return error.value.message
+
+    assert says in asyncio.run(main())
+
+
+def test_tls_as_kubectl_takes_it(single_master: ControlPlane, tmp_path: Path) -> None:
+    """TLS 1.3 alone; a server whose own certificate is the CA; one that has expired."""
+    authority = Authority(single_master.folder / "certificates", "ca")
+    admin_pair = single_master.certificate("admin")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async def through(pair: Pair, ca: Path) -> str:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.minimum_version = ssl.TLSVersion.TLSv1_3
+        tls.load_cert_chain(pair.cert, pair.key)
+        listening = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
+        options = {
+            "host": f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}",
+            "ca_cert": str(ca),
+            "client_cert": str(admin_pair.cert),
+            "client_key": str(admin_pair.key),
+        }
+        async with listening, open_cluster(ClusterOptions.from_params(options)) as cluster:
+            try:
+                return str(await nodes(cluster))
+            except StorageUpgradeError as error:
+                return error.message
+
+    pair = authority.issue("front", "front", addresses=["127.0.0.1"])
+    assert asyncio.run(through(pair, authority.pair.cert)) == "{}"
+    assert asyncio.run(through(pair, pair.cert)) == "{}"
+    expired = authority.issue("expired-front", "front", addresses=["127.0.0.1"], expired=True)
+    assert "certificate has expired; renew it" in asyncio.run(through(expired, authority.pair.cert))

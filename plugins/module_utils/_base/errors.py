@@ -36,6 +36,7 @@ class UnreachableKind(str, Enum):
 
     ``REFUSED``: nothing listens there. ``RESET``: the connection was lost, or the response was not an answer. ``HELD``: nothing
     was sent, because nothing may be written now. ``EXHAUSTED``: nothing was sent, because this process may open no more files.
+    ``PROXY``: a proxy on the way refuses, so nothing was sent.
     """
 
     REFUSED = "refused"
@@ -45,6 +46,7 @@ class UnreachableKind(str, Enum):
     TLS = "tls"
     HELD = "held"
     EXHAUSTED = "exhausted"
+    PROXY = "proxy"
 
 
 class UnreachableError(StorageUpgradeError):

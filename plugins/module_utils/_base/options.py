@@ -51,6 +51,7 @@ _ETCD_ACCESS: dict[str, Any] = {
     "client_key": {"type": "path"},
     "username": {"type": "str"},
     "password": {"type": "str", "no_log": True},
+    "proxy": {"type": "str"},
 }
 
 ETCD_SPEC: dict[str, Any] = {

@@ -62,6 +62,7 @@ class Access:
     password: str | None = field(default=None, repr=False)
     client_cert: str | None = None
     files: Mapping[str, str | None] | None = None
+    through_proxy: bool = False
 
     async def explain(self, endpoint: str, error: UnreachableError) -> Explanation:
         """Finds the cause with a closer look at the client certificate and at the port's protocol."""
@@ -69,7 +70,8 @@ class Access:
             problem = client_certificate_problem(self.client_cert, f"etcd.client_cert: {self.client_cert}")
             if problem is not None:
                 return Explanation(f"etcd at {endpoint} can't be asked: {problem}", passing=False)
-        if error.kind in (UnreachableKind.TLS, UnreachableKind.RESET) and await self._is_grpc_only(endpoint):
+        unclear = error.kind in (UnreachableKind.TLS, UnreachableKind.RESET) and not self.through_proxy
+        if unclear and await self._is_grpc_only(endpoint):
             return Explanation(
                 f"{endpoint} is a gRPC-only port of etcd; its JSON gateway is on the port of --listen-client-http-urls "
                 "(2382 on RKE2 and k3s, 2383 on Talos). Give that as etcd.endpoints.",
@@ -101,7 +103,7 @@ class Access:
 
     def unreachable(self, endpoint: str, error: UnreachableError) -> str:
         """The sentence for a member that gave no answer."""
-        if error.kind is UnreachableKind.EXHAUSTED:
+        if error.kind in (UnreachableKind.EXHAUSTED, UnreachableKind.PROXY) or "The proxy " in error.message:
             return error.message
         if error.kind is UnreachableKind.TLS:
             if "certificate has expired" in error.message:

@@ -23,6 +23,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys im
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import TransportSettings
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.factory import open_client
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
 
 _DEFAULT_ENDPOINT = "https://127.0.0.1:2379"
 _KUBEADM_PKI = "/etc/kubernetes/pki/etcd"
@@ -48,7 +49,7 @@ def open_clusters(options: Mapping[str, Any] | None) -> EtcdClusters:
             raise BadInputError(f"etcd.overrides: {what}; each names the resources that are kept in one other etcd.")
         names.update(resources)
         # Like the API servers, which have one client certificate and one prefix for all.
-        inherited = {name: (options or {}).get(name) for name in (*_KUBEADM_FILES, *_USER, "prefix")}
+        inherited = {name: (options or {}).get(name) for name in (*_KUBEADM_FILES, *_USER, "prefix", "proxy")}
         own = {name: value for name, value in override.items() if value}
         for group in (tuple(_KUBEADM_FILES), _USER):
             if any(own.get(name) for name in group):
@@ -86,8 +87,11 @@ def open_etcd(options: Mapping[str, Any] | None) -> Etcd:
                     "or give etcd.endpoints, ca_cert, client_cert and client_key."
                 )
         context = tls_context(files)
-    access = Access(given.get("username"), given.get("password"), (files or {}).get("client_cert"), files)
-    http = open_client(TransportSettings(ssl_context=context, concurrency=8))
+    proxy = parse_proxy(given["proxy"], "etcd.proxy") if given.get("proxy") else None
+    access = Access(
+        given.get("username"), given.get("password"), (files or {}).get("client_cert"), files, proxy is not None
+    )
+    http = open_client(TransportSettings(ssl_context=context, concurrency=8, proxy=proxy))
     return Etcd(endpoints, http, prefix=prefix, access=access)
 
 

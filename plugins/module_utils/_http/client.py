@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import Proxy
+
 Headers = Iterable[tuple[str, str]]
 
 
@@ -39,13 +41,12 @@ class TransportSettings:
 
     ssl_context: ssl.SSLContext | None = field(repr=False)
     server_name: str | None = None
-    proxy: str | None = field(default=None, repr=False)
+    proxy: Proxy | None = None
     no_proxy: str | None = None
-    proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
     concurrency: int = 128
     identity: Callable[[], int] | None = field(default=None, repr=False)
 
-    def proxy_for(self, url: str) -> str | None:
+    def proxy_for(self, url: str) -> Proxy | None:
         """The proxy for ``url``, if any."""
         if not self.proxy:
             return None

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import UnreachableError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError, UnreachableError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import (
     Headers,
     Response,
     TransportSettings,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import transport_failure
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import (
+    proxy_failure,
+    refused_by_proxy,
+    transport_failure,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import Proxy
 
 try:
     import urllib3
@@ -41,11 +48,7 @@ class Urllib3Client:
             options.update(server_hostname=settings.server_name, assert_hostname=settings.server_name)
         self._settings = settings
         self._direct = urllib3.PoolManager(**options)
-        self._proxied = (
-            urllib3.ProxyManager(settings.proxy, proxy_headers=dict(settings.proxy_headers or {}), **options)
-            if settings.proxy
-            else self._direct
-        )
+        self._proxied = self._direct if settings.proxy is None else _through(settings.proxy, options)
         self._identity = settings.identity or (lambda: 0)
         self._shown = self._identity()
         self._threads = ThreadPoolExecutor(max_workers=settings.concurrency, thread_name_prefix="http")
@@ -62,7 +65,8 @@ class Urllib3Client:
         fields = urllib3.HTTPHeaderDict()
         for name, value in headers:
             fields.add(name, value)
-        pools = self._proxied if self._settings.proxy_for(url) else self._direct
+        proxy = self._settings.proxy_for(url)
+        pools = self._direct if proxy is None else self._proxied
         if self._shown != self._identity():
             self._shown = self._identity()
             self._direct.clear()
@@ -72,8 +76,12 @@ class Urllib3Client:
         try:
             answer = pools.request(method, url, body=body, headers=fields, timeout=timeout, redirect=False)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            kind, sentence = transport_failure(url, error)
+            told = None if proxy is None else proxy_failure(url, proxy.url, error)
+            kind, sentence = told or transport_failure(url, error)
             raise UnreachableError(sentence, kind=kind) from error
+        if answer.status == 407 and proxy is not None:
+            kind, sentence = refused_by_proxy(url, proxy.url, answer.status)
+            raise UnreachableError(sentence, kind=kind)
         return Response(status=answer.status, headers=answer.headers, body=answer.data)
 
     async def request(
@@ -93,3 +101,19 @@ class Urllib3Client:
         self._direct.clear()
         self._proxied.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _through(proxy: Proxy, options: Mapping[str, Any]) -> Any:
+    """The pools for servers behind a proxy."""
+    if not proxy.is_socks:
+        return urllib3.ProxyManager(proxy.url, proxy_headers=dict(proxy.headers), **options)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # urllib3 warns about the missing library, too
+            from urllib3.contrib.socks import SOCKSProxyManager
+    except ImportError as error:
+        raise BadInputError(
+            f"The proxy {proxy.url} speaks SOCKS, for which {sys.executable} lacks the Python library PySocks; install it there with: "
+            "pip install PySocks"
+        ) from error
+    return SOCKSProxyManager(proxy.url, username=proxy.user, password=proxy.password, **options)

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import TransportSettings
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import (
     client_certificate_problem,
     client_context,
@@ -85,23 +86,6 @@ def normalize_url(url: str) -> str:
     return f"{parts.scheme}://{netloc}{parts.path}"
 
 
-def _proxy(url: str | None) -> str | None:
-    """The proxy's URL if it can be used; raises BadInputError, which does not show it, as it may hold a password."""
-    if url is None:
-        return None
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        known = False
-    if not known:
-        raise BadInputError(
-            "The option proxy is not the URL of a proxy; write it like http://proxy.example.com:3128, and quote /, ?, # and @ in a "
-            "user name or password as %2F, %3F, %23 and %40."
-        )
-    return url
-
-
 def auth_of(params: Mapping[str, Any]) -> dict[str, Any]:
     """A module's parameters that kubernetes.core uses for authentication, without unset ones."""
     try:
@@ -153,9 +137,10 @@ def open_connection(
         transport=TransportSettings(
             ssl_context=context,
             server_name=server_name or getattr(configuration, "tls_server_name", None),
-            proxy=_proxy(configuration.proxy or None),
+            proxy=parse_proxy(configuration.proxy, "proxy", configuration.proxy_headers)
+            if configuration.proxy
+            else None,
             no_proxy=getattr(configuration, "no_proxy", None),
-            proxy_headers=configuration.proxy_headers or None,
             concurrency=concurrency,
             identity=(lambda: token.version) if isinstance(token, PluginToken) else None,
         ),

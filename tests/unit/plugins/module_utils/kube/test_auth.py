@@ -13,8 +13,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.redaction import printable
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import transport_failure
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import api_error, forbidden_sentence
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import _proxy, normalize_url
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import normalize_url
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import server_addresses
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import error_outcome
 
@@ -47,19 +48,39 @@ def test_credentials_in_a_url_are_refused_and_not_shown() -> None:
 
 @pytest.mark.parametrize(
     "proxy",
-    ["http://me:hun/ter2@p:1", "me:hunter2@p:1", "http://[me:hunter2@p", "socks5://me:hunter2@p", "http://:hunter2@:1"],
+    [
+        "http://me:hun/ter2@p:1",
+        "http://[me:hunter2@p",
+        "ftp://me:hunter2@p",
+        "http://:hunter2@:1",
+        "p:0",
+        "http://p/path",
+    ],
 )
 def test_a_malformed_proxy_is_one_sentence_without_its_password(proxy: str) -> None:
     """Issue 13, number 14."""
     with pytest.raises(BadInputError, match="is not the URL of a proxy") as refused:
-        _proxy(proxy)
+        parse_proxy(proxy, "proxy")
     assert "ter2" not in refused.value.message
 
 
-def test_proxies() -> None:
-    assert _proxy(None) is None
-    for url in ("http://p:3128", "https://me:hunter2@[fd00::1]:1", "http://p"):
-        assert _proxy(url) == url
+@pytest.mark.parametrize(
+    ("written", "url", "user", "password"),
+    [
+        ("http://p:3128", "http://p:3128", None, None),
+        ("p:3128", "http://p:3128", None, None),
+        ("me:hunter2@p", "http://p", "me", "hunter2"),
+        ("https://me:hunter%402@[fd00::1]:1/", "https://[fd00::1]:1", "me", "hunter@2"),
+        ("socks5://me@p", "socks5h://p", "me", ""),
+    ],
+)
+def test_proxies(written: str, url: str, user: str | None, password: str | None) -> None:
+    """Issue 17, number 5."""
+    proxy = parse_proxy(written, "proxy")
+    assert (proxy.url, proxy.user, proxy.password) == (url, user, password)
+    assert ("Proxy-Authorization" in proxy.headers) == bool(user)
+    assert "hunter" not in repr(proxy)
+    assert parse_proxy(written, "proxy", {"proxy-authorization": "x"}).headers == {"Proxy-Authorization": "x"}
 
 
 def test_forbidden_says_who_may_not_do_what() -> None:
