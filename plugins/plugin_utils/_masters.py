@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
 
 Result = Mapping[str, Any]
@@ -40,7 +41,7 @@ def _names_of_node(node: Result) -> list[str]:
 
 
 def _folded(names: Iterable[Any]) -> set[str]:
-    return {str(name).lower() for name in names if name}
+    return {same_address(str(name)) for name in names if name}
 
 
 def is_ready(server: Result) -> bool:

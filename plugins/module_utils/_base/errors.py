@@ -13,6 +13,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+# For its effect: every module imports this file before any that an older Python can't.
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base import oldest_python  # noqa: F401
+
 
 class StorageUpgradeError(Exception):
     """Base class: ``message`` is for a person, ``result`` and ``name`` (the module's ``error``) for a playbook."""

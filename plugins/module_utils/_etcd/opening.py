@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access import Access, tls_context
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import (
@@ -72,7 +73,7 @@ def open_etcd(options: Mapping[str, Any] | None) -> Etcd:
     Raises BadInputError, before anything is sent, for addresses and files that can't be used.
     """
     given = {name: value for name, value in (options or {}).items() if value}
-    endpoints = [_endpoint(text) for text in given.get("endpoints") or [_DEFAULT_ENDPOINT]]
+    endpoints = list(dict.fromkeys(_endpoint(text) for text in given.get("endpoints") or [_DEFAULT_ENDPOINT]))
     prefix = "/" + str(given.get("prefix") or DEFAULT_PREFIX).strip("/")
     if bool(given.get("username")) != bool(given.get("password")):
         raise BadInputError("etcd.username and etcd.password go together; give both.")
@@ -104,5 +105,6 @@ def _endpoint(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.path.strip("/"):
         shown = text if "@" not in text else "(hidden, as it holds credentials)"
         raise BadInputError(f"etcd.endpoints: '{shown}' is not an etcd endpoint; write it like https://10.0.0.11:2379.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    name = same_address(parts.hostname)
+    host = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{host}:{port or 2379}"

@@ -14,12 +14,14 @@ from __future__ import annotations
 import hashlib
 import os
 import ssl
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import TransportSettings
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
@@ -80,7 +82,8 @@ def normalize_url(url: str) -> str:
     ):
         shown = text if "@" not in text else "(hidden, as it holds credentials)"
         raise BadInputError(f"'{shown}' is not the URL of an API server; write it like https://10.0.0.11:6443.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    name = same_address(parts.hostname)
+    host = f"[{name}]" if ":" in name else name
     default = 443 if parts.scheme == "https" else 80
     netloc = host if port is None or port == default else f"{host}:{port}"
     return f"{parts.scheme}://{netloc}{parts.path}"
@@ -254,7 +257,8 @@ def _core() -> Any:
         ) from error
     if not hasattr(core, "kubernetes"):
         raise BadInputError(
-            "The Python library kubernetes is needed where this task runs; install it there with: pip install kubernetes"
+            f"The Python library kubernetes is needed where this task runs; {sys.executable} lacks it: install it there with "
+            "pip install kubernetes, or set ansible_python_interpreter to a Python that has it."
         )
     return core
 

@@ -61,14 +61,10 @@ class ClusterOptions:
 
 
 def _urls_of(params: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The option servers."""
+    """The option servers; one that is named twice counts once."""
     if not params.get("servers"):
         return None
-    urls = tuple(normalize_url(url) for url in params["servers"])
-    doubles = sorted({url for url in urls if urls.count(url) > 1})
-    if doubles:
-        raise BadInputError(f"The option servers names {', '.join(doubles)} more than once.")
-    return urls
+    return tuple(dict.fromkeys(normalize_url(url) for url in params["servers"]))
 
 
 def _sampling_of(params: Mapping[str, Any]) -> SamplingSettings | None:

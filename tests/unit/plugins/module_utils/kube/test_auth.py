@@ -9,6 +9,7 @@ import ssl
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.oldest_python import refusal
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import require_known
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.redaction import printable
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
@@ -26,6 +27,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ou
         ("https://10.0.0.11:6443/", "https://10.0.0.11:6443"),
         ("https://10.0.0.11:443", "https://10.0.0.11"),
         ("https://[fd00::1]:6443", "https://[fd00::1]:6443"),
+        ("https://[FD00:0:0::0001]:6443", "https://[fd00::1]:6443"),
         (" https://api.example.com ", "https://api.example.com"),
         ("https://rancher.example.com/k8s/clusters/c-1", "https://rancher.example.com/k8s/clusters/c-1"),
     ],
@@ -120,6 +122,13 @@ def test_tls_failures_say_what_to_change() -> None:
     wrong_name = ssl.SSLCertVerificationError(1, "mismatch")
     wrong_name.verify_message = "IP address mismatch, certificate is not valid for '10.0.0.1'"
     assert "tls_server_name" in transport_failure("https://a:1/x", wrong_name)[1]
+
+
+def test_an_old_python_is_refused_in_one_sentence() -> None:
+    """Issue 17, number 8."""
+    assert refusal((3, 10), "python") is None
+    said = str(refusal((3, 9, 18), "/usr/bin/python3"))
+    assert "needs Python 3.10" in said and "3.9 at /usr/bin/python3" in said and "ansible_python_interpreter" in said
 
 
 def test_endpoint_slices() -> None:
