@@ -119,7 +119,7 @@ def _envelope(value: bytes) -> str:
     return ":".join(value.split(b":", 5)[:5][i].decode("latin-1") for i in range(5)) + ":" if value.startswith(b"k8s:enc:") else "plain"  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # The masters still ask the plugins when test_upgrade.py restarts them.
 def sealed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
     folder = tmp_path_factory.mktemp("sealed")
     plugins = {key: KmsPlugin(folder / f"{key}.sock", f"remote-{key}") for key in ("first", "second")}
