@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.control_plane.cluster import Cluster
@@ -173,6 +174,11 @@ def test_the_controller_migrates_a_crd_that_is_then_trimmed(cluster: Cluster, mo
         assert {name: stock.objects()[name] for name in names[1:]} == {name: before[name] for name in names[1:]}
     finally:
         stock.remove()
+
+
+def test_a_snapshot_of_its_etcd(cluster: Cluster, release: Release, module: Module, tmp_path: Path) -> None:
+    done = module(cluster, "etcd_snapshot", etcd=cluster.etcd, path=str(tmp_path / "snapshots"))
+    assert (done["version"], Path(done["path"]).stat().st_size) == (release.etcd, done["bytes"])
 
 
 def test_a_healthy_cluster_may_be_upgraded(cluster: Cluster, release: Release, module: Module) -> None:
