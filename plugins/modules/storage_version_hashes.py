@@ -35,7 +35,7 @@ options:
   expected_version:
     description:
       - The Kubernetes release that each API server must report, such as V(1.37) or V(v1.37.2).
-      - If a server emulates another release, the emulated one counts.
+      - If a server emulates another release, the emulated one counts. Servers before 1.33 do not say that they emulate one.
     type: str
   resources:
     description:
@@ -116,7 +116,7 @@ servers:
       type: str
       sample: v1.37.2
     emulated_version:
-      description: The release it emulates, null if none.
+      description: The release it emulates, null if none. Servers before 1.33 do not say it, so it is null there, too.
       type: str
       sample: "1.36"
     ready:

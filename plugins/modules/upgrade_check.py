@@ -177,7 +177,7 @@ proven_from_etcd:
 current_version:
   description:
     - The release that the API servers run as. If they differ, it is the oldest, or the newest if that is newer than the target.
-    - If a server emulates another release, the emulated one counts.
+    - If a server emulates another release, the emulated one counts. Servers before 1.33 do not say that they emulate one.
   returned: success
   type: str
 target_version:
