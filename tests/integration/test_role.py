@@ -258,13 +258,6 @@ def test_the_playbook_migrate_writes_a_report(repaired: Repaired, tmp_path: Path
     assert "Migration of stored objects" in (tmp_path / "migration.html").read_text(encoding="utf-8")
 
 
-def test_with_the_free_strategy_never_two_at_a_time(play: Play) -> None:
-    failed = play.run(variables={"play_strategy": "free"})
-    assert failed.returncode != 0
-    assert len(play.downtimes()) <= 1
-    assert "linear strategy" in failed.stdout
-
-
 def test_not_begun_while_a_master_is_down(play: Play) -> None:
     play.cluster.kill("master-3")
     before = read_etcd(play.cluster, "/registry/configmaps/kube-system/")

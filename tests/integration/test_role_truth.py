@@ -149,3 +149,23 @@ def test_without_a_snapshot_nothing_is_touched(single_master: Cluster, tmp_path:
     assert (taken.stat().st_mode & 0o777, taken.suffix) == (0o600, ".db")
     assert steady(read_etcd(single_master)) == before
     assert "file is not a folder" in (tmp_path / "report.json").read_text(encoding="utf-8")
+
+
+def test_the_audit_of_two_clusters_and_of_one_that_is_listed_twice(single_master: Cluster, tmp_path: Path) -> None:
+    """Issue 15, number 2: it ran for the first host only. The one cluster here is reached in two ways, which stand for two clusters."""
+    other = tmp_path / "other-cluster"
+    other.write_bytes(single_master.kubeconfig.read_bytes())
+    hosts = {"a": single_master.kubeconfig, "b": other, "c": other, "d": "/nowhere"}
+    lines = [f"{name} rolling_upgrade_kubeconfig={path} ansible_connection=local" for name, path in hosts.items()]
+    (tmp_path / "hosts").write_text("\n".join(lines), encoding="utf-8")
+    given = {"rolling_upgrade_hosts": "all", "ansible_python_interpreter": sys.executable}
+    audit = "kube_storage.upgrade.audit"
+    done = run_playbook(audit, tmp_path, "-i", "hosts", timeout=300, variables=given)
+    shown = re.findall(r"(?m)^ok: \[(\w)\] => \{\s*\"msg\": \[\s*\"URL", done.stdout)
+    assert sorted(shown) == ["a", "b"], done.stdout
+    assert "c reaches the same cluster as b" in done.stdout and "/nowhere" in done.stdout
+    assert done.returncode == 2 and re.search(r"(?m)^d +: .* failed=1 ", done.stdout), done.stdout
+    given["rolling_upgrade_report_path"] = "report.html"
+    refused = run_playbook(audit, tmp_path, "-i", "hosts", timeout=300, variables=given)
+    assert "for the clusters of a, b, d; each needs a report of its own" in refused.stdout, refused.stdout
+    assert not (tmp_path / "report.html").exists()

@@ -40,8 +40,9 @@ class Started:
 
     def poll(self) -> int | None:
         """Its exit code once it has ended; minus a signal's number if that killed it."""
-        ended, _write, _error = select.select([self._connection], [], [], 0)
-        return self.wait() if ended or self._code is not None else None
+        if self._code is not None:
+            return self._code
+        return self.wait() if select.select([self._connection], [], [], 0)[0] else None
 
     def wait(self, timeout: float | None = None) -> int:
         if self._code is None:
