@@ -37,6 +37,8 @@ func neighbour(arguments []string) error {
 		mutex   sync.Mutex
 		samples = map[string][][2]float64{"get": {}, "patch": {}, "list": {}}
 		failed  int
+		why     string
+		skipped int
 		under   sync.WaitGroup
 	)
 	servers := strings.Split(*server.server, ",")
@@ -67,6 +69,7 @@ func neighbour(arguments []string) error {
 		defer mutex.Unlock()
 		if err != nil {
 			failed++
+			why = err.Error()
 			return
 		}
 		samples[what] = append(samples[what], [2]float64{float64(sent.UnixMicro()) / 1e6, float64(took.Microseconds()) / 1000})
@@ -79,6 +82,8 @@ func neighbour(arguments []string) error {
 		clocks.Add(1)
 		go func() {
 			defer clocks.Done()
+			// More than this at once would themselves be the load, as all PATCHes are to one object.
+			free := make(chan struct{}, 8)
 			for turn := 0; ; turn++ {
 				// Evenly, but not in step with anything else.
 				pause := time.Duration((0.5 + rand.Float64()) / often * float64(time.Second))
@@ -87,8 +92,15 @@ func neighbour(arguments []string) error {
 					return
 				case <-time.After(pause):
 				}
-				under.Add(1)
-				go send(turn, what)
+				select {
+				case free <- struct{}{}:
+					under.Add(1)
+					go func() { send(turn, what); <-free }()
+				default:
+					mutex.Lock()
+					skipped++
+					mutex.Unlock()
+				}
 			}
 		}()
 	}
@@ -97,5 +109,5 @@ func neighbour(arguments []string) error {
 	close(done)
 	clocks.Wait()
 	under.Wait()
-	return printJSON(map[string]any{"samples": samples, "failed": failed})
+	return printJSON(map[string]any{"samples": samples, "failed": failed, "why": why, "skipped": skipped})
 }

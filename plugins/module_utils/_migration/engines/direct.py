@@ -288,6 +288,7 @@ class DirectEngine:
             self._close_batches(work)
             await work.done.wait()
             run.finished = time.monotonic()
+            run.visits.set_aside()
         finally:
             self._active.remove(work)
 

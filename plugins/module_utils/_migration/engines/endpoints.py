@@ -63,20 +63,20 @@ class EndpointPool:
         self._impact = impact_of(impact)
         self._workers = min(workers, self._impact.at_once or workers)
         self._endpoints = {server.url: Endpoint(server, self._impact.limit(self._workers)) for server in servers}
+        # Those that are not out; kept, because it is asked for twice for each object.
+        self._in_use = list(self._endpoints.values())
         self.writes = 0
         self.pace = PaceKept(impact)
         # The server whose latency is being measured with no other write in flight, and when something last happened to that.
         self._measured: Endpoint | None = None
         self._measured_at = 0.0
-        self._rest_until = 0.0
+        self._rest_until = self._asked_until = 0.0
         self._turn = 0
 
     @property
     def slots(self) -> int:
         """How many requests may be in flight now, over all servers."""
-        return min(
-            self._workers, sum(endpoint.limit.slots for endpoint in self._endpoints.values() if not endpoint.out)
-        )
+        return min(self._workers, sum(endpoint.limit.slots for endpoint in self._in_use))
 
     def page_size(self, wanted: int) -> int:
         """Objects in one page of a list."""
@@ -85,7 +85,7 @@ class EndpointPool:
     @property
     def servers(self) -> list[ApiServer]:
         """The servers in use."""
-        return [endpoint.server for endpoint in self._endpoints.values() if not endpoint.out]
+        return [endpoint.server for endpoint in self._in_use]
 
     @property
     def out(self) -> list[str]:
@@ -99,7 +99,9 @@ class EndpointPool:
         """
         if now < self._rest_until or self.writes >= self._workers:
             return None
-        usable = [one for one in self._endpoints.values() if not one.out and now >= one.not_before]
+        usable = self._in_use
+        if now < self._asked_until:
+            usable = [one for one in usable if now >= one.not_before]
         measured = self._to_measure(usable, now)
         if measured is not None:
             return measured if self.writes == 0 else None
@@ -122,16 +124,15 @@ class EndpointPool:
         """Why ``pick`` found no server."""
         if now < self._rest_until:
             return Held.REST
-        usable = [one for one in self._endpoints.values() if not one.out]
-        if usable and all(now < one.not_before for one in usable):
-            return Held.ASKED
-        if not usable:
+        if not self._in_use:
             return Held.NOT_WRITABLE
+        if all(now < one.not_before for one in self._in_use):
+            return Held.ASKED
         return Held.WORKERS if self.writes >= self._workers else Held.CONCURRENCY
 
     def delay(self, now: float) -> float | None:
         """Seconds until time alone may change what ``pick`` finds; None if only an answer can."""
-        times = [one.not_before for one in self._endpoints.values() if not one.out]
+        times = [one.not_before for one in self._in_use]
         if self._measured is not None:
             times.append(self._measured_at + _ALONE_FOR)
         times.append(self._rest_until)
@@ -144,7 +145,7 @@ class EndpointPool:
         Lists are few and don't wait for a free slot. Otherwise the objects of a large resource, which take
         every slot as it becomes free, would hold up the first page of a small one.
         """
-        return _least_loaded([one for one in self._endpoints.values() if not one.out])
+        return _least_loaded(self._in_use)
 
     def start(self, endpoint: Endpoint) -> None:
         """A list is sent."""
@@ -169,10 +170,8 @@ class EndpointPool:
     def answered_write(self, endpoint: Endpoint, began: float, now: float) -> None:
         """``began``: when it was sent."""
         took, alone = now - began, endpoint is self._measured and self.writes == 1
-        usable = sum(1 for one in self._endpoints.values() if not one.out)
-        endpoint.limit.completed(now, endpoint.writes, took, alone=alone, servers=max(1, usable))
+        endpoint.limit.completed(now, endpoint.writes, took, alone=alone, servers=max(1, len(self._in_use)))
         endpoint.latencies.add(took)
-        self.pace.latencies.add(took)
         if self._impact.rest:
             self._rest_until = now + took * self._impact.rest
         self.answered(endpoint)
@@ -183,6 +182,7 @@ class EndpointPool:
         endpoint.limit.overloaded(now)
         if wait:
             endpoint.not_before = max(endpoint.not_before, now + wait)
+            self._asked_until = max(self._asked_until, endpoint.not_before)
 
     def failed(self, endpoint: Endpoint, error: UnreachableError, now: float) -> None:
         """There was no answer to a list. A refusal takes the server out; so do resets and timeouts without an answer in between."""
@@ -196,7 +196,7 @@ class EndpointPool:
             error.kind not in (UnreachableKind.TIMEOUT, UnreachableKind.RESET)
             or endpoint.failures >= _FAILURES_UNTIL_OUT
         ):
-            endpoint.out = True
+            self._set_out(endpoint, True)
 
     def failed_write(self, endpoint: Endpoint, error: UnreachableError, now: float) -> None:
         """The same for the visit of an object."""
@@ -205,15 +205,20 @@ class EndpointPool:
 
     def eject(self, url: str) -> None:
         if url in self._endpoints:
-            self._endpoints[url].out = True
+            self._set_out(self._endpoints[url], True)
 
     def readmit(self, server: ApiServer) -> None:
         """A server is ready and agrees: one that was out, or one that is new."""
         endpoint = self._endpoints.get(server.url)
         if endpoint is None:
-            self._endpoints[server.url] = Endpoint(server, self._impact.limit(self._workers))
+            endpoint = self._endpoints[server.url] = Endpoint(server, self._impact.limit(self._workers))
         elif endpoint.out:
-            endpoint.out, endpoint.failures, endpoint.limit = False, 0, self._impact.limit(self._workers)
+            endpoint.failures, endpoint.limit = 0, self._impact.limit(self._workers)
+        self._set_out(endpoint, False)
+
+    def _set_out(self, endpoint: Endpoint, out: bool) -> None:
+        endpoint.out = out
+        self._in_use = [one for one in self._endpoints.values() if not one.out]
 
     def _end_write(self, endpoint: Endpoint, now: float) -> None:
         endpoint.writes -= 1
@@ -225,6 +230,7 @@ class EndpointPool:
     def pace_kept(self) -> PaceKept:
         """What was kept until now."""
         self.pace.hold(None, time.monotonic())
+        self.pace.latencies = Latencies.of(endpoint.latencies for endpoint in self._endpoints.values())
         self.pace.servers = [_kept(url, endpoint) for url, endpoint in sorted(self._endpoints.items())]
         return self.pace
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -78,6 +78,16 @@ class Latencies:
     def __init__(self) -> None:
         self.count = 0
         self._buckets: dict[int, int] = {}
+
+    @classmethod
+    def of(cls, parts: Iterable[Latencies]) -> Latencies:
+        """All of them together."""
+        whole = cls()
+        for part in parts:
+            whole.count += part.count
+            for bucket, number in part._buckets.items():
+                whole._buckets[bucket] = whole._buckets.get(bucket, 0) + number
+        return whole
 
     def add(self, seconds: float) -> None:
         bucket = int(math.log(max(seconds, _SMALLEST) / _SMALLEST) / _WIDER)

@@ -11,6 +11,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration import visits
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.base import ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import (
     Failure,
@@ -28,6 +29,32 @@ R, U, C, D, F = Verdict.REWRITTEN, Verdict.UNCHANGED, Verdict.CONFLICT, Verdict.
 M = Verdict.UNCERTAIN
 SECRETS = ServedResource("secrets", "", "secrets", "Secret", True, frozenset({"list", "patch"}), ("v1",), ("h",))
 ALL = Target(SECRETS, "v1", "selected")
+
+
+@pytest.mark.parametrize("room", [True, False], ids=["in a file", "without room for one"])
+def test_what_is_set_aside_still_counts(monkeypatch: pytest.MonkeyPatch, room: bool) -> None:
+    def no_room() -> None:
+        raise OSError("No space left on device")
+
+    aside = visits._Aside()
+    monkeypatch.setattr(visits, "_ASIDE", aside)
+    if not room:
+        monkeypatch.setattr(visits.tempfile, "TemporaryFile", lambda **_how: no_room())
+    runs = [ResourceRun(ALL, "direct"), ResourceRun(ALL, "direct")]
+    for run in runs:
+        for number in range(1200):
+            run.count(ObjectKey("default", f"{id(run)}-{number}"), U if number % 3 else R)
+        run.visits.set_aside()
+        run.count(ObjectKey("default", f"{id(run)}-late"), D)
+        run.visits.set_aside()
+    assert (aside._file is not None) is room
+    for run in runs:
+        assert run.visits.of(ObjectKey("default", f"{id(run)}-3")) is R
+        assert run.visits.of(ObjectKey("default", f"{id(run)}-4")) is U
+        assert run.visits.of(ObjectKey("default", f"{id(run)}-late")) is D
+        assert run.visits.of(ObjectKey("default", "another")) is None
+        run.count(ObjectKey("default", f"{id(run)}-3"), U)
+        assert run.visits.twice == OutcomeCounts(unchanged=1), "a rewritten object stays one"
 
 
 class Passing(Passes):
