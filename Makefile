@@ -36,10 +36,11 @@ bench: setup
 # What each release can decode and stores, for upgrade_check; see tests/release_data/generate.py
 data: setup
 	$(BIN)/python -m tests.release_data.generate $(RELEASES)
+	$(BIN)/python -m tests.release_data.components
 
-# Files of tests run side by side, two for each core: mostly they wait for conditions. SHARD=2/3 runs the second of three parts, for CI that
+# Files of tests run side by side: mostly they wait for servers to start. SHARD=2/3 runs the second of three parts, for CI that
 # spreads the tests over machines; the first part includes the linters.
-WORKERS ?= $(shell n=$$(nproc); echo $$(( n > 4 ? 8 : 2 * n )))
+WORKERS ?= 2
 SHARD ?= 1/1
 test: setup $(if $(filter 1/%,$(SHARD)),lint) system browser servers $(if $(filter 1/%,$(SHARD)),sanity,newest-core)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 --shard $(SHARD)

@@ -36,6 +36,7 @@ options:
     description:
       - The Kubernetes release that each API server must report, such as V(1.37) or V(v1.37.2).
       - If a server emulates another release, the emulated one counts. Servers before 1.33 do not say that they emulate one.
+      - V(1.37 emulating 1.36) stands for a server of 1.37 that emulates 1.36, and V(1.36 itself) for one of 1.36 that is not a newer one emulating it.
     type: str
   resources:
     description:

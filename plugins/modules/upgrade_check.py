@@ -29,6 +29,9 @@ description:
     from an API server's metrics, if the user may get the path C(/metrics).
   - With O(etcd), asks every member whether it is healthy. All must answer, agree on a leader, have raised no alarm and hold the same at one revision, as
     their hashes show (since etcd 3.6).
+  - Compares the feature gates and flags of the control plane with what O(target_version) knows, as its components would not start otherwise. They are read
+    from the pods labeled C(tier=control-plane) in C(kube-system) and from kubeadm's configuration; without such pods, feature gates from C(/flagz).
+  - Names the APIs that clients have used since the API servers started and that O(target_version) doesn't serve, by each API server's metrics.
   - Never shows object data. What an API server, a webhook or a policy says about an object is left out, unless O(show_server_messages=true).
   - Reads only; nothing is ever written.
 extends_documentation_fragment:
@@ -128,7 +131,7 @@ blockers:
           V(managers_of_older_version), V(crd_terminating), V(crd_refused), V(crd_drops_storage_version), V(crd_drops_stored_version),
           V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors),
           V(impossible_release), V(etcd_space), V(etcd_member_down), V(etcd_no_leader), V(etcd_learner), V(etcd_versions_differ),
-          V(etcd_before_3_6) or V(etcd_hashes_differ).
+          V(etcd_before_3_6), V(etcd_hashes_differ), V(feature_gate), V(component_flag) or V(deprecated_api).
       type: str
     resource:
       description: The resource, or the webhook, that it is about.
@@ -188,6 +191,34 @@ upgrade_pending:
   description: Whether some API server does not run as the target yet.
   returned: success
   type: bool
+path:
+  description:
+    - Each minor release from the current one to the target, the target included; empty if the target is not newer.
+    - More than one means that they must be upgraded to in turn, with a migration at each.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    release:
+      description: The minor release.
+      type: str
+      sample: "1.36"
+    changes:
+      description: Resources with objects whose storage version changes there, each with V(from) and V(to).
+      type: list
+      elements: dict
+    migrate_first:
+      description: Of the first release, resources with objects that it can't read unless they are migrated before the upgrade.
+      type: list
+      elements: str
+    unreadable:
+      description: Resources with objects that this release can't read, even if everything is migrated at the releases before it.
+      type: list
+      elements: str
+    must_migrate:
+      description: Resources with objects that a later release on the way can't read unless they are migrated at this one.
+      type: list
+      elements: str
 safe_up_to:
   description: The last release in the data that can read everything that is stored; null if no release can.
   returned: success

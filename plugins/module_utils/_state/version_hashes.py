@@ -26,7 +26,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options
     require_known,
     require_not_negative,
     require_positive,
-    require_release,
+    require_state_of_release,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import (
     millis_text,
@@ -93,7 +93,7 @@ class VersionHashesOptions:
         """From the module's parameters. Raises BadInputError."""
         require_positive(params, ["wait_interval"])
         require_not_negative(params, ["wait_timeout", "stable_for"])
-        require_release(params, "expected_version")
+        require_state_of_release(params, "expected_version")
         wait = WaitSettings(params["wait_timeout"], params["wait_interval"], params["stable_for"])
         return cls(
             cluster=ClusterOptions.from_params(params),

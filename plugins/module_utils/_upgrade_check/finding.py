@@ -44,6 +44,9 @@ Check = Literal[
     "etcd_versions_differ",
     "etcd_before_3_6",
     "etcd_hashes_differ",
+    "feature_gate",
+    "component_flag",
+    "deprecated_api",
 ]
 
 

@@ -27,6 +27,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
     stored,
     writes,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.components import check_components
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.each_server import (
     compare_servers,
     evaluate_readers,
@@ -68,6 +69,7 @@ async def upgrade_check(options: CheckOptions, check_mode: bool, report: Report)
         report(Event("notice", "Rehearsing one write of each resource.", {}))
         found.add(await writes.check_writes(cluster, listed_resources))
         found.add(await check_etcd(cluster.etcd))
+        found.add(await check_components(cluster))
         found.add(await check_space(cluster, cluster.amounts, options.etcd_quota))
         _check_record(cluster, found)
         _check_path(cluster, found)
