@@ -20,6 +20,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Check
 
 _RELEASE = re.compile(r"v?\d+\.\d+(\.\d+([-+].*)?)?")
+_MINOR = re.compile(r"\d+\.\d+")
 _URL = re.compile(r"https?://[^\s/]+")
 _PREFIX = "rolling_upgrade_"
 
@@ -30,6 +31,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "impact": ("low", "normal", "high"),
     "kubeadm_packages": ("tasks", "distribution"),
     "report_kind": ("upgrade", "check"),
+    "stop_before": ("migrate", "trim"),
 }
 # The smallest value of numbers; a number in a text, as an extra variable or a template gives it, counts, too.
 _AT_LEAST = {
@@ -51,6 +53,7 @@ def wrong_values(values: Mapping[str, Any], entry_point: str) -> list[str]:
     given = {name[len(_PREFIX) :]: value for name, value in values.items() if value is not None}
     return [
         *_release(given.get("version", ""), entry_point),
+        *_emulated(given.get("emulate", "")),
         *_choices(given),
         *_numbers(given),
         *_addresses(given),
@@ -68,6 +71,11 @@ def _release(value: Any, entry_point: str) -> Iterator[str]:
         yield f'{_PREFIX}version is the number {value}; put it in quotes, because an unquoted {value}0 is the same number: "{value}0".'
     elif not _RELEASE.fullmatch(str(value)):
         yield f'{_PREFIX}version is \'{value}\', but must be a release such as "1.37" or "v1.37.2".'
+
+
+def _emulated(value: Any) -> Iterator[str]:
+    if value != "" and (isinstance(value, float) or not _MINOR.fullmatch(str(value))):
+        yield f"{_PREFIX}emulate is '{value}', but must be a minor release in quotes, such as \"1.36\"."
 
 
 def _choices(given: Mapping[str, Any]) -> Iterator[str]:

@@ -123,6 +123,9 @@ def test_extra_variables_that_are_no_options() -> None:
         ({"sampling": {"connections": "few"}}, "rolling_upgrade_sampling: "),
         ({"ignore_blockers": ["rolback"]}, "there is no check 'rolback'; rollback may be meant"),
         ({"ignore_blockers": ["downgrade", "webhook/deny.example.com"]}, ""),
+        ({"emulate": 1.36}, "emulate is '1.36', but must be a minor release in quotes"),
+        ({"emulate": "v1.36.5"}, "emulate is 'v1.36.5'"),
+        ({"stop_before": "finalise"}, "stop_before is 'finalise', but must be migrate or trim"),
     ],
 )
 def test_values(values: dict[str, Any], says: str) -> None:
