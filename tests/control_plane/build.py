@@ -61,7 +61,7 @@ def control_plane(row: Release | Etcd) -> Module:
 def etcdutl() -> Module:
     """The program that restores snapshots."""
     source = Path(__file__).resolve().parent / "go" / releases.ETCDUTL.folder
-    return Module("etcdutl", source, ("etcdutl",), releases.ETCDUTL)
+    return Module("etcdutl-alone", source, ("etcdutl",), releases.ETCDUTL)
 
 
 CONTROL_PLANE = control_plane(releases.NEWEST)
