@@ -51,6 +51,13 @@ options:
     description: Accept an update whose known risks apply to this cluster, or an O(image) that the update service does not know.
     type: bool
     default: false
+  allow_upgrade_with_warnings:
+    description:
+      - Start the update although the cluster-version operator is failing or an operator is degraded, as C(oc adm upgrade --allow-upgrade-with-warnings)
+        does. OpenShift still makes its own checks.
+    type: bool
+    default: false
+    version_added: 0.1.0
   force:
     description:
       - Set C(force) in the C(desiredUpdate). OpenShift then checks neither the image's signature nor whether the cluster is upgradeable, and this
@@ -251,6 +258,7 @@ def main() -> None:
         "channel": {"type": "str"},
         "acknowledge": {"type": "list", "elements": "str", "default": []},
         "allow_not_recommended": {"type": "bool", "default": False},
+        "allow_upgrade_with_warnings": {"type": "bool", "default": False},
         "force": {"type": "bool", "default": False},
         "oc": {"type": "path", "default": "oc"},
         "timeout": {"type": "float", "default": 10800},
