@@ -45,6 +45,12 @@ options:
       - The name to verify certificates against, if they don't include the servers' addresses.
       - V(kubernetes.default.svc) is in nearly every API server's certificate. Overrides V(tls-server-name) of the kubeconfig.
     type: str
+  cluster_name:
+    description:
+      - What you call this cluster. RV(ignore:cluster) has it beside the context and the server.
+      - Inside a pod, a kubeconfig in E(KUBECONFIG) or at C(~/.kube/config) is preferred to the pod's own account, as by C(kubectl).
+    type: str
+    version_added: 0.1.0
   state_store:
     description:
       - Where the baseline and the progress of migrations are kept.

@@ -27,14 +27,15 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     StorageUpgradeError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_clusters
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube import credentials
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube import auth, credentials
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster, open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 
 from tests.control_plane.certificates import Authority, Pair
 from tests.control_plane.cluster import Cluster as ControlPlane
 
-from .support.modules import Result
+from .support.modules import ANSIBLE, Result
+from .support.plays import run_playbook
 from .support.proxy import TunnelProxy
 
 V1 = "client.authentication.k8s.io/v1"
@@ -269,6 +270,8 @@ def test_impersonation_of_a_kubeconfig(
     assert ask(who, kubeconfig=document, impersonate_user="joe") == ("joe", ["system:authenticated"])
     result = module(None, "storage_version_hashes", kubeconfig=document, verbose="-vvv")
     assert result.failed and "user jane may not list" in result.message
+    server = document["clusters"][0]["cluster"]["server"]
+    assert result.data["cluster"] == {"name": None, "context": document["current-context"], "server": server}
     shown = result.data["invocation"]["module_args"]["kubeconfig"]
     assert shown["apiVersion"] == "v1" and shown["users"][0]["user"]["as"] == "jane"
 
@@ -416,3 +419,66 @@ def test_tls_as_kubectl_takes_it(single_master: ControlPlane, tmp_path: Path) ->
     assert asyncio.run(through(pair, pair.cert)) == "{}"
     expired = authority.issue("expired-front", "front", addresses=["127.0.0.1"], expired=True)
     assert "certificate has expired; renew it" in asyncio.run(through(expired, authority.pair.cert))
+
+
+def test_in_a_pod(single_master: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number 7: the pod's own account, whose token rotates; a kubeconfig that somebody put there is preferred."""
+    single_master.kubectl("create", "serviceaccount", "pod")
+    path = tmp_path / "pod-token"
+    path.write_text(single_master.kubectl("create", "token", "pod"), encoding="utf-8")
+    host, _colon, port = single_master.balancer_url.removeprefix("https://").rpartition(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    in_cluster = kubernetes.config.incluster_config
+    monkeypatch.setattr(in_cluster, "SERVICE_TOKEN_FILENAME", str(path))
+    monkeypatch.setattr(in_cluster, "SERVICE_CERT_FILENAME", str(single_master.certificate("ca").cert))
+    monkeypatch.setattr(auth, "_POD_TOKEN", str(path))
+    pod = "system:serviceaccount:default:pod"
+    assert ask(who)[0] == pod
+    assert auth.describe({}) == {"context": None, "server": single_master.balancer_url}
+
+    async def rotated(cluster: Cluster) -> str:
+        assert cluster.connection.renewal is not None
+        path.write_text("outdated", encoding="utf-8")
+        await cluster.connection.renewal.after_refusal(cluster.connection.renewal.version)
+        path.write_text(single_master.kubectl("create", "token", "pod"), encoding="utf-8")
+        return (await who(cluster))[0]
+
+    assert ask(rotated) == pod
+    kubernetes.client.Configuration.set_default(None)
+    own = tmp_path / ".kube" / "config"
+    own.parent.mkdir()
+    own.write_text(single_master.kubeconfig.read_text(encoding="utf-8"), encoding="utf-8")
+    assert "system:masters" in ask(who)[1]
+    monkeypatch.setenv("KUBECONFIG", str(single_master.user_kubeconfig("explicit")))
+    assert ask(who)[0] == "explicit"
+    monkeypatch.setenv("KUBECONFIG", "/no/such")
+    with pytest.raises(BadInputError, match="The kubeconfig /no/such does not exist"):
+        ask(who)
+
+
+def test_a_kubeconfig_below_files_and_in_a_vault(single_master: ControlPlane, tmp_path: Path) -> None:
+    """Number 6."""
+    (tmp_path / "files").mkdir()
+    secret = tmp_path / "files" / "admin.conf"
+    secret.write_text(single_master.kubeconfig.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "password").write_text("hunter2", encoding="utf-8")
+    vault = ["--vault-password-file", str(tmp_path / "password")]
+    subprocess.run(
+        [str(ANSIBLE.with_name("ansible-vault")), "encrypt", *vault, str(secret)], check=True, capture_output=True
+    )
+    tasks: list[dict[str, Any]] = [
+        {
+            "kube_storage.upgrade.storage_version_hashes": {"kubeconfig": "admin.conf", "cluster_name": "shop"},
+            "register": "found",
+        },
+        {"kube_storage.upgrade.encryption_config_info": {"kubeconfig": "admin.conf"}},
+        {"ansible.builtin.assert": {"that": ["found.converged", "found.cluster.name == 'shop'"]}},
+    ]
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    given = {"ansible_python_interpreter": sys.executable}
+    done = run_playbook(playbook, tmp_path, *vault, variables=given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    locked = run_playbook(playbook, tmp_path, variables=given)
+    assert locked.returncode != 0 and "is encrypted with Ansible Vault" in locked.stdout + locked.stderr

@@ -29,6 +29,7 @@ CLUSTER_SPEC: dict[str, Any] = {
     "ignored_servers": {"type": "list", "elements": "str"},
     "accept_unchecked": {"type": "bool", "default": False},
     "tls_server_name": {"type": "str"},
+    "cluster_name": {"type": "str"},
     "state_store": STATE_STORE_SPEC,
     "progress": {"type": "bool"},
     "details": {"type": "bool"},

@@ -233,6 +233,21 @@ def _certificate_name(configuration: Any, chosen: KubeContext | None) -> str:
     return f"The client certificate {configuration.cert_file}"
 
 
+def describe(options: Mapping[str, Any]) -> dict[str, str | None]:
+    """The context and the server that these options name, without asking anything; null for what they don't."""
+    try:
+        auth = _core()._create_auth_spec(None, **options)
+        chosen = _context_of(auth)
+        if chosen is None and not auth.get("host"):
+            host = os.environ["KUBERNETES_SERVICE_HOST"]
+            port = os.environ.get("KUBERNETES_SERVICE_PORT") or "443"
+            return {"context": None, "server": normalize_url(f"https://{f'[{host}]' if ':' in host else host}:{port}")}
+        server = str(auth.get("host") or (chosen.cluster["server"] if chosen is not None else ""))
+        return {"context": chosen.name if chosen is not None else None, "server": normalize_url(server)}
+    except BadInputError:
+        return {"context": None, "server": None}
+
+
 def authority(connection: Connection) -> str | None:
     """Identifies this cluster without asking it: a digest of its CA, or None if none was given."""
     context = connection.transport.ssl_context

@@ -24,6 +24,7 @@ class ClusterOptions:
     ``urls``: the API servers that the user named; None if they are discovered.
     ``tls_server_name``: the name that each server's certificate must have; None for its address, or the kubeconfig's name.
     ``expectation``: how many servers there must be, at which release, and which exceptions the user allows.
+    ``name``: what the user calls the cluster.
     ``show_server_messages``: whether to show what servers, webhooks and policies say about an object.
     ``sampling``: how to ask through one address that hides the servers; None if each is asked at its own.
     """
@@ -34,6 +35,7 @@ class ClusterOptions:
     expectation: Expectation = Expectation()
     sampling: SamplingSettings | None = None
     show_server_messages: bool = False
+    name: str | None = None
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> ClusterOptions:
@@ -57,6 +59,7 @@ class ClusterOptions:
             ),
             sampling=sampling,
             show_server_messages=bool(params.get("show_server_messages")),
+            name=params.get("cluster_name"),
         )
 
 

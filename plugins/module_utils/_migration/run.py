@@ -61,6 +61,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progres
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import Amount, Fit
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster, open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.lease import Lease
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.permissions import require
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.priority import find_priority
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.background import in_background
@@ -143,6 +144,7 @@ _PRIORITY_FOR = 5.0
 _SAVE_AGAIN_AFTER = (1.0, 3.0, 10.0)
 
 
+@names_cluster
 async def storage_migrate(options: MigrateOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors, with the result so far if something was done."""
     control = Control()

@@ -26,6 +26,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import duration
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster, open_cluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.permissions import Need, require
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift.kubectl import Kubectl
@@ -137,6 +138,7 @@ class OpenshiftUpdateOptions:
         )
 
 
+@names_cluster
 async def openshift_update(options: OpenshiftUpdateOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors."""
     async with open_cluster(options.cluster) as cluster, Kubectl(options.oc, options.cluster) as oc:

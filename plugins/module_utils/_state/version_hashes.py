@@ -38,6 +38,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.crds im
     look_at_crds,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.discovery import is_down
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.settling import sightings
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.state import KnownCrd, State
@@ -104,6 +105,7 @@ class VersionHashesOptions:
         )
 
 
+@names_cluster
 async def version_hashes(options: VersionHashesOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors."""
     wait = None if check_mode else options.wait

@@ -18,6 +18,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stored_versions import Servers, read_stored
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.encryption_metrics import config_hashes
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store import open_store
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.trust import still_trusted
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check import (
@@ -54,6 +55,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 _KEPT = 2000
 
 
+@names_cluster
 async def upgrade_check(options: CheckOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors. Nothing is ever written."""
     found = Findings()
