@@ -220,7 +220,7 @@ class Etcd:
         Ask this member something first: that gets a token if etcd wants one, and shows which cluster it belongs to.
         """
         if not isinstance(self._http, StreamingClient):
-            raise EtcdError("etcd is reached through a proxy, which a snapshot can't be; run the task on a master.")
+            raise EtcdError("etcd is reached by a client that can't stream, so there is no snapshot.")
         headers = (*_HEADERS, ("Authorization", self._token)) if self._token else _HEADERS
         data = json.dumps(document).encode()
         try:

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clock import boottime
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError, EtcdError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import require_not_negative
@@ -106,7 +106,7 @@ async def _from(etcd: Etcd, member: MemberState, folder: SnapshotFolder, report:
 
         def take(data: bytes) -> None:
             stream.feed(data)
-            told.tell(asyncio.get_running_loop().time())
+            told.tell(boottime())  # maybe in a thread
 
         await etcd.stream(member.address, _PATH, {}, take)
         digest = stream.end()

@@ -10,8 +10,9 @@ import asyncio
 import ssl
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError, UnreachableError
@@ -31,6 +32,8 @@ try:
     import urllib3
 except ImportError:  # a dependency of kubernetes; open_connection() says that kubernetes is missing
     pass
+
+_PIECE = 64 * 1024
 
 
 class Urllib3Client:
@@ -62,27 +65,59 @@ class Urllib3Client:
         timeout: float,
         before: Callable[[], None] | None,
     ) -> Response:
+        if before is not None:
+            before()  # urllib3 connects after this; there is no hook in between.
+        with self._failures(url):
+            answer = self._ask(method, url, headers, body, timeout)
+        self._require_passage(url, answer.status)
+        return Response(status=answer.status, headers=answer.headers, body=answer.data)
+
+    def _ask(self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float, **options: Any) -> Any:
         fields = urllib3.HTTPHeaderDict()
         for name, value in headers:
             fields.add(name, value)
-        proxy = self._settings.proxy_for(url)
-        pools = self._direct if proxy is None else self._proxied
         if self._shown != self._identity():
             self._shown = self._identity()
             self._direct.clear()
             self._proxied.clear()
-        if before is not None:
-            before()  # urllib3 connects after this; there is no hook in between.
+        pools = self._direct if self._settings.proxy_for(url) is None else self._proxied
+        return pools.request(method, url, body=body, headers=fields, timeout=timeout, redirect=False, **options)
+
+    @contextmanager
+    def _failures(self, url: str) -> Iterator[None]:
+        """Says what a failure means."""
         try:
-            answer = pools.request(method, url, body=body, headers=fields, timeout=timeout, redirect=False)
+            yield
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            proxy = self._settings.proxy_for(url)
             told = None if proxy is None else proxy_failure(url, proxy.url, error)
             kind, sentence = told or transport_failure(url, error)
             raise UnreachableError(sentence, kind=kind) from error
-        if answer.status == 407 and proxy is not None:
-            kind, sentence = refused_by_proxy(url, proxy.url, answer.status)
+
+    def _require_passage(self, url: str, status: int) -> None:
+        proxy = self._settings.proxy_for(url)
+        if status == 407 and proxy is not None:
+            kind, sentence = refused_by_proxy(url, proxy.url, status)
             raise UnreachableError(sentence, kind=kind)
-        return Response(status=answer.status, headers=answer.headers, body=answer.data)
+
+    def _receive(
+        self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float, take: Callable[[bytes], None]
+    ) -> Response:
+        with self._failures(url):
+            answer = self._ask(method, url, headers, body, timeout, preload_content=False)
+        try:
+            self._require_passage(url, answer.status)
+            if answer.status != 200:
+                return Response(status=answer.status, headers=answer.headers, body=answer.data)
+            pieces = answer.stream(_PIECE)
+            while True:
+                with self._failures(url):
+                    piece = next(pieces, None)
+                if piece is None:
+                    return Response(status=200, headers=answer.headers, body=b"")
+                take(piece)
+        finally:
+            answer.close()
 
     async def request(
         self,
@@ -96,6 +131,20 @@ class Urllib3Client:
     ) -> Response:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._send, method, url, headers, body, timeout, before)
+
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers,
+        body: bytes | None,
+        timeout: float,
+        take: Callable[[bytes], None],
+    ) -> Response:
+        """``take`` is called in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._receive, method, url, headers, body, timeout, take)
 
     async def close(self) -> None:
         self._direct.clear()
