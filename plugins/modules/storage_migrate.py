@@ -97,7 +97,7 @@ options:
       - How much of the API servers' time the run may take from their other clients.
       - V(normal) has only as many requests in flight to each API server as it can work on. It learns that number from latency, and follows it during
         the run, so that a server is busy but its other clients hardly have to wait.
-      - V(low) sends one request at a time, and then nothing for as long as it took, whatever that means for the speed. Use it on a cluster that is
+      - V(low) sends one request at a time, and then nothing for three times as long as it took, whatever that means for the speed. Use it on a cluster that is
         short of resources.
       - V(high) goes as fast as possible. Other clients of an API server then wait several times as long.
       - RV(pace) says what was kept. O(workers) and O(max_rate) remain upper bounds.

@@ -44,8 +44,8 @@ class Impact:
 
 
 _IMPACTS = {
-    # One request at a time, and half of the time none.
-    LOW: Impact(LOW, ThroughputLimit, at_once=1, rest=1.0, page=100),
+    # One request at a time, and three quarters of the time none.
+    LOW: Impact(LOW, ThroughputLimit, at_once=1, rest=3.0, page=100),
     NORMAL: Impact(NORMAL, LatencyLimit),
     HIGH: Impact(HIGH, ThroughputLimit),
 }

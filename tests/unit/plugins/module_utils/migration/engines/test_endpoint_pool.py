@@ -111,9 +111,9 @@ def test_low_impact_is_one_request_at_a_time_and_rests() -> None:
     endpoints.start_write(first, 10.0)
     assert endpoints.pick(10.0) is None and endpoints.why_held(10.0) is Held.WORKERS
     endpoints.answered_write(first, 10.0, 10.5)
-    assert endpoints.pick(10.9) is None and endpoints.why_held(10.9) is Held.REST
-    assert endpoints.delay(10.9) == pytest.approx(0.1)
-    assert endpoints.pick(11.0) is not None
+    assert endpoints.pick(11.9) is None and endpoints.why_held(11.9) is Held.REST
+    assert endpoints.delay(11.9) == pytest.approx(0.1)
+    assert endpoints.pick(12.0) is not None
 
 
 def test_a_server_is_measured_with_no_other_write_in_flight() -> None:
