@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo bench data test test-one test-kubeadm test-releases unit integration system browser newest-core update lint format \
+.PHONY: setup demo play recording bench data test test-one test-kubeadm test-releases unit integration system browser newest-core update lint format \
   servers ansible-test sanity docs molecule tarball clean
 
 setup: .venv/stamp .ansible/stamp
@@ -28,6 +28,14 @@ setup: .venv/stamp .ansible/stamp
 
 demo: setup
 	$(BIN)/python tests/demo/run.py
+
+# Three masters to play with, and a shell that has everything; leaving the shell takes them down.
+play: setup
+	@$(BIN)/python tests/demo/play.py
+
+# Runs the demo and records it for the README: docs/docsite/images/demo.svg
+recording: setup
+	$(BIN)/python tests/demo/recording.py
 
 # make bench PARTS="flood latency" ROUNDS=2: see tests/benchmark/README.md
 bench: setup

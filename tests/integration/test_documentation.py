@@ -133,6 +133,8 @@ def test_yaml_is_what_ansible_accepts(tmp_path: Path) -> None:
         elif "dependencies" in document:
             path.write_text(block.content, encoding="utf-8")
             run("ansible-builder", "create", "--file", str(path), "--context", str(tmp_path / "context"))
+        elif "collections" in document:
+            assert_requirements(document)
         else:
             assert not [name for name in document if not name.startswith(("rolling_upgrade_", "managed_"))], block
     assert len(playbooks) > 10 and inventories
@@ -141,6 +143,14 @@ def test_yaml_is_what_ansible_accepts(tmp_path: Path) -> None:
     for inventory in inventories:
         shown = json.loads(run("ansible-inventory", "-i", inventory, "--list").stdout)
         assert shown["kube_control_plane"]["hosts"]
+
+
+def assert_requirements(document: Mapping[str, Any]) -> None:
+    """A requirements file names this collection, by name or by its repository, with keys that ansible-galaxy knows."""
+    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
+    for collection in document["collections"]:
+        assert set(collection) <= {"name", "version", "type", "source"}
+        assert collection["name"] in ("kube_storage.upgrade", f"{galaxy['repository']}.git")
 
 
 @pytest.mark.parametrize("kind", ["module", "filter"])
@@ -204,7 +214,7 @@ def assert_in_help(words: list[str]) -> None:
 def check_command(command: str, cluster: Cluster, folder: Path) -> None:
     words = shlex.split(command)
     name = Path(words[0]).name
-    if words[0] == "export":
+    if words[0] in ("export", "cd"):
         return
     if name in ("ansible", "ansible-doc"):
         present = [word.replace("widgets.example.com", "configmaps") for word in words[1:]]
@@ -234,9 +244,10 @@ def check_command(command: str, cluster: Cluster, folder: Path) -> None:
     elif name == "cluster.py" or any(word.endswith("cluster.py") for word in words):
         run(str(PROGRAMS / "python"), "tests/control_plane/cluster.py", words[words.index("up")], "--help")
     elif name == "pip":
-        assert words[1] == "install"
+        assert words[1] in ("install", "download")
         wanted = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-        assert all(f"\n{package}>=" in wanted for package in words[2:])
+        assert any(f"\n{word}>=" in wanted for word in words[2:])
+        assert_in_help([name, *words[1:]])
     elif name == "pytest":
         assert (ROOT / words[1]).exists()
     elif name == "etcdctl":
@@ -302,5 +313,8 @@ def test_the_site_builds_without_a_warning() -> None:
     html = ROOT / "build" / "docs" / "html"
     pages = [html / "docsite" / f"{guide.stem}.html" for guide in GUIDES]
     pages += [html / f"{name.removeprefix(COLLECTION)}_module.html" for name in manuals("module")]
+    pages += [html / f"playbook_{path.stem}.html" for path in (ROOT / "playbooks").glob("*.yml")]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages += [html / link for link in re.findall(r"github\.io/kube_storage\.upgrade/([\w/]+\.html)", readme)]
     assert not [page for page in pages if not page.exists()]
     assert (html / "_images" / "how_it_works.svg").exists()

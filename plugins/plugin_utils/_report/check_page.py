@@ -15,6 +15,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.compo
     ProofClaim,
     Table,
 )
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.findings import headline
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
     Check,
     ReadableVersion,
@@ -22,8 +23,8 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
     Snapshot,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import (
-    agreement,
     ready_claim,
+    ready_count,
     servers_table,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.wording import number, things, time_taken
@@ -56,7 +57,9 @@ def _heading(record: Snapshot) -> Heading:
         verdict = "1 thing blocks the upgrade" if len(blockers) == 1 else f"{len(blockers)} things block the upgrade"
         return Heading(title, verdict, "bad", "No master was touched. Fix what is listed below, and check again.")
     if record.failures:
-        return Heading(title, "Not ready", "bad", record.failures[0])
+        return Heading(title, "Not ready" if record.servers else "Not checked", "bad", record.failures[0])
+    if not record.servers:
+        return Heading(title, "Not checked", "open", "No API server was asked, so nothing is known about them.")
     ready = ready_claim(record)
     if ready.holds is False:
         return Heading(title, "Not ready", "bad", " ".join(record.reasons) or f"Not true: {ready.text}")
@@ -83,7 +86,7 @@ def _verdict(title: str, check: Check) -> Heading:
 
 
 def _to_do(record: Snapshot) -> list[str]:
-    steps = [f"{blocker.id}: {blocker.remediation}" for blocker in _open_blockers(record)]
+    steps = [f"{headline(blocker)} {blocker.remediation}" for blocker in _open_blockers(record)]
     if not steps:
         steps = record.failures[1:]
     if _open_blockers(record) or record.failures:
@@ -95,8 +98,7 @@ def _to_do(record: Snapshot) -> list[str]:
 
 def _figures(record: Snapshot) -> list[Figure]:
     check = record.check
-    ready = sum(server.ready for server in record.servers)
-    found = [Figure("API servers ready", f"{ready} of {len(record.servers)}", agreement(record))]
+    found = [ready_count(record)]
     if check is None:
         return found
     everything = check.all
