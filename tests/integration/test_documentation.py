@@ -14,7 +14,6 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,34 +25,13 @@ from tests.control_plane.cluster import Cluster, ClusterError
 
 from .support.modules import ROOT, environment
 from .support.objects import apply, install_widgets, widgets_crd
+from .support.printed import Block, blocks
 from .support.stand_ins import kubespray_collection
 
 PROGRAMS = Path(sys.executable).parent
 COLLECTION = "kube_storage.upgrade."
 GUIDES = sorted((ROOT / "docs" / "docsite" / "rst").glob("*.rst"))
 TEXTS = [*GUIDES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "roles" / "rolling_upgrade" / "README.md"]
-
-
-@dataclass(frozen=True)
-class Block:
-    text: Path
-    number: int
-    language: str
-    content: str
-
-    def __str__(self) -> str:
-        return f"{self.text.relative_to(ROOT)}-{self.number}"
-
-
-def blocks(text: Path) -> Iterator[Block]:
-    source = text.read_text(encoding="utf-8")
-    if text.suffix == ".md":
-        found = re.findall(r"^```(\w+)\n(.*?)^```", source, re.DOTALL | re.MULTILINE)
-    else:
-        directive = r"^(?P<in> *)\.\. code-block:: (?P<language>\w+)\n\n(?P<content>(?:(?P=in)    .*\n|\n)+)"
-        found = [(match["language"], match["content"]) for match in re.finditer(directive, source, re.MULTILINE)]
-    for number, (language, content) in enumerate(found, 1):
-        yield Block(text, number, language, textwrap.dedent(content))
 
 
 READING = {"kube_storage.upgrade.check", "kube_storage.upgrade.audit"}
@@ -133,6 +111,8 @@ def test_yaml_is_what_ansible_accepts(tmp_path: Path) -> None:
         elif "dependencies" in document:
             path.write_text(block.content, encoding="utf-8")
             run("ansible-builder", "create", "--file", str(path), "--context", str(tmp_path / "context"))
+        elif "driver" in document:
+            assert block.text.stem == "molecule", "test_molecule.py runs it"
         elif "collections" in document:
             assert_requirements(document)
         else:
