@@ -60,6 +60,8 @@ def variables_of(path: Path, specs: Mapping[str, Any]) -> list[Variable]:
     """What a playbook takes: what is required first, then by name."""
     text = path.read_text(encoding="utf-8")
     plays = yaml.safe_load(text)
+    # What task files that it shares with others take or set belongs to it, too.
+    text += "".join((path.parent / name).read_text(encoding="utf-8") for name in re.findall(r"tasks/\w+\.yml", text))
     found: dict[str, Variable] = {}
     for entry_point in [*entry_points_of(plays), *specs]:
         options = specs[entry_point]["options"]
