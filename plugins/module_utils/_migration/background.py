@@ -141,7 +141,7 @@ async def _sample_history(context: RunContext) -> None:
             await asyncio.sleep(context.result.history.every)
             context.result.sample(time.monotonic() - started)
     finally:
-        context.result.sample(time.monotonic() - started)
+        context.result.sample(time.monotonic() - started, last=True)
 
 
 async def _watch_lease(context: RunContext) -> None:

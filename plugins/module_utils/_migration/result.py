@@ -88,6 +88,7 @@ class MigrationResult:
     pace: Callable[[], PaceKept] | None = None
     wait: Wait | None = None
     finished: bool = False
+    _sampled: dict[str, ResourceRun] = field(default_factory=dict)
 
     def begin(self, runs: Iterable[ResourceRun]) -> None:
         """Takes the runs of a pass; of an earlier pass, the counts are kept and its failures taken over."""
@@ -149,12 +150,16 @@ class MigrationResult:
         ]
         return [failure for run in self.runs.values() for failure in run.known_failures] + crds
 
-    def sample(self, seconds: float) -> None:
-        """Adds to the history how many objects of each resource are done."""
+    def sample(self, seconds: float, *, last: bool = False) -> None:
+        """Adds to the history how many objects of each resource are done. ``last``: also of those that were already sampled at their end."""
         counts = {}
-        for name in self.runs:
+        for name, run in self.runs.items():
+            if not last and (run.started is None or self._sampled.get(name) is run):
+                continue
             tally = self.of(name)
             counts[name] = Count(tally.visited, tally.rewritten)
+            if run.finished is not None:
+                self._sampled[name] = run
         self.history.add(seconds, counts)
 
 
@@ -242,8 +247,10 @@ def _encryption_unknown(result: MigrationResult) -> str:
 def as_return_values(result: MigrationResult) -> dict[str, Any]:
     """The module's return values."""
     total = result.total
-    failures = result.failures
+    failures, proven = result.failures, set(result.proven)
     seconds = round(result.seconds, 3)
+    # Found by comparing all servers, so not again for each of thousands of resources.
+    uncounted = result.agreement.why_uncounted
     return {
         # If nothing was counted, or answers got lost, something may have been rewritten.
         "changed": bool(total.rewritten or total.pruned or total.unknown or result.trimmed or result.wrote),
@@ -260,7 +267,7 @@ def as_return_values(result: MigrationResult) -> dict[str, Any]:
             {"resource": skipped.resource, "reason": skipped.reason} for skipped in result.plan.skipped
         ],
         "resources": {
-            name: _resource_result(run, result.of(name), name in result.proven, result.agreement.why_uncounted)
+            name: _resource_result(run, result.of(name), name in proven, uncounted)
             for name, run in sorted(result.runs.items())
         },
         "failures": [failure.as_dict() for failure in failures[:_FAILURES_RETURNED]],

@@ -175,3 +175,21 @@ def test_what_was_not_served_for_a_moment_is_visited_again() -> None:
     ((target, _why),) = passes._to_redo(Observation((report,)))
     assert target.name == "secrets" and target.objects is None
     assert passes._to_redo(Observation((replace(report, resources={}),))) == []
+
+
+def test_a_done_resource_is_sampled_once_and_again_at_the_end() -> None:
+    """With thousands of resources, counting all of them several times per second would take most of the time."""
+    result = MigrationResult(Plan((), ()))
+    run = ResourceRun(ALL, "direct")
+    result.begin([run])
+    result.sample(0.5)
+    run.started = 1.0
+    run.count(ObjectKey("default", "a"), R)
+    result.sample(1.0)
+    run.finished = 2.0
+    result.sample(2.0)
+    run.count(ObjectKey("default", "b"), R)
+    result.sample(3.0)
+    result.sample(4.0, last=True)
+    samples = result.history.as_dict()["samples"]
+    assert [(one["seconds"], one["resources"]["secrets"]["visited"]) for one in samples] == [(1.0, 1), (4.0, 2)]
