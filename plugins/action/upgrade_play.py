@@ -73,7 +73,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
                 # A later batch has not gathered facts, and may get its address from the play.
                 result["sure"][name] = name in batch or bool(own.get("ansible_facts"))
         if problems and given["refuse"]:
-            result.update(failed=True, msg=" ".join(problems))
+            # Other masters may be done.
+            alone = f"{variables.get('inventory_hostname')} was not touched."
+            touched = alone if entry == "upgrade_master" else "No master was touched."
+            result.update(failed=True, msg=" ".join([*problems, touched]))
         return result
 
     def _argument_specs(self) -> dict[str, Any]:

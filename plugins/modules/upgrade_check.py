@@ -278,6 +278,10 @@ plan:
     all:
       description: The same for a migration of everything.
       type: dict
+    trims:
+      description: CRDs whose C(status.storedVersions) name more than the storage version, which a migration trims.
+      type: list
+      elements: str
 data:
   description: V(releases) in the data, and which of them represents the target.
   returned: success

@@ -140,6 +140,11 @@ options:
     description: The run ends now.
     type: bool
     default: false
+  say:
+    description:
+      - Whether to print where the report is when a run has ended, and that it could not be written.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Nothing is written in check mode.

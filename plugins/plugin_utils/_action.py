@@ -41,7 +41,7 @@ def _details_wanted(task: Any) -> bool:
     chosen = task.args.get("details")
     if chosen is not None:
         return bool(boolean(chosen, strict=False))
-    return bool(display.verbosity or task.register or _conditions(task) or _has_rescue(task) or not _only_printed())
+    return bool(display.verbosity or task.register or _conditions(task) or _has_rescue(task) or not only_printed())
 
 
 def _conditions(task: Any) -> Any:
@@ -59,7 +59,7 @@ def _has_rescue(task: Any) -> bool:
     return False
 
 
-def _only_printed() -> bool:
+def only_printed() -> bool:
     arguments: Mapping[str, Any] = context.CLIARGS
     if "module_name" in arguments and not C.config.get_config_value("DEFAULT_LOAD_CALLBACK_PLUGINS"):
         return not arguments.get("one_line") and not arguments.get("tree")

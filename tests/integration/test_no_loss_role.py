@@ -39,7 +39,13 @@ class Rolls:
     started: list[warm_ansible.Started] = field(default_factory=list)
 
     def start(
-        self, play: Path, driver: str, *, name: str = "play", settings: dict[str, str] | None = None, **given: Any
+        self,
+        play: Path,
+        driver: str,
+        *flags: str,
+        name: str = "play",
+        settings: dict[str, str] | None = None,
+        **given: Any,
     ) -> warm_ansible.Started:
         """ansible-playbook in the background; what it says goes to files, which a worker that outlives it may keep open."""
         inventory = write_inventory(self.folder, self.cluster)
@@ -53,7 +59,7 @@ class Rolls:
             **given,
         }
         variables = {key: value for key, value in variables.items() if value is not None}
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, str(play)]
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, *flags, str(play)]
         with open(self.output(name), "w", encoding="utf-8") as output:
             env = {
                 **environment(),
@@ -66,8 +72,8 @@ class Rolls:
         self.started.append(process)
         return process
 
-    def run(self, play: Path, driver: str, *, name: str = "play", **given: Any) -> tuple[int, str]:
-        code = self.start(play, driver, name=name, **given).wait(timeout=900)
+    def run(self, play: Path, driver: str, *flags: str, name: str = "play", **given: Any) -> tuple[int, str]:
+        code = self.start(play, driver, *flags, name=name, **given).wait(timeout=900)
         return code, self.said(name)
 
     def output(self, name: str = "play") -> Path:
@@ -209,6 +215,32 @@ def test_a_master_that_is_lost_in_its_turn_stops_the_roll(rolls: Rolls) -> None:
     code, said = rolls.run(PLAYBOOKS / "roll.yml", rolls.touch() + broken, **report)
     assert code != 0 and rolls.touched() == ["master-1"] and rolls.markers() == [], said
     assert "The step on master-1 was interrupted. None of its processes is left" in said
+    why = "failed: non-zero return code 100: E no such package. Now: https://"
+    assert "STOPPED: The upgrade of master-1" in said and why in " ".join(said.split()), said
+    told = json.loads((rolls.folder / "report.json").read_text(encoding="utf-8"))
+    assert why in told["runs"][-1]["failures"][0]["message"]
+
+
+def test_check_mode_is_a_plan(rolls: Rolls) -> None:
+    """Issue 15, number 8: on a healthy cluster it ended red, as nothing had been upgraded."""
+    report = rolls.folder / "report.html"
+    code, said = rolls.run(
+        ROLL,
+        "- ansible.builtin.command: touch /never\n",
+        "--check",
+        "--diff",
+        rolling_upgrade_report_path=str(report),
+        rolling_upgrade_etcd=rolls.cluster.etcd,
+    )
+    assert code == 0, said
+    last = said[said.index("TASK [kube_storage.upgrade.rolling_upgrade : Say how it ended") :]
+    words = " ".join(last.split())
+    assert (
+        "CHECKED, NOTHING WAS CHANGED: would upgrade master-1, master-2, master-3 from 1.36 to 1.37, one at a time; then "
+        in words
+    ), said
+    assert "-mutatingadmissionpolicies.admissionregistration.k8s.io: v1beta1" in last, said
+    assert "TASK [" not in last[5:] and not report.exists() and rolls.holder() == ""
 
 
 def test_handlers_run_in_the_turn_of_their_master(rolls: Rolls) -> None:

@@ -47,7 +47,7 @@ async def preview(cluster: Cluster, result: MigrationResult) -> dict[str, Any]:
         for target in plan.targets
     }
     returned["diff"] = diff_of(
-        "stored before",
+        "on record",
         "would be stored",
         (
             (target.name, recorded.get(target.name), f"{target.storage_version} ({counted[target.name]} to visit)")

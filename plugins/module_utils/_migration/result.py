@@ -287,7 +287,7 @@ def as_return_values(result: MigrationResult) -> dict[str, Any]:
         or any("interrupted run" in skipped.reason for skipped in result.plan.skipped),
         "seconds": seconds,
         "rate": None if total.unknown else round(total.visited / seconds, 1) if seconds else 0.0,
-        "diff": diff_of("stored before", "stored now", _diff_rows(result)),
+        "diff": diff_of("on record before", "stored now", _diff_rows(result)),
     }
 
 

@@ -50,7 +50,8 @@ def build_result(cluster: ObservedCluster, lists: Lists, held: list[StoredVersio
             sizes,
             _rate(cluster),
             emulated=any(report.emulated_version for report in cluster.seen.reports),
-        ),
+        )
+        | {"trims": sorted(found.to_trim)},
         "data": {"releases": list(releases.releases), "target": releases.nearest(path.target)},
     }
 

@@ -96,6 +96,12 @@ def _to_do(record: Snapshot) -> list[str]:
     return steps
 
 
+def _limit(check: Check) -> str:
+    if check.safe_up_to and check.safe_up_to == check.newest:
+        return "the newest release known to this version of the collection"
+    return "the last release that can read all that is stored"
+
+
 def _figures(record: Snapshot) -> list[Figure]:
     check = record.check
     found = [ready_count(record)]
@@ -107,7 +113,7 @@ def _figures(record: Snapshot) -> list[Figure]:
         Figure("Blockers", number(len(_open_blockers(record))), ""),
         Figure("Concerns", number(len(check.concerns)), f"and {things(len(check.unknown), 'unknown')}"),
         *found,
-        Figure("Readable up to", check.safe_up_to or "none", "the last release that can read all that is stored"),
+        Figure("Readable up to", check.safe_up_to or "none", _limit(check)),
         Figure("Storage versions", number(len(check.changes)), "change with the upgrade"),
         Figure(
             "Objects",
