@@ -20,6 +20,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.store
 _SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},
     "kind": {"type": "str", "choices": ["upgrade", "key_rotation", "check", "audit"], "default": "upgrade"},
+    "cluster_name": {"type": "str"},
     "version": {"type": "str"},
     "rotation": {
         "type": "dict",

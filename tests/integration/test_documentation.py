@@ -31,7 +31,13 @@ from .support.stand_ins import kubespray_collection
 PROGRAMS = Path(sys.executable).parent
 COLLECTION = "kube_storage.upgrade."
 GUIDES = sorted((ROOT / "docs" / "docsite" / "rst").glob("*.rst"))
-TEXTS = [*GUIDES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "roles" / "rolling_upgrade" / "README.md"]
+TEXTS = [
+    *GUIDES,
+    ROOT / "docs" / "site" / "index.rst",
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "roles" / "rolling_upgrade" / "README.md",
+]
 
 
 READING = {"kube_storage.upgrade.check", "kube_storage.upgrade.audit"}

@@ -137,6 +137,16 @@ def test_a_finding_has_its_subject_and_a_command(
     assert shown_command is None if command is None else (shown_command or "").endswith(command)
 
 
+def test_the_name_of_the_cluster_is_on_top_and_stays(files: ReportFiles) -> None:
+    keep(files, {"version": "1.37", "cluster_name": "<shop>", "begin": True, "observed": [look(0, "666")]}, at(1))
+    keep(files, {"version": "1.37", "observed": [look(2, "666")]}, at(3))
+    assert '<p class="cluster">Cluster &lt;shop&gt;</p>' in shown(files) and "<title>&lt;shop&gt;, " in shown(files)
+    check(files, cluster_name="warehouse", checked=checked())
+    assert "Cluster warehouse" in shown(files)
+    check(files, checked=checked())
+    assert 'class="cluster"' not in shown(files)
+
+
 def test_an_audit_names_reasons_and_keys(files: ReportFiles) -> None:
     held = stored("example.com/v1beta1", stale=40)
     held["totals"]["resources"] = 2
