@@ -95,6 +95,7 @@ options:
 requirements:
   - python >= 3.10
   - kubernetes >= 24.2.0
+  - PySocks, only for a proxy that speaks SOCKS
 notes:
   - Set these and the auth options once for all modules with C(module_defaults) and the group C(kube_storage.upgrade.k8s).
 """
