@@ -85,7 +85,7 @@ def test_a_strategy_that_does_not_keep_the_order(tmp_path: Path, strategy: str) 
         rolling_upgrade_tasks_file=str(tmp_path / "driver.yml"),
     )
     assert done.returncode == 2 and f"This play has the strategy {strategy}" in done.stdout, done.stdout
-    assert "Reset the facts" not in done.stdout
+    assert "Take the Lease, so" not in done.stdout
 
 
 def test_tags_that_would_run_nothing(tmp_path: Path) -> None:
