@@ -65,6 +65,9 @@ func (s *stubServer) ServeHTTP(to http.ResponseWriter, request *http.Request) {
 		s.list(to, request)
 	case path == "/readyz":
 		io.WriteString(to, "ok")
+	case path == "/metrics/slis":
+		// That it is still the same process, without which no run resumes another one.
+		io.WriteString(to, "process_start_time_seconds 1.5\n")
 	case path == "/version":
 		io.WriteString(to, `{"major":"1","minor":"37","gitVersion":"v1.37.2"}`)
 	case path == "/api":
