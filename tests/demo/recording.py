@@ -66,7 +66,7 @@ def record(command: list[str]) -> tuple[int, list[tuple[float, str]]]:
 
 def without_paths(chunks: list[tuple[float, str]]) -> list[tuple[float, str]]:
     """The same with paths relative to the checkout: where it is on this machine is nobody's business."""
-    return [(moment, text.replace(f"{ROOT}/", "")) for moment, text in chunks]
+    return [(moment, text.replace(f"{ROOT}/", "").replace(str(Path.home()), "~")) for moment, text in chunks]
 
 
 if __name__ == "__main__":

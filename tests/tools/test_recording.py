@@ -10,8 +10,6 @@ import sys
 import xml.etree.ElementTree
 from pathlib import Path
 
-import pytest
-
 from tests.demo import recording, terminal
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -54,7 +52,6 @@ def test_a_program_is_recorded_as_in_a_terminal() -> None:
     assert recording.without_paths([(0.0, f"see {recording.ROOT}/build/x")]) == [(0.0, "see build/x")]
 
 
-@pytest.mark.skipif(not recording.PICTURE.exists(), reason="make recording was not run yet")
 def test_the_recording_in_the_readme_is_of_a_run_that_succeeded() -> None:
     picture = Path(recording.PICTURE).read_text(encoding="utf-8")
     rows = " ".join(shown(picture))
