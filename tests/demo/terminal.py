@@ -22,8 +22,8 @@ COLORS = ["#8b909c", "#ff7b85", "#8fd18a", "#e5c07b", "#7cb7ff", "#d7a1ec", "#6c
 _PARTS = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b[=>]|\x1b\][^\x07]*\x07|([\r\n\b\x07])|([^\x1b\r\n\b\x07]+)")
 
 _LICENSE = (
-    "Copyright (c) 2026, kube_storage.upgrade contributors; "
-    "GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt); "
+    "Copyright (c) 2026, kube_storage.upgrade contributors\n"
+    "GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)\n"
     # In two parts, as this file has one license only, too.
     "SPDX-"
     "License-Identifier: GPL-3.0-or-later"
@@ -163,7 +163,7 @@ def svg(chunks: Sequence[tuple[float, str]], *, columns: int, rows: int, title: 
         f'keyTimes="{times}" dur="{total:.2f}s"/>'
     )
     return (
-        f"<!-- {_LICENSE} -->\n"
+        f"<!--\n{_LICENSE}\n-->\n"
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" role="img" aria-label="{escape(title)}">\n'
         f"<title>{escape(title)}</title>\n"
         f"<style>text{{font:{FONT_SIZE}px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre}}</style>\n"

@@ -207,7 +207,7 @@ def check_command(command: str, cluster: Cluster, folder: Path) -> None:
         run(name, *present, K8S_AUTH_KUBECONFIG=str(cluster.kubeconfig))
     elif name == "ansible-playbook":
         # What only reads is run; for the others there is no master to touch here.
-        # A check of the way back to an older release refuses it on the cluster here, which has taken no first step.
+        # With an older release as the target, as after a restore, the check refuses the cluster here.
         reads = any(word in READING for word in words) and "rolling_upgrade_version=1.36" not in words
         variables = {"rolling_upgrade_etcd": cluster.etcd} if reads else {}
         (folder / "etcd.yml").write_text(json.dumps(variables), encoding="utf-8")
