@@ -263,7 +263,7 @@ def test_impersonation_of_a_kubeconfig(
     """Numbers 2 and 3: the run is made as that user, and nothing but secrets becomes asterisks."""
     document = admin(single_master)
     user = document["users"][0]["user"]
-    user.update({"as": "jane", "as-groups": ["editors"], "as-user-extra": {"example.com/Why": ["test"]}})
+    user.update({"as": "jane", "as-groups": ["editors"], "as-user-extra": {"example.com/Why": ["a drill"]}})
     name, groups = ask(who, kubeconfig=document)
     assert name == "jane" and "editors" in groups and "system:masters" not in groups
     assert "user jane may not list nodes" in refused(document)
