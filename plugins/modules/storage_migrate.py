@@ -164,7 +164,7 @@ options:
     version_added: 0.1.0
   prune_managed_fields:
     description:
-      - Deprecated, and removed in 1.0.0. V(true) is the same as O(managed_fields=prune).
+      - Deprecated, and removed in 2.0.0. V(true) is the same as O(managed_fields=prune).
     type: bool
   timeout:
     description: Seconds after which the run stops; the next one resumes from there. No limit by default.
@@ -719,7 +719,7 @@ def main() -> None:
         "managed_fields": {"type": "str", "choices": ["keep", "rewrite", "prune"], "default": "keep"},
         "prune_managed_fields": {
             "type": "bool",
-            "removed_in_version": "1.0.0",
+            "removed_in_version": "2.0.0",
             "removed_from_collection": "kube_storage.upgrade",
         },
         "timeout": {"type": "float"},
