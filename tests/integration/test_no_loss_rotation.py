@@ -96,6 +96,8 @@ class Masters:
             "rolling_upgrade_encryption_reload_tasks_file": str(self.folder / "restart.yml"),
             "rolling_upgrade_kubeconfig": str(self.cluster.kubeconfig),
             "rolling_upgrade_etcd": self.cluster.etcd,
+            # A snapshot is a change of its own in each run.
+            "rolling_upgrade_etcd_snapshot_path": "",
             "rolling_upgrade_wait_timeout": 90,
             **variables,
         }
