@@ -56,6 +56,8 @@ from typing import Any
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._masters import unmatched_masters
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import merged_problems
 
+NOT_RUN = "the role did not run there; include it for every master, without run_once or a condition."
+
 
 def play_refusals(
     masters: Sequence[str], hosts: Mapping[str, Any], batch: Sequence[str], found: Mapping[str, Any] | None = None
@@ -65,7 +67,7 @@ def play_refusals(
     first: Mapping[str, Any] = looks[masters[0]] if masters and masters[0] in looks else {}
     if found is None:
         later: Mapping[str, Sequence[str]] = first.get("later") or {}
-        found_wrong = {name: looks[name].get("problems", ["its variables were not checked."]) for name in here}
+        found_wrong = {name: looks[name].get("problems", [NOT_RUN]) for name in here}
         return merged_problems({**found_wrong, **later})
     known = {}
     for name in masters:
