@@ -292,7 +292,8 @@ def test_the_role_on_one_master_only_is_no_success(rolls: Rolls) -> None:
 def test_what_an_earlier_play_found_is_not_permission_for_the_next(rolls: Rolls) -> None:
     """Number 18. Three plays in one run: all is done at 1.36; the check for 1.37 fails on master-1; the third finds master-1 alone.
 
-    Ansible removes from later plays the hosts that an error on another one ended, even if the play was rescued. In addition, the facts of all hosts are on disk from a run in which all went well.
+    Ansible removes from later plays the hosts that an error on another one ended, even if the play was rescued.
+    In addition, the facts of all hosts are on disk from a run in which all went well.
     """
     cache = rolls.folder / "cache"
     cache.mkdir()
