@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo play recording bench data test test-one test-kubeadm test-releases unit integration system browser newest-core update lint format \
+.PHONY: setup demo play recording bench data test test-one test-kubeadm test-releases test-long unit integration system browser newest-core update lint format \
   servers ansible-test sanity docs molecule tarball clean
 
 setup: .venv/stamp .ansible/stamp
@@ -55,7 +55,7 @@ test: setup $(if $(filter 1/%,$(SHARD)),lint) system browser servers $(if $(filt
 
 # make test-one T=tests/integration/test_migrate.py::test_writers_lose_nothing
 test-one: setup system
-	$(BIN)/pytest -x $(T)
+	$(BIN)/pytest -x -m "long or not long" $(T)
 
 unit: setup
 	$(BIN)/pytest tests/unit tests/tools tests/control_plane
@@ -72,6 +72,10 @@ test-kubeadm: setup
 # RELEASES="1.31.14 etcd-3.4.13": only those.
 test-releases: setup system
 	$(BIN)/pytest tests/releases --record $(addprefix --release ,$(RELEASES))
+
+# Upgrades over several releases, back, and from a snapshot: half an hour of both cores.
+test-long: setup system servers
+	$(BIN)/pytest -m long --durations=0 tests/integration
 
 # What the tests need of the machine. Without root there are no test hosts anyway, and the tests say that they are skipped.
 system:

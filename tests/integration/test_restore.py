@@ -22,6 +22,8 @@ from .support.modules import Result
 from .support.objects import apply, config_maps
 from .test_real_upgrade import GROUP, NEW, OLD, POLICIES, policies, versions_of
 
+pytestmark = pytest.mark.long
+
 STORED = f"/registry/{POLICIES[0]}/"
 # Known to 1.36 and not to 1.37.
 GONE = "feature-gates=SidecarContainers=true"

@@ -24,6 +24,8 @@ from .support.objects import apply
 from .support.plays import PLAYBOOKS, TASKS, cluster_variables, run_playbook, write_inventory
 from .test_real_upgrade import GROUP, NEW, OLD, POLICIES, policies, versions_of
 
+pytestmark = pytest.mark.long
+
 STORED = f"/registry/{POLICIES[0]}/"
 
 

@@ -11,10 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.control_plane.cluster import Cluster
 
 from .support.objects import apply, config_maps
 from .support.plays import PLAYBOOKS, TASKS, cluster_variables, run_playbook, write_inventory
+
+pytestmark = pytest.mark.long
 
 
 def test_one_release_after_another(new_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
