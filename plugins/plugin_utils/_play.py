@@ -45,7 +45,8 @@ def hosts_refusals(play: Play, masters: Sequence[str], inventory: Collection[str
     twice = sorted({name for name in masters if list(masters).count(name) > 1})
     if twice:
         problems.append(f"rolling_upgrade_masters lists {', '.join(twice)} more than once.")
-    strange = [name for name in masters if name not in inventory]
+    # The implicit localhost is a host of a play that names it, but is in no inventory.
+    strange = [name for name in masters if name not in inventory and name not in play.hosts]
     if strange:
         problems.append(f"rolling_upgrade_masters lists {', '.join(strange)}, which the inventory doesn't have.")
     failed = [name for name in masters if name in play.hosts and name not in play.alive]

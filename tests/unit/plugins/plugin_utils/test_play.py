@@ -73,6 +73,8 @@ def test_hosts() -> None:
     inventory = {name: {} for name in (*THREE, "other")}
     assert _play.hosts_refusals(Play("linear", THREE, THREE, THREE[:1]), THREE, inventory) == []
     assert _play.hosts_refusals(Play("linear", ("other",), ("other",), ("other",)), THREE, inventory) == []
+    implicit = ("localhost",)
+    assert _play.hosts_refusals(Play("linear", implicit, implicit, implicit), implicit, inventory) == []
     (failed,) = _play.hosts_refusals(Play("linear", THREE, THREE[:2], THREE[:2]), THREE, inventory)
     assert failed.startswith("master-3 is no longer in this play")
     (strange,) = _play.hosts_refusals(Play("linear", THREE, THREE, THREE), [*THREE, "master-4"], inventory)
