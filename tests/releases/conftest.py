@@ -100,9 +100,8 @@ def behind(etcd: Etcd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clu
 
 
 def _row(item: pytest.Item) -> Row | None:
-    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    row = params.get("release") or params.get("etcd")
-    return row if isinstance(row, (Release, Etcd)) else None  # pytest has a row of its own where none was asked for.
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("release") or callspec.params.get("etcd")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -55,17 +55,13 @@ class Trimmed:
 
 @dataclass(frozen=True)
 class Untrimmed:
-    """A CRD that could not be trimmed: it was edited or, if ``failed``, the server refused.
-
-    ``unread``: the server refused to show it, so it is not known whether anything is to be trimmed.
-    """
+    """A CRD that could not be trimmed: it was edited or, if ``failed``, the server refused."""
 
     crd: str
     reason: str
     status: int = 0
     status_reason: str = ""
     failed: bool = False
-    unread: bool = False
 
 
 async def read_crd(server: ApiServer, name: str) -> dict[str, Any] | None:
@@ -201,10 +197,8 @@ async def trim_stored_versions(
     nothing to trim.
     """
     for tries in itertools.count(1):
-        crd = None
         try:
-            crd = await server.get(crd_path(name))
-            return await _trim_once(server, crd, identity, hashed, why_not)
+            return await _trim_once(server, name, identity, hashed, why_not)
         except EtcdFullError:
             raise
         except (ApiError, UnreachableError) as error:
@@ -214,19 +208,19 @@ async def trim_stored_versions(
             # 409: somebody else wrote its status or labels; an edit of its spec shows in the generation.
             if tries == _TRIES or not (status == 409 or is_passing(error)):
                 reason = error.reason if isinstance(error, ApiError) else error.kind.value
-                return Untrimmed(name, error.message, status, reason, failed=True, unread=crd is None)
+                return Untrimmed(name, error.message, status, reason, failed=True)
             await asyncio.sleep(tries)
     return None
 
 
 async def _trim_once(
     server: ApiServer,
-    crd: Mapping[str, Any],
+    name: str,
     identity: CrdIdentity,
     hashed: str,
     why_not: Callable[[], Awaitable[str | None]],
 ) -> Trimmed | Untrimmed | None:
-    name = crd["metadata"]["name"]
+    crd = await server.get(crd_path(name))
     edited = why_not_trim(crd, identity, hashed)
     if edited is not None:
         return Untrimmed(name, edited)

@@ -27,7 +27,6 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.sente
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import (
     agreement,
     agreement_claim,
-    ready_count,
     servers_table,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.timeline import StoredRow, snapshot_rows
@@ -83,8 +82,6 @@ def _heading(record: Snapshot) -> Heading:
     stored = record.stored
     if record.failures:
         return Heading(title, "Not everything could be checked", "bad", record.failures[0])
-    if record.converged is None:
-        return Heading(title, "Not checked", "open", "No API server was asked, so nothing is known about them.")
     if not record.converged:
         return Heading(title, "The API servers do not agree", "bad", " ".join(record.reasons))
     if stored is None:
@@ -142,7 +139,8 @@ def _to_do(record: Snapshot) -> list[str]:
 
 
 def _figures(record: Snapshot) -> list[Figure]:
-    found = [ready_count(record)]
+    ready = sum(server.ready for server in record.servers)
+    found = [Figure("API servers ready", f"{ready} of {len(record.servers)}", agreement(record))]
     if record.baseline_found:
         found.append(
             Figure("Storage versions changed", number(len(record.changed)), "since the last complete migration")
@@ -177,13 +175,10 @@ def _claims(record: Snapshot) -> list[ProofClaim]:
 
 def _stale_claim(stored: EtcdContents) -> ProofClaim:
     stale = stored.total("stale")
-    what = "in an old version" if stored.total("encryption_unknown") else "stale"
+    what = "in an old version" if stored.total("encryption_unknown") and not stale else "stale"
+    left = f": {number(stale)} are" if stale else ""
     objects = things(stored.total("objects"), "object")
-    if stale:
-        return ProofClaim(
-            False, f"Etcd holds nothing stale: of {objects} at revision {stored.revision}, {number(stale)} are."
-        )
-    return ProofClaim(True, f"None of the {objects} that etcd held at revision {stored.revision} is {what}.")
+    return ProofClaim(not stale, f"None of the {objects} that etcd held at revision {stored.revision} is {what}{left}.")
 
 
 def _changed(record: Snapshot) -> Table | None:

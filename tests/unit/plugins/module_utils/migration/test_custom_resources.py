@@ -223,8 +223,6 @@ class Http:
 
 
 class Anonymous:
-    renewal = None
-
     def authorize(self) -> list[tuple[str, str]]:
         return []
 

@@ -115,8 +115,6 @@ class Server:
 
 
 class _Connection:
-    renewal = None
-
     def authorize(self) -> list[tuple[str, str]]:
         return []
 

@@ -116,8 +116,6 @@ class Server:
 
 
 class _Connection:
-    renewal = None
-
     def authorize(self) -> list[tuple[str, str]]:
         return []
 
