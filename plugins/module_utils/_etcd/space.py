@@ -366,7 +366,7 @@ class Pacer:
         return max(_FASTEST, self._growth)
 
     def _allow(self, members: Sequence[Member]) -> None:
-        """A look may take long just when much is written, so what was seen allows half of what is left, and no more."""
+        """A look may take long just when much is written, so what was seen allows half of what remains, and no more."""
         safe = self._left(members) / self._fastest / 2
         self.allowance = min(2 * self._next, max(_LEAST_ALLOWANCE, safe))
 
