@@ -116,7 +116,8 @@ options:
       - After the complete migration of a custom resource, reduce C(status.storedVersions) of its CRD to the storage version.
       - It is left alone if the CRD was edited or recreated meanwhile, an object failed, or API servers disagree. O(request_timeout)
         determines how long after an edit that lasts.
-      - With O(engine=storage_version_migration) the controller trims in any case. If the migration failed, its trimming is undone.
+      - With O(engine=storage_version_migration) the controller trims in any case since Kubernetes 1.36. If the migration failed, its
+        trimming is undone. Before 1.36 it trims nothing, and the module does.
     type: bool
     default: true
   managed_fields:

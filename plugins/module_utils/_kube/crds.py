@@ -55,13 +55,17 @@ class Trimmed:
 
 @dataclass(frozen=True)
 class Untrimmed:
-    """A CRD that could not be trimmed: it was edited or, if ``failed``, the server refused."""
+    """A CRD that could not be trimmed: it was edited or, if ``failed``, the server refused.
+
+    ``unread``: the server refused to show it, so it is not known whether anything is to be trimmed.
+    """
 
     crd: str
     reason: str
     status: int = 0
     status_reason: str = ""
     failed: bool = False
+    unread: bool = False
 
 
 async def read_crd(server: ApiServer, name: str) -> dict[str, Any] | None:
@@ -197,8 +201,10 @@ async def trim_stored_versions(
     nothing to trim.
     """
     for tries in itertools.count(1):
+        crd = None
         try:
-            return await _trim_once(server, name, identity, hashed, why_not)
+            crd = await server.get(crd_path(name))
+            return await _trim_once(server, crd, identity, hashed, why_not)
         except EtcdFullError:
             raise
         except (ApiError, UnreachableError) as error:
@@ -208,19 +214,19 @@ async def trim_stored_versions(
             # 409: somebody else wrote its status or labels; an edit of its spec shows in the generation.
             if tries == _TRIES or not (status == 409 or is_passing(error)):
                 reason = error.reason if isinstance(error, ApiError) else error.kind.value
-                return Untrimmed(name, error.message, status, reason, failed=True)
+                return Untrimmed(name, error.message, status, reason, failed=True, unread=crd is None)
             await asyncio.sleep(tries)
     return None
 
 
 async def _trim_once(
     server: ApiServer,
-    name: str,
+    crd: Mapping[str, Any],
     identity: CrdIdentity,
     hashed: str,
     why_not: Callable[[], Awaitable[str | None]],
 ) -> Trimmed | Untrimmed | None:
-    crd = await server.get(crd_path(name))
+    name = crd["metadata"]["name"]
     edited = why_not_trim(crd, identity, hashed)
     if edited is not None:
         return Untrimmed(name, edited)

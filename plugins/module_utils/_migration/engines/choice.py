@@ -100,8 +100,10 @@ def _refuse_what_is_not_there(asked: str, offers: Offers, only_direct: str | Non
     if asked == IN_TREE and offers.in_tree is None:
         raise BadInputError(
             "The cluster does not serve storagemigration.k8s.io, so engine: storage_version_migration can't be used. It is "
-            "on by default since Kubernetes 1.37; before, kube-apiserver needs --runtime-config and "
-            "--feature-gates=StorageVersionMigrator=true. Or use engine: direct."
+            "on by default since Kubernetes 1.37; before, kube-apiserver needs "
+            "--runtime-config=storagemigration.k8s.io/v1beta1=true (before 1.35: v1alpha1), and both kube-apiserver and "
+            "kube-controller-manager need --feature-gates=StorageVersionMigrator=true (before 1.35 also "
+            "InformerResourceVersion=true). Or use engine: direct."
         )
     if asked == MIGRATOR and not offers.migrator:
         raise BadInputError(
@@ -132,7 +134,7 @@ class Chosen:
 
     @property
     def trims_by_itself(self) -> bool:
-        """Whether the controller trims CRDs, so that the user needs no permission for it."""
+        """Whether the controller may trim CRDs, so that the user needs no permission for it."""
         return self.dialect is not None and self.dialect.trims
 
     def whole(self, plan: Plan) -> Plan:

@@ -43,12 +43,14 @@ class InTree:
     title = "the storage-version-migrator-controller of kube-controller-manager"
     how_to_start = (
         "make sure that kube-controller-manager runs, is the leader and has storage-version-migrator-controller and "
-        "garbage-collector-controller enabled (before 1.37 also --feature-gates=StorageVersionMigrator=true)"
+        "garbage-collector-controller enabled (before 1.37 also --feature-gates=StorageVersionMigrator=true, "
+        "before 1.35 InformerResourceVersion=true in addition)"
     )
-    trims = True
 
     def __init__(self, version: str) -> None:
         self.version = version
+        # Since 1.36 (migrationrunner.go); before 1.35 the API is v1alpha1, and v1beta1 doesn't tell 1.35 from 1.36.
+        self.trims = version != "v1alpha1"
         self.collection = f"/apis/{GROUP}/{version}/{self.kind}"
 
     def object_name(self, resource: ServedResource) -> str:

@@ -45,9 +45,12 @@ class Server:
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
+        self.hidden = False
         self.written: list[Any] = []
 
     async def get(self, _path: str) -> dict[str, Any]:
+        if self.hidden:
+            raise ApiError("may not get", status=403)
         return {
             "metadata": {"name": NAME, "uid": "u", "generation": 2, "resourceVersion": "7"},
             "spec": {
@@ -73,6 +76,7 @@ class Case:
         self.done = [NAME]
         self.untried: list[str] = []
         self.fresh = True
+        self.controller_trims = False
         self.checks: Callable[[], None] = lambda: None
         run = ResourceRun(Target(THINGS, "example.com/v1", "selected"), "direct", custom=True, trims=True)
         run.crd, run.listed, run.finished = CrdIdentity("u", 2), True, 1.0
@@ -87,7 +91,7 @@ class Case:
             checkpoint=checkpoint,
             result=self.result,
             lease=SimpleNamespace(valid=True),
-            chosen=SimpleNamespace(trims_by_itself=False),
+            chosen=SimpleNamespace(trims_by_itself=self.controller_trims),
             options=SimpleNamespace(trim_stored_versions=True),
             report=lambda event: None,
         )
@@ -134,6 +138,21 @@ def test_a_run_that_was_stopped_leaves_it_to_the_next() -> None:
     case = Case()
     case.checks = lambda: case.control.stop(NotConvergedError("they disagree"))
     assert "was stopped" in case.trim()[0] and case.server.written == [] and case.untried == []
+
+
+def test_a_controller_that_trims_nothing_is_not_believed() -> None:
+    """Before 1.36 kube-controller-manager leaves storedVersions alone, and this user may not patch them."""
+    case = Case(ApiError("may not patch", status=403))
+    case.controller_trims = True
+    assert case.trim() == ["may not patch"] and case.untried == [NAME]
+
+
+def test_a_crd_that_may_not_be_read_is_left_to_the_controller() -> None:
+    case = Case()
+    case.controller_trims = case.server.hidden = True
+    assert case.trim() == []
+    case.controller_trims = False
+    assert case.trim() == ["may not get"]
 
 
 @pytest.mark.parametrize("agree", [True, False])

@@ -115,6 +115,25 @@ def test_each_version_of_the_api_names_a_resource_in_its_own_way() -> None:
     assert InTree("v1").object_name(served()) == "kube-storage-upgrade-deployments.apps"
 
 
+def test_the_in_tree_controller_trims_only_since_1_36() -> None:
+    """k8s.io/kubernetes, pkg/controller/storageversionmigrator: 1.36 brought migrationrunner.go."""
+    assert [
+        Chosen(Choice(IN_TREE, ""), dialect_of(IN_TREE, one)).trims_by_itself for one in ("v1alpha1", "v1beta1", "v1")
+    ] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_how_to_have_the_in_tree_controller_before_1_37() -> None:
+    """Up to 1.34 it also needs client-go's InformerResourceVersion (cmd/kube-controller-manager/app/storageversionmigrator.go)."""
+    with pytest.raises(BadInputError, match="InformerResourceVersion") as refused:
+        choose(IN_TREE, Offers(True, None, False, False, False), None)
+    assert "storagemigration.k8s.io/v1beta1=true (before 1.35: v1alpha1)" in str(refused.value)
+    assert "InformerResourceVersion" in InTree("v1alpha1").how_to_start
+
+
 def test_what_the_in_tree_controller_could_never_do() -> None:
     assert InTree("v1").cannot(served()) is None
     assert "events" in (InTree("v1").cannot(served("events", "")) or "")
