@@ -145,7 +145,18 @@ class Prober:
                         asked.differ = (last[0], server.url)
                 revision = again.after if again is not None else revision
             last = (server.url, revision, done.variant)
+        await self._put_back(resource, stored, asked)
         return asked
+
+    async def _put_back(self, resource: ServedResource, stored: Variant, asked: Asked) -> None:
+        """Where servers differ, has one write the object as it was: an encrypted Secret must not be left in plain text."""
+        ways = {url: variant._replace(key_id_hash=None) for url, variant in asked.written.items()}
+        before = stored._replace(key_id_hash=None)  # A new version of a KMS key reaches servers one after another.
+        if not ways or list(ways.values())[-1] == before:
+            return
+        home = next((server for server in self._servers if ways.get(server.url) == before), None)
+        if home is not None:
+            await self._patch(home, resource, asked.place)
 
     async def _patch(self, server: ApiServer, resource: ServedResource, place: StoredObject) -> _Patched | None:
         """None if there is no useful answer."""
