@@ -57,7 +57,7 @@ class Trimmed:
 class Untrimmed:
     """A CRD that could not be trimmed: it was edited or, if ``failed``, the server refused.
 
-    ``unread``: the server refused to show it, so it is not known whether anything is to be trimmed.
+    ``unread``: it could not be read, so whether anything is to be trimmed is unknown.
     """
 
     crd: str

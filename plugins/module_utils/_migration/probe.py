@@ -149,7 +149,7 @@ class Prober:
         return asked
 
     async def _put_back(self, resource: ServedResource, stored: Variant, asked: Asked) -> None:
-        """Where servers differ, has one write the object as it was: an encrypted Secret must not be left in plain text."""
+        """Where servers differ, has one that still can write the object as it was, so that no Secret is left in plain text."""
         ways = {url: variant._replace(key_id_hash=None) for url, variant in asked.written.items()}
         before = stored._replace(key_id_hash=None)  # A new version of a KMS key reaches servers one after another.
         if not ways or list(ways.values())[-1] == before:
