@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo bench data test test-one test-kubeadm test-releases unit integration system browser newest-core update lint format \
+.PHONY: setup demo play recording bench data test test-one test-kubeadm test-releases test-long unit integration system browser newest-core update lint format \
   servers ansible-test sanity docs molecule tarball clean
 
 setup: .venv/stamp .ansible/stamp
@@ -29,6 +29,14 @@ setup: .venv/stamp .ansible/stamp
 demo: setup
 	$(BIN)/python tests/demo/run.py
 
+# Three masters to play with, and a shell that has everything; leaving the shell takes them down.
+play: setup
+	@$(BIN)/python tests/demo/play.py
+
+# Runs the demo and records it for the README: docs/docsite/images/demo.svg
+recording: setup
+	$(BIN)/python tests/demo/recording.py
+
 # make bench PARTS="flood latency" ROUNDS=2: see tests/benchmark/README.md
 bench: setup
 	$(BIN)/python tests/benchmark/run.py --rounds $(or $(ROUNDS),3) $(PARTS)
@@ -36,6 +44,7 @@ bench: setup
 # What each release can decode and stores, for upgrade_check; see tests/release_data/generate.py
 data: setup
 	$(BIN)/python -m tests.release_data.generate $(RELEASES)
+	$(BIN)/python -m tests.release_data.components
 
 # Files of tests run side by side: mostly they wait for servers to start. SHARD=2/3 runs the second of three parts, for CI that
 # spreads the tests over machines; the first part includes the linters.
@@ -46,7 +55,7 @@ test: setup $(if $(filter 1/%,$(SHARD)),lint) system browser servers $(if $(filt
 
 # make test-one T=tests/integration/test_migrate.py::test_writers_lose_nothing
 test-one: setup system
-	$(BIN)/pytest -x $(T)
+	$(BIN)/pytest -x -m "long or not long" $(T)
 
 unit: setup
 	$(BIN)/pytest tests/unit tests/tools tests/control_plane
@@ -63,6 +72,10 @@ test-kubeadm: setup
 # RELEASES="1.31.14 etcd-3.4.13": only those.
 test-releases: setup system
 	$(BIN)/pytest tests/releases --record $(addprefix --release ,$(RELEASES))
+
+# Upgrades over several releases, back, and from a snapshot: half an hour of both cores.
+test-long: setup system servers
+	$(BIN)/pytest -m long --durations=0 tests/integration
 
 # What the tests need of the machine. Without root there are no test hosts anyway, and the tests say that they are skipped.
 system:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 for folder in (ROOT, ROOT / ".ansible" / "collections"):
@@ -21,7 +21,8 @@ for folder in (ROOT, ROOT / ".ansible" / "collections"):
         sys.path.insert(0, str(folder))
 
 # The same examples each time, so that no run fails for what another one would have found as well; HYPOTHESIS_PROFILE=default explores.
-settings.register_profile("repeatable", derandomize=True)
+# Nor does any for a machine that is busy with something else.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 # Minutes that the longest files take here, so that shards are alike and no worker is left with one of these at the end. Where

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Builds the site into build/docs/html: the reference from the plugins and roles, and the guides. Any warning is an error."""
+"""Builds the site into build/docs/html: the reference from the plugins, roles and playbooks, and the guides. Any warning is an error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import arrange
+import playbook_pages
+import yaml
 
 SITE = Path(__file__).resolve().parent
 ROOT = SITE.parents[1]
@@ -38,10 +42,34 @@ def main() -> int:
         done = subprocess.run([str(programs / command[0]), *command[1:]], env=environment, check=False)
         if done.returncode:
             return done.returncode
-        # antsibull-docs copies the guides' texts, but not their pictures.
-        shutil.copytree(ROOT / "docs" / "docsite" / "images", source / "docsite" / "images", dirs_exist_ok=True)
+        if command[0] == "antsibull-docs":
+            complete(source)
     print(f"Open {BUILD / 'html' / 'index.html'}")
     return 0
+
+
+def complete(source: Path) -> None:
+    """Adds to what antsibull-docs wrote what it doesn't know, and puts it in our order."""
+    # It copies the guides' texts, but not their pictures.
+    shutil.copytree(ROOT / "docs" / "docsite" / "images", source / "docsite" / "images", dirs_exist_ok=True)
+    role = ROOT / "roles" / "rolling_upgrade"
+    drivers = sorted(folder.name for folder in (role / "tasks" / "drivers").iterdir())
+    page = source / "rolling_upgrade_role.rst"
+    page.write_text(arrange.role_page(page.read_text(encoding="utf-8"), drivers), encoding="utf-8")
+
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    names = []
+    for path in sorted((ROOT / "playbooks").glob("*.yml")):
+        names.append(f"playbook_{path.stem}")
+        (source / f"{names[-1]}.rst").write_text(playbook_pages.page(path, specs), encoding="utf-8")
+
+    sections = yaml.safe_load((ROOT / "docs" / "docsite" / "extra-docs.yml").read_text(encoding="utf-8"))["sections"]
+    index = (source / "index.rst").read_text(encoding="utf-8")
+    titles = [part["title"] for part in sections]
+    (source / "all_plugins.rst").write_text(arrange.plugin_page(index, titles), encoding="utf-8")
+    reference = ["rolling_upgrade_role", *names, "all_plugins"]
+    first = (SITE / "index.rst").read_text(encoding="utf-8")
+    (source / "index.rst").write_text(arrange.first_page(first, sections, reference), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ from typing import Any
 
 from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _playbook_process as playbook_process
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._kubeconfig import find_kubeconfig
 
 
 class ActionModule(NormalAction):  # type: ignore[misc]  # ansible-core is not typed for this
     """Runs the module, and runs it again to take the Lease over from a holder that has certainly ended."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        find_kubeconfig(self)
         given = dict(self._task.args)
         given.setdefault("holder", playbook_process.holder())
         given.setdefault("about", playbook_process.about(task_vars or {}))

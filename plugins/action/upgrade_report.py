@@ -9,15 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import millis_text, utc_now
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._action import only_printed
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.store import keep
 
 _SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},
     "kind": {"type": "str", "choices": ["upgrade", "key_rotation", "check", "audit"], "default": "upgrade"},
+    "cluster_name": {"type": "str"},
     "version": {"type": "str"},
     "rotation": {
         "type": "dict",
@@ -54,7 +57,10 @@ _SPEC: dict[str, Any] = {
     "outcomes": {"type": "list", "elements": "dict"},
     "verified": {"type": "bool", "default": False},
     "end": {"type": "bool", "default": False},
+    "say": {"type": "bool", "default": False},
 }
+
+display = Display()
 
 
 class ActionModule(ActionBase):
@@ -65,21 +71,33 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         _checked, news = self.validate_argument_spec(argument_spec=_SPEC)
         news["host"] = (task_vars or {}).get("inventory_hostname")
-        now = millis_text(utc_now())
-        # Failures are returned: Ansible doesn't ask failed_when about exceptions, and a report must never stop an upgrade halfway.
+        result.update(self._kept(news))
+        if news.pop("say") and only_printed() and not self._task.check_mode:
+            sentence = _about(result, news)
+            if sentence:
+                display.display(clean_line(sentence))
+        return result
+
+    def _kept(self, news: dict[str, Any]) -> dict[str, Any]:
+        """Failures are returned: Ansible doesn't ask failed_when about exceptions, and a report must never stop an upgrade halfway."""
         try:
             files = ReportFiles(str(news["path"]))
-            return {**result, **keep(files, news, now, write=not self._task.check_mode)}
+            return keep(files, news, millis_text(utc_now()), write=not self._task.check_mode)
         except StorageUpgradeError as error:
-            return {**result, "failed": True, "msg": error.message}
+            return {"failed": True, "msg": error.message}
         except OSError as error:
-            return {
-                **result,
-                "failed": True,
-                "msg": f"The report can't be written to {news['path']}: {error.strerror}.",
-            }
+            return {"failed": True, "msg": f"The report can't be written to {news['path']}: {error.strerror}."}
         except Exception as error:
             sentence = (
                 f"The report at {news['path']} could not be updated ({type(error).__name__}: {clean_line(str(error))})."
             )
-            return {**result, "failed": True, "msg": f"{sentence} Please report this as a bug."}
+            return {"failed": True, "msg": f"{sentence} Please report this as a bug."}
+
+
+def _about(result: dict[str, Any], news: dict[str, Any]) -> str:
+    """What a person should know about the report now; empty while a run goes on and its report could be written."""
+    if result.get("failed"):
+        return "" if news["begin"] else f"The report could not be written, but the playbook continues: {result['msg']}"
+    if (result.get("status") or "running") == "running":
+        return ""
+    return f"The report shows what was found or done, and what is proven: {result['html']}"

@@ -53,7 +53,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
 
 
 def _at_work_here(runs: Iterable[Any]) -> bool:
-    return any(isinstance(run, Mapping) and playbook_process.is_at_work(run) is True for run in runs)
+    """Whether another run is: this one always is, also after a step of its own has failed."""
+    this = playbook_process.this_run()
+    return any(
+        isinstance(run, Mapping)
+        and (run.get("pid"), run.get("started")) != (this["pid"], this["started"])
+        and playbook_process.is_at_work(run) is True
+        for run in runs
+    )
 
 
 def what_is_at_work(found: Mapping[str, Any]) -> list[str]:

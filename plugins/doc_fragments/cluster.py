@@ -45,6 +45,12 @@ options:
       - The name to verify certificates against, if they don't include the servers' addresses.
       - V(kubernetes.default.svc) is in nearly every API server's certificate. Overrides V(tls-server-name) of the kubeconfig.
     type: str
+  cluster_name:
+    description:
+      - What you call this cluster. RV(ignore:cluster) has it beside the context and the server.
+      - Inside a pod, a kubeconfig in E(KUBECONFIG) or at C(~/.kube/config) is preferred to the pod's own account, as by C(kubectl).
+    type: str
+    version_added: 0.1.0
   state_store:
     description:
       - Where the baseline and the progress of migrations are kept.
@@ -89,6 +95,7 @@ options:
 requirements:
   - python >= 3.10
   - kubernetes >= 24.2.0
+  - PySocks, only for a proxy that speaks SOCKS
 notes:
   - Set these and the auth options once for all modules with C(module_defaults) and the group C(kube_storage.upgrade.k8s).
 """
@@ -167,6 +174,12 @@ options:
         description: The user's password. Needed with O(ignore:etcd.username).
         type: str
         version_added: 0.1.0
+      proxy:
+        description:
+          - URL of a proxy on the way to etcd, such as V(socks5://127.0.0.1:1080). Credentials in it are sent, and never shown.
+          - The option O(ignore:proxy) and the environment don't apply to etcd.
+        type: str
+        version_added: 0.1.0
       prefix:
         description: The API servers' C(--etcd-prefix).
         type: str
@@ -205,6 +218,10 @@ options:
             version_added: 0.1.0
           password:
             description: The user's password there.
+            type: str
+            version_added: 0.1.0
+          proxy:
+            description: The proxy on the way there. Defaults to that of the first etcd.
             type: str
             version_added: 0.1.0
           prefix:

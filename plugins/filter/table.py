@@ -12,7 +12,8 @@ author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
   - Turns results of this collection's modules into aligned lines, for instance for M(ansible.builtin.debug).
-  - Numbers are right-aligned. Long texts are wrapped within their column.
+  - Numbers are right-aligned. Long texts are wrapped between words within their column; rows for which even that is too wide become blocks of
+    lines.
 positional: columns, width
 options:
   _input:
@@ -25,9 +26,8 @@ options:
     type: raw
     required: true
   width:
-    description: The maximum number of characters in a line.
+    description: The maximum number of characters in a line. By default what fits on the screen.
     type: int
-    default: 140
 """
 
 EXAMPLES = r"""
@@ -54,7 +54,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._table import table_lines
 
 
-def table(rows: Iterable[Mapping[str, Any]], columns: Any, width: int = 140) -> list[str]:
+def table(rows: Iterable[Mapping[str, Any]], columns: Any, width: int | None = None) -> list[str]:
     """Aligned lines for rows."""
     if isinstance(rows, (str, Mapping)) or not isinstance(rows, Iterable):
         raise AnsibleFilterError("table: the input must be a list of dictionaries.")

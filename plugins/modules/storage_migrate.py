@@ -89,15 +89,33 @@ options:
     default: true
   workers:
     description:
-      - The maximum number of requests in flight, over all API servers. Below that limit, concurrency adapts to each server.
+      - The maximum number of requests in flight, over all API servers. Below that limit, concurrency adapts to each server, see O(impact).
     type: int
     default: 64
+  impact:
+    description:
+      - How much of the API servers' time the run may take from their other clients.
+      - V(normal) has only as many requests in flight to each API server as it can work on. It learns that number from latency, and follows it during
+        the run, so that a server is busy but its other clients hardly have to wait.
+      - V(low) sends one request at a time, and then nothing for three times as long as it took, whatever that means for the speed. Use it on a cluster that is
+        short of resources.
+      - V(high) goes as fast as possible. Other clients of an API server then wait several times as long.
+      - RV(pace) says what was kept. O(workers) and O(max_rate) remain upper bounds.
+      - With a controller as O(engine), it applies only to what V(direct) does. kube-controller-manager sends one request at a time, and
+        kube-storage-version-migrator has a limit of its own (OpenShift's allows 40 requests per second); neither can be set for one migration.
+      - An API server that answers with 429 and C(Retry-After) gets nothing until then, whatever this option says.
+    type: str
+    choices: [low, normal, high]
+    default: normal
+    version_added: 0.1.0
   max_rate:
     description: The maximum number of objects per second, V(0) for no limit.
     type: float
     default: 0
   page_size:
-    description: Number of objects in one page of a list.
+    description:
+      - The maximum number of objects in one page of a list. API servers read whole objects to list their metadata, so a page gets smaller
+        if it takes long.
     type: int
     default: 500
   retries:
@@ -146,7 +164,7 @@ options:
     version_added: 0.1.0
   prune_managed_fields:
     description:
-      - Deprecated, and removed in 1.0.0. V(true) is the same as O(managed_fields=prune).
+      - Deprecated, and removed in 2.0.0. V(true) is the same as O(managed_fields=prune).
     type: bool
   timeout:
     description: Seconds after which the run stops; the next one resumes from there. No limit by default.
@@ -544,6 +562,60 @@ etcd_space:
     held_seconds:
       description: For how long writes were held.
       type: float
+pace:
+  description: How much of the API servers' time the run took; null if there was nothing to do.
+  returned: always
+  type: dict
+  contains:
+    impact:
+      description: The option O(impact).
+      type: str
+    latency_ms:
+      description:
+        - How long the run's own writes took in milliseconds, as the quantiles V(p50), V(p90) and V(p99). Null without any. Other clients' requests to the
+          same API servers queue behind the same ones.
+      type: dict
+    servers:
+      description: The same for each API server.
+      type: list
+      elements: dict
+      contains:
+        url:
+          description: Its URL.
+          type: str
+        writes:
+          description: How many writes it answered.
+          type: int
+        latency_ms:
+          description: How long they took, as above.
+          type: dict
+        alone_ms:
+          description: The latency of a write while no other write of the run was in flight; null if it was not measured.
+          type: float
+        in_flight:
+          description: How many writes were in flight, on average; null if there were none.
+          type: float
+        most_in_flight:
+          description: How many there were at most.
+          type: int
+    held_back:
+      description:
+        - For how many seconds there was something to write and nothing more was sent, by reason.
+        - V(concurrency) (as many as the API servers can work on were in flight), V(workers), V(max_rate), V(rest) (O(impact=low)), V(retry_after) (API servers
+          asked to wait), and V(not_writable) (a doubt about the API servers or the Lease, too little space in etcd, or no server that could be used).
+      type: dict
+    flow_schema:
+      description: The FlowSchema of API Priority and Fairness that matched the writes; null if unknown, for instance because the user may not list them.
+      type: str
+    priority_level:
+      description: The PriorityLevelConfiguration that it led to; null if unknown.
+      type: str
+    exempt:
+      description: Whether that level is exempt, so that the writes never waited for other clients' requests; null if unknown.
+      type: bool
+    note:
+      description: What O(impact) had no effect on, in one sentence; null if it applied to everything.
+      type: str
 history:
   description: How the run went, in at most 200 samples.
   returned: always
@@ -594,6 +666,22 @@ left_out:
   description: The keys that are left out, and how to get them.
   returned: if the result is short (O(details))
   type: str
+cluster:
+  description: Which cluster this is about.
+  returned: always
+  type: dict
+  version_added: 0.1.0
+  contains:
+    name:
+      description: What O(cluster_name) calls it, or null.
+      type: str
+    context:
+      description: The context of the kubeconfig; null if none was used.
+      type: str
+    server:
+      description: The URL at which the cluster is reached.
+      type: str
+  sample: {name: null, context: production, server: "https://api.example.com:6443"}
 """
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import (
@@ -622,6 +710,7 @@ def main() -> None:
         "controller_timeout": {"type": "float", "default": 300},
         "require_convergence": {"type": "bool", "default": True},
         "workers": {"type": "int", "default": 64},
+        "impact": {"type": "str", "choices": ["low", "normal", "high"], "default": "normal"},
         "max_rate": {"type": "float", "default": 0},
         "page_size": {"type": "int", "default": 500},
         "retries": {"type": "int", "default": 10},
@@ -630,7 +719,7 @@ def main() -> None:
         "managed_fields": {"type": "str", "choices": ["keep", "rewrite", "prune"], "default": "keep"},
         "prune_managed_fields": {
             "type": "bool",
-            "removed_in_version": "1.0.0",
+            "removed_in_version": "2.0.0",
             "removed_from_collection": "kube_storage.upgrade",
         },
         "timeout": {"type": "float"},

@@ -35,7 +35,8 @@ options:
   expected_version:
     description:
       - The Kubernetes release that each API server must report, such as V(1.37) or V(v1.37.2).
-      - If a server emulates another release, the emulated one counts.
+      - If a server emulates another release, the emulated one counts. Servers before 1.33 do not say that they emulate one.
+      - V(1.37 emulating 1.36) stands for a server of 1.37 that emulates 1.36, and V(1.36 itself) for one of 1.36 that is not a newer one emulating it.
     type: str
   resources:
     description:
@@ -116,7 +117,7 @@ servers:
       type: str
       sample: v1.37.2
     emulated_version:
-      description: The release it emulates, null if none.
+      description: The release it emulates, null if none. Servers before 1.33 do not say it, so it is null there, too.
       type: str
       sample: "1.36"
     ready:
@@ -265,6 +266,22 @@ left_out:
   description: The keys that are left out, and how to get them.
   returned: if the result is short (O(details))
   type: str
+cluster:
+  description: Which cluster this is about.
+  returned: always
+  type: dict
+  version_added: 0.1.0
+  contains:
+    name:
+      description: What O(cluster_name) calls it, or null.
+      type: str
+    context:
+      description: The context of the kubeconfig; null if none was used.
+      type: str
+    server:
+      description: The URL at which the cluster is reached.
+      type: str
+  sample: {name: null, context: production, server: "https://api.example.com:6443"}
 """
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import CLUSTER_SPEC, SAMPLING_SPEC

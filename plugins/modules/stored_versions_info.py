@@ -395,6 +395,22 @@ left_out:
   description: The keys that are left out, and how to get them.
   returned: if the result is short (O(details))
   type: str
+cluster:
+  description: Which cluster this is about; null if no API server is asked.
+  returned: always
+  type: dict
+  version_added: 0.1.0
+  contains:
+    name:
+      description: What O(cluster_name) calls it, or null.
+      type: str
+    context:
+      description: The context of the kubeconfig; null if none was used.
+      type: str
+    server:
+      description: The URL at which the cluster is reached.
+      type: str
+  sample: {name: null, context: production, server: "https://api.example.com:6443"}
 """
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import (

@@ -27,6 +27,11 @@ description:
     (C(patch) for a CRD that exists, C(create) for a new one), it also sends each to the API server as a dry run.
   - Compares what the migration will have to rewrite with the room that etcd has, on every member. Without O(etcd) only the size of its database is known,
     from an API server's metrics, if the user may get the path C(/metrics).
+  - With O(etcd), asks every member whether it is healthy. All must answer, agree on a leader, have raised no alarm and hold the same at one revision, as
+    their hashes show (since etcd 3.6).
+  - Compares the feature gates and flags of the control plane with what O(target_version) knows, as its components would not start otherwise. They are read
+    from the pods labeled C(tier=control-plane) in C(kube-system) and from kubeadm's configuration; without such pods, feature gates from C(/flagz).
+  - Names the APIs that clients have used since the API servers started and that O(target_version) doesn't serve, by each API server's metrics.
   - Never shows object data. What an API server, a webhook or a policy says about an object is left out, unless O(show_server_messages=true).
   - Reads only; nothing is ever written.
 extends_documentation_fragment:
@@ -67,7 +72,8 @@ notes:
   - An object that no API server can read anymore can be removed with an unsafe delete. First make sure that really none of them can
     (V(servers_differ) in RV(blockers) names those that differ). An unsafe delete skips finalizers and admission, so anything that the object owned
     stays behind; restore the object from a backup if you can. It is on by default since 1.37, and needs the API servers' feature gate
-    V(AllowUnsafeMalformedObjectDeletion) from 1.32 to 1.36.
+    V(AllowUnsafeMalformedObjectDeletion) from 1.32 to 1.36. API servers before 1.32 have neither, and don't start with that gate. Take a snapshot
+    there, and delete the object's key in etcd.
   - "The request is a DELETE of the object's path with the body
     C({\"apiVersion\": \"v1\", \"kind\": \"DeleteOptions\", \"ignoreStoreReadErrorWithClusterBreakingPotential\": true}),
     for which the user needs the verb C(unsafe-delete-ignore-read-errors). With C(kubectl) it is C(kubectl delete --raw PATH -f FILE)."
@@ -120,11 +126,12 @@ blockers:
       sample: undecodable/horizontalpodautoscalers.autoscaling
     check:
       description:
-        - What was checked. V(undecodable), V(rollback), V(list_fails), V(servers_differ), V(unfinished_migration), V(outstanding_migration),
+        - What was checked. V(undecodable), V(rollback), V(downgrade), V(list_fails), V(servers_differ), V(unfinished_migration), V(outstanding_migration),
           V(webhook), V(write_refused), V(missing_namespace), V(dropped_fields), V(managers_of_dropped_version),
           V(managers_of_older_version), V(crd_terminating), V(crd_refused), V(crd_drops_storage_version), V(crd_drops_stored_version),
-          V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors) or
-          V(etcd_space).
+          V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors),
+          V(impossible_release), V(etcd_space), V(etcd_member_down), V(etcd_no_leader), V(etcd_learner), V(etcd_versions_differ),
+          V(etcd_before_3_6), V(etcd_hashes_differ), V(feature_gate), V(component_flag) or V(deprecated_api).
       type: str
     resource:
       description: The resource, or the webhook, that it is about.
@@ -173,7 +180,7 @@ proven_from_etcd:
 current_version:
   description:
     - The release that the API servers run as. If they differ, it is the oldest, or the newest if that is newer than the target.
-    - If a server emulates another release, the emulated one counts.
+    - If a server emulates another release, the emulated one counts. Servers before 1.33 do not say that they emulate one.
   returned: success
   type: str
 target_version:
@@ -184,6 +191,34 @@ upgrade_pending:
   description: Whether some API server does not run as the target yet.
   returned: success
   type: bool
+path:
+  description:
+    - Each minor release from the current one to the target, the target included; empty if the target is not newer.
+    - More than one means that they must be upgraded to in turn, with a migration at each.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    release:
+      description: The minor release.
+      type: str
+      sample: "1.36"
+    changes:
+      description: Resources with objects whose storage version changes there, each with V(from) and V(to).
+      type: list
+      elements: dict
+    migrate_first:
+      description: Of the first release, resources with objects that it can't read unless they are migrated before the upgrade.
+      type: list
+      elements: str
+    unreadable:
+      description: Resources with objects that this release can't read, even if everything is migrated at the releases before it.
+      type: list
+      elements: str
+    must_migrate:
+      description: Resources with objects that a later release on the way can't read unless they are migrated at this one.
+      type: list
+      elements: str
 safe_up_to:
   description: The last release in the data that can read everything that is stored; null if no release can.
   returned: success
@@ -243,6 +278,10 @@ plan:
     all:
       description: The same for a migration of everything.
       type: dict
+    trims:
+      description: CRDs whose C(status.storedVersions) name more than the storage version, which a migration trims.
+      type: list
+      elements: str
 data:
   description: V(releases) in the data, and which of them represents the target.
   returned: success
@@ -262,6 +301,22 @@ left_out:
   description: The keys that are left out, and how to get them.
   returned: if the result is short (O(details))
   type: str
+cluster:
+  description: Which cluster this is about.
+  returned: always
+  type: dict
+  version_added: 0.1.0
+  contains:
+    name:
+      description: What O(cluster_name) calls it, or null.
+      type: str
+    context:
+      description: The context of the kubeconfig; null if none was used.
+      type: str
+    server:
+      description: The URL at which the cluster is reached.
+      type: str
+  sample: {name: null, context: production, server: "https://api.example.com:6443"}
 """
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import (

@@ -39,6 +39,9 @@ options:
     type: str
     choices: [upgrade, key_rotation, check, audit]
     default: upgrade
+  cluster_name:
+    description: Name of the cluster, shown on top of the page. A later run without it leaves it unchanged.
+    type: str
   version:
     description:
       - The release to upgrade to. If a report of another release is at O(path), it is archived and a new one begins.
@@ -138,6 +141,11 @@ options:
     default: false
   end:
     description: The run ends now.
+    type: bool
+    default: false
+  say:
+    description:
+      - Whether to print where the report is when a run has ended, and that it could not be written.
     type: bool
     default: false
 attributes:

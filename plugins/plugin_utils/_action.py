@@ -15,6 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.utils.display import Display
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._event_watch import progress_of
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._kubeconfig import find_kubeconfig
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._short_results import Short, shorten
 
 # These print results for people and do nothing else with them.
@@ -29,6 +30,7 @@ class ActionForPeople(NormalAction):  # type: ignore[misc]  # ansible-core is no
     short: Short
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        find_kubeconfig(self)
         with progress_of(self, task_vars or {}):
             result: dict[str, Any] = super().run(tmp, task_vars)
         return result if _details_wanted(self._task) else shorten(result, self.short)
@@ -39,7 +41,7 @@ def _details_wanted(task: Any) -> bool:
     chosen = task.args.get("details")
     if chosen is not None:
         return bool(boolean(chosen, strict=False))
-    return bool(display.verbosity or task.register or _conditions(task) or _has_rescue(task) or not _only_printed())
+    return bool(display.verbosity or task.register or _conditions(task) or _has_rescue(task) or not only_printed())
 
 
 def _conditions(task: Any) -> Any:
@@ -57,7 +59,7 @@ def _has_rescue(task: Any) -> bool:
     return False
 
 
-def _only_printed() -> bool:
+def only_printed() -> bool:
     arguments: Mapping[str, Any] = context.CLIARGS
     if "module_name" in arguments and not C.config.get_config_value("DEFAULT_LOAD_CALLBACK_PLUGINS"):
         return not arguments.get("one_line") and not arguments.get("tree")

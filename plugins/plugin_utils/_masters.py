@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
 
 Result = Mapping[str, Any]
@@ -40,7 +41,7 @@ def _names_of_node(node: Result) -> list[str]:
 
 
 def _folded(names: Iterable[Any]) -> set[str]:
-    return {str(name).lower() for name in names if name}
+    return {same_address(str(name)) for name in names if name}
 
 
 def is_ready(server: Result) -> bool:
@@ -57,3 +58,30 @@ def _state(server: Result) -> str:
     if not is_ready(server):
         return "is down"
     return f"is ready at {server.get('emulated_version') or server.get('version')}"
+
+
+def unmatched_masters(servers: Sequence[Result], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Why masters don't each have an API server of their own, before the first is touched.
+
+    ``hosts``: of each master in order, the ``names`` by which a server may know it, and the URL of its ``server`` if that is given. A
+    master without a match whose facts aren't known yet (``sure`` is false) is left to the check in its own turn.
+    """
+    known = ", ".join(str(server["url"]) for server in servers)
+    problems, taken = [], dict[str, str]()
+    for name, host in hosts.items():
+        own = own_servers(servers, host.get("names") or (), str(host.get("server") or "") or None)
+        if not own and not host.get("sure"):
+            continue
+        if len(own) != 1:
+            number = "No API server" if not own else "More than one API server"
+            problems.append(
+                f"{number} could be matched with {name} (known are {known}); set rolling_upgrade_server for this host to its URL."
+            )
+            continue
+        url = str(own[0]["url"])
+        if url in taken:
+            problems.append(
+                f"{url} is the API server of {name} and of another master, {taken[url]}; set rolling_upgrade_server of each to its own address."
+            )
+        taken.setdefault(url, name)
+    return problems

@@ -118,6 +118,20 @@ def _migration(result: Result) -> list[str]:
         ),
         *_left(result.get("proof")),
         *([] if sizes is None else [sizes.text()]),
+        *_pace(result.get("pace")),
+    ]
+
+
+def _pace(pace: Mapping[str, Any] | None) -> list[str]:
+    """Nothing if nothing was written."""
+    if not pace or pace["latency_ms"]["p50"] is None:
+        return []
+    latency, servers = pace["latency_ms"], [one for one in pace["servers"] if one["in_flight"] is not None]
+    flights = ", ".join(f"{one['in_flight']:g}" for one in servers)
+    where = "to each API server" if len(servers) > 1 else "on average"
+    return [
+        f"Impact {pace['impact']}: half of the writes took at most {latency['p50']:g} ms, 99 of 100 at most {latency['p99']:g} ms, "
+        f"with {flights} in flight {where}."
     ]
 
 
@@ -158,6 +172,7 @@ MIGRATION = Short(
         "skipped_resources",
         "proof",
         "etcd_space",
+        "pace",
         "engine_reason",
         "resumed",
         "sampling",

@@ -15,6 +15,7 @@ description:
   - A distribution's suffix, such as C(+rke2r1) or C(-eks-1a2b3c), only counts if O(release) has it, too.
   - A pre-release such as C(1.37.0-rc.1) is at V(1.37), but not at V(1.37.0).
   - If an API server emulates a minor release, that is its release; its patch level is then unknown and ignored.
+  - V(1.37 emulating 1.36) is only a server of 1.37 that emulates 1.36, which is at neither V(1.37) nor V(1.36 itself).
   - The API server need not be ready.
 options:
   _input:
@@ -25,7 +26,7 @@ options:
     type: raw
     required: true
   release:
-    description: A minor release such as V(1.37), or a patch release such as V(v1.37.2).
+    description: A minor release such as V(1.37), or a patch release such as V(v1.37.2); also as above.
     type: str
     required: true
 """

@@ -48,6 +48,11 @@ def _used_by_all() -> float:
     return (user + nice + system + irq + softirq + steal) / _TICKS
 
 
+def cpu_seconds(cluster: Cluster, name: str) -> float:
+    """Seconds of processor time that the cluster's processes of that name have used; ``master``: its API servers."""
+    return _used(cluster, "client").get(_NAMES[name], 0.0)
+
+
 def _used(cluster: Cluster | None, client: str) -> dict[str, float]:
     used: dict[str, float] = {}
     for name, process in (cluster.data["processes"] if cluster else {}).items():

@@ -10,6 +10,7 @@ import base64
 import json
 import ssl
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from tests.benchmark.tools import BenchmarkError, etcd_flags, go
@@ -54,21 +55,38 @@ class Objects:
         self._stale.write_text(json.dumps(order, separators=(",", ":")) + "\n", encoding="utf-8")
         self.clear()
 
-    def put(self, count: int, *, stale: bool, first: int = 0, settle: bool = True) -> float:
-        """Writes objects in one of both forms; returns when every API server has seen it. Seconds of the writing."""
-        template = self._stale if stale else self._current
-        arguments = ["--template", str(template), "--prefix", self._prefix]
+    def put(
+        self, count: int, *, stale: bool, first: int = 0, settle: bool = True, kilobytes: int | None = None
+    ) -> float:
+        """Writes objects in one of both forms; returns when every API server has seen it. Seconds of the writing.
+
+        ``kilobytes``: the size of stale ones.
+        """
+        template, batch = self._stale if stale else self._current, 128
+        if kilobytes is not None:
+            template, batch = self._padded(kilobytes), max(1, 1_000 // kilobytes // 2)
+        arguments = ["--template", str(template), "--prefix", self._prefix, "--batch", str(min(128, batch))]
         arguments += ["--first", str(first), "--count", str(count)]
         done = go("fill", *etcd_flags(self._cluster), *arguments)
         if settle:
             self.settle(int(done["revision"]))
         return float(done["seconds"])
 
+    def _padded(self, kilobytes: int) -> Path:
+        """The stale form with more data."""
+        stale = json.loads(self._stale.read_text(encoding="utf-8"))
+        stale["data"]["key"] = "v" * (kilobytes * 1000)
+        path = self._stale.with_name(f"stale-{kilobytes}.template")
+        path.write_text(json.dumps(stale, separators=(",", ":")) + "\n", encoding="utf-8")
+        return path
+
     def clear(self, first: int = 0) -> None:
         """Deletes the objects from number ``first`` on."""
         start, end = f"{self._prefix}object-{first:07d}".encode(), self._prefix[:-1].encode() + b"0"
         body = {"key": base64.b64encode(start).decode(), "range_end": base64.b64encode(end).decode()}
-        self.settle(int(self._etcd("deleterange", body)["header"]["revision"]))
+        deleted = self._etcd("deleterange", body)
+        if int(deleted.get("deleted", 0)):  # Otherwise the cache has nothing to notice, and may not for a minute.
+            self.settle(int(deleted["header"]["revision"]))
 
     def settle(self, revision: int) -> None:
         """Until every server's cache of ConfigMaps has reached that revision."""

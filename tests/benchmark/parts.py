@@ -16,58 +16,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.benchmark import tools
+from tests.benchmark import big, neighbours, tools
+from tests.benchmark.bench import MIGRATE, Bench, require_rewritten, say
 from tests.benchmark.cores import watched
 from tests.benchmark.figures import Check, Part
-from tests.benchmark.objects import NAMESPACE, Objects
-from tests.benchmark.tools import BenchmarkError, ModuleRun, api_flags, etcd_flags, go
+from tests.benchmark.objects import Objects
+from tests.benchmark.today import in_tree_rate, kubectl_replace
+from tests.benchmark.tools import BenchmarkError, api_flags, etcd_flags, go
 from tests.control_plane.cluster import Cluster
 from tests.control_plane.processes import wait_for
 
-_MIGRATE, _INFO = "storage_migrate", "stored_versions_info"
+_INFO = "stored_versions_info"
 _CONTROLLERS = "garbage-collector-controller,storage-version-migrator-controller"
-
-
-@dataclass
-class Bench:
-    """How much to measure. ``scale`` shrinks all sizes, to try out the benchmark itself."""
-
-    folder: Path
-    rounds: int
-    scale: float = 1.0
-
-    def size(self, full: int) -> int:
-        return max(100, int(full * self.scale))
-
-    @contextmanager
-    def cluster(self, name: str, **options: Any) -> Iterator[Cluster]:
-        cluster = Cluster.up(self.folder / name, owner_pid=os.getpid(), **options)
-        try:
-            yield cluster
-        finally:
-            cluster.down()
-
-    def migrate(self, cluster: Cluster, **params: Any) -> ModuleRun:
-        if "host" not in params:
-            params["kubeconfig"] = str(cluster.kubeconfig)
-        # Each run starts without a record of the previous one.
-        store = self.folder / "state.json"
-        store.unlink(missing_ok=True)
-        params.setdefault("state_store", {"kind": "file", "path": str(store)})
-        return tools.run_module(_MIGRATE, self.folder, **{"resources": ["configmaps"], **params})
-
-
-def _say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
-
-
-def _require_rewritten(who: str, found: int, count: int) -> None:
-    if found != count:
-        raise BenchmarkError(f"{who} rewrote {found} of {count} objects; its time says nothing.")
 
 
 def flood(bench: Bench) -> Part:
@@ -75,7 +38,7 @@ def flood(bench: Bench) -> Part:
     count, sample = bench.size(20_000), bench.size(1_000)
     part = Part("flood", f"{count:,} stale ConfigMaps, one API server ({sample:,} for the two slow ones)")
     limit = part.figure("Go flood of the same patch, 16 at a time", "objects/s")
-    module = part.figure("storage_migrate, start-up included", "objects/s", ours=True)
+    module = part.figure("storage_migrate with impact: high, start-up included", "objects/s", ours=True)
     inside = part.figure("storage_migrate, from the first list to the last patch", "objects/s", ours=True)
     in_tree = part.figure("in-tree StorageVersionMigration, its defaults", "objects/s")
     kubectl = part.figure("kubectl get -o json | kubectl replace -f -", "objects/s")
@@ -93,17 +56,17 @@ def flood(bench: Bench) -> Part:
             objects.clear(sample)
             objects.put(sample, stale=True)
             with watched(cluster, "kubectl") as cores:
-                kubectl.runs.append(sample / _kubectl_replace(cluster))
+                kubectl.runs.append(sample / kubectl_replace(cluster))
             kubectl.limited_by = "one object at a time, and a whole one each way; " + cores.text
-            _require_rewritten("kubectl", sample - objects.count_stale(), sample)
+            require_rewritten("kubectl", sample - objects.count_stale(), sample)
             objects.put(sample, stale=True)
             cluster.start("controller-manager")
             with watched(cluster, "kubectl") as cores:
-                in_tree.runs.append(_in_tree(cluster, objects))
+                in_tree.runs.append(in_tree_rate(cluster, objects))
             in_tree.limited_by = "one patch at a time; " + cores.text
-            _require_rewritten("the in-tree controller", sample - objects.count_stale(), sample)
+            require_rewritten("the in-tree controller", sample - objects.count_stale(), sample)
             cluster.stop("controller-manager")
-            _say(f"round {turn + 1}: " + ", ".join(f"{figure.runs[-1]:.0f}/s" for figure in part.figures))
+            say(f"round {turn + 1}: " + ", ".join(f"{figure.runs[-1]:.0f}/s" for figure in part.figures))
     part.ratio("module, start-up included / flood", module, limit, 0.95)
     part.ratio("module / in-tree controller", module, in_tree, 5)
     part.ratio("module / kubectl get and replace", module, kubectl)
@@ -114,7 +77,7 @@ def _flood_turn(cluster: Cluster, objects: Objects, figure: Any, count: int) -> 
     objects.put(count, stale=True)
     with watched(cluster, "flood") as cores:
         done = go("flood", *api_flags(cluster))
-    _require_rewritten("the flood", done["rewritten"], count)
+    require_rewritten("the flood", done["rewritten"], count)
     figure.runs.append(count / done["seconds"])
     figure.limited_by = cores.text
 
@@ -122,43 +85,11 @@ def _flood_turn(cluster: Cluster, objects: Objects, figure: Any, count: int) -> 
 def _module_turn(bench: Bench, cluster: Cluster, objects: Objects, whole: Any, inside: Any, count: int) -> None:
     objects.put(count, stale=True)
     with watched(cluster, "Ansible and module") as cores:
-        done = bench.migrate(cluster)
-    _require_rewritten("the module", done.result["rewritten"], count)
+        done = bench.migrate(cluster, impact="high")
+    require_rewritten("the module", done.result["rewritten"], count)
     whole.runs.append(count / done.wall)
     inside.runs.append(done.result["resources"]["configmaps"]["rate"])
     whole.limited_by = cores.text
-
-
-def _kubectl_replace(cluster: Cluster) -> float:
-    """Seconds of what many upgrade notes recommend."""
-    kubectl = f"{cluster.folder}/bin/kubectl --kubeconfig {cluster.kubeconfig} -n {NAMESPACE}"
-    started = time.monotonic()
-    script = f"{kubectl} get configmaps -o json | {kubectl} replace -f - >/dev/null"
-    subprocess.run(
-        ["bash", "-o", "pipefail", "-c", script], check=True, env={**os.environ, "HOME": str(cluster.folder)}
-    )
-    return time.monotonic() - started
-
-
-def _in_tree(cluster: Cluster, objects: Objects) -> float:
-    """Objects per second of the in-tree controller, from its first patch to its last, as etcd shows them."""
-    name = "bench"
-    cluster.kubectl("delete", "storageversionmigration", name, "--ignore-not-found")
-    migration = {
-        "apiVersion": "storagemigration.k8s.io/v1",
-        "kind": "StorageVersionMigration",
-        "metadata": {"name": name},
-        "spec": {"resource": {"group": "", "resource": "configmaps"}},
-    }
-    before = objects.count_stale()
-    cluster.kubectl("apply", "-f", "-", input=json.dumps(migration))
-    # Its status says that it runs only when it has ended; and what it needs until it begins isn't counted.
-    if not wait_for(lambda: objects.count_stale() < before, 120.0, 0.05):
-        raise BenchmarkError("The in-tree migration did not begin in 120 s.")
-    started, first = time.monotonic(), objects.count_stale()
-    if not wait_for(lambda: objects.count_stale() == 0, 600.0, 0.1):
-        raise BenchmarkError("The in-tree migration did not end in 600 s.")
-    return first / (time.monotonic() - started)
 
 
 def latency(bench: Bench) -> Part:
@@ -180,17 +111,17 @@ def latency(bench: Bench) -> Part:
                     objects.put(count, stale=True)
                     with watched(cluster, "flood") as cores:
                         done = go("flood", *api_flags(cluster, url), "--concurrency", "32")
-                    _require_rewritten("the flood", done["rewritten"], count)
+                    require_rewritten("the flood", done["rewritten"], count)
                     limit.runs.append(count / done["seconds"])
                     limit.limited_by = cores.text
                     objects.put(count, stale=True)
                     with watched(cluster, "Ansible and module") as cores:
                         ran = bench.migrate(cluster, workers=32, servers=[url], **_credentials(cluster, url))
-                    _require_rewritten("the module", ran.result["rewritten"], count)
+                    require_rewritten("the module", ran.result["rewritten"], count)
                     module.runs.append(ran.result["resources"]["configmaps"]["rate"])
                     whole.runs.append(count / ran.wall)
                     module.limited_by = cores.text
-                    _say(f"round {turn + 1}, {milliseconds} ms: {limit.runs[-1]:.0f}/s, {module.runs[-1]:.0f}/s")
+                    say(f"round {turn + 1}, {milliseconds} ms: {limit.runs[-1]:.0f}/s, {module.runs[-1]:.0f}/s")
             for milliseconds, url in proxies.items():
                 added = _round_trip(cluster, url) - _round_trip(cluster, cluster.urls[0])
                 part.notes.append(f"The proxy for {milliseconds} ms was measured to add {added:.1f} ms.")
@@ -270,7 +201,7 @@ def rate(bench: Bench) -> Part:
     worst = 0.0
     for wanted in (100, 500, 2000):
         with tools.stub(bench.folder, resources=1, objects=wanted * 8) as stub:
-            tools.run_module(_MIGRATE, bench.folder, **stub.params, max_rate=wanted)
+            tools.run_module(MIGRATE, bench.folder, **stub.params, max_rate=wanted)
             tenths = {int(key): value for key, value in stub.stats()["tenths"].items()}
         # The whole tenths of a second between the first and the last.
         whole = range(min(tenths) + 1, max(tenths))
@@ -307,10 +238,10 @@ def spread(bench: Bench) -> Part:
                 cluster.limit_cpu(cores)
                 with watched(cluster, "Ansible and module") as used:
                     done = bench.migrate(cluster, servers=servers)
-                _require_rewritten("the module", done.result["rewritten"], size)
+                require_rewritten("the module", done.result["rewritten"], size)
                 figure.runs.append(done.result["resources"]["configmaps"]["rate"])
                 figure.limited_by = used.text
-            _say(f"round {turn + 1}: {alone.runs[-1]:.0f}/s, {together.runs[-1]:.0f}/s")
+            say(f"round {turn + 1}: {alone.runs[-1]:.0f}/s, {together.runs[-1]:.0f}/s")
     part.ratio("three servers / one", together, alone, 2.5)
     return part
 
@@ -323,8 +254,8 @@ def ceiling(bench: Bench) -> Part:
     with tools.stub(bench.folder, resources=1, objects=count) as stub:
         for turn in range(bench.rounds):
             with watched(None, "Ansible and module") as cores:
-                done = tools.run_module(_MIGRATE, bench.folder, **stub.params)
-            _require_rewritten("the module", done.result["rewritten"], count)
+                done = tools.run_module(MIGRATE, bench.folder, **stub.params, impact="high")
+            require_rewritten("the module", done.result["rewritten"], count)
             module.runs.append(next(iter(done.result["resources"].values()))["rate"])
             module.limited_by = "one core of Python; " + cores.text
             for library, name in (("sockets", "its HTTP adapter"), ("aiohttp", "aiohttp"), ("urllib3", "urllib3")):
@@ -334,7 +265,7 @@ def ceiling(bench: Bench) -> Part:
                 figure.limited_by = f"{found['cpu_us']:.0f} µs of a core for each request"
             stub.stats()
             (bench.folder / "stub-state.json").unlink(missing_ok=True)
-            _say(f"round {turn + 1}: " + ", ".join(f"{figure.runs[-1]:.0f}/s" for figure in part.figures))
+            say(f"round {turn + 1}: " + ", ".join(f"{figure.runs[-1]:.0f}/s" for figure in part.figures))
     part.checks.append(Check("the module's ceiling", module.median, "objects/s", 3000))
     return part
 
@@ -362,13 +293,13 @@ def memory(bench: Bench) -> Part:
     for total in sizes:
         count = total // 50
         with tools.stub(bench.folder, resources=50, objects=count) as stub:
-            done = tools.run_module(_MIGRATE, bench.folder, **stub.params)
-        _require_rewritten("the module", done.result["rewritten"], 50 * count)
+            done = tools.run_module(MIGRATE, bench.folder, **stub.params)
+        require_rewritten("the module", done.result["rewritten"], 50 * count)
         part.figure(f"storage_migrate, {total:,} objects", "MiB", ours=True).runs.append(done.peak)
         part.figure(f"storage_migrate, {total:,} objects, rate", "objects/s", ours=True).runs.append(
             done.result["rate"]
         )
-        _say(f"{total:,}: {done.peak:.0f} MiB")
+        say(f"{total:,}: {done.peak:.0f} MiB")
     few, many = (part.figure(f"storage_migrate, {total:,} objects").median for total in sizes)
     part.checks.append(Check(f"peak for {sizes[1]:,} objects", many, "MiB", 150, at_most=True))
     part.checks.append(Check(f"memory, {sizes[1]:,} / {sizes[0]:,} objects", many / few, "x", 1.1, at_most=True))
@@ -438,7 +369,7 @@ def etcd(bench: Bench) -> Part:
                 speed.runs.append(done.result["rate"])
                 speed.limited_by = cores.text
                 peak.runs.append(done.peak)
-            _say(f"{size:,}: {speed.median:.0f}/s, {peak.median:.0f} MiB")
+            say(f"{size:,}: {speed.median:.0f}/s, {peak.median:.0f} MiB")
         for name, limit in (("alone", None), ("beside a scan", 0), ("beside a scan with max_rate 5000", 5_000)):
             found = _probe(bench, cluster, limit)
             for what in ("put", "read"):
@@ -482,14 +413,14 @@ def stale(bench: Bench) -> Part:
                 objects.put(few, stale=True)
                 with watched(cluster, "Ansible and module") as cores:
                     done = bench.migrate(cluster, **params)
-                _require_rewritten("the module", done.result["rewritten"], few)
+                require_rewritten("the module", done.result["rewritten"], few)
                 figure.runs.append(done.wall)
                 figure.limited_by = cores.text
                 if figure is chosen:
                     untouched.runs.append(done.result["unchanged"])
                     if (done.result["proof"] or {}).get("stale") != 0:
                         raise BenchmarkError(f"The proof from etcd is {done.result['proof']}.")
-            _say(f"round {turn + 1}: {chosen.runs[-1]:.1f} s, {everything.runs[-1]:.1f} s")
+            say(f"round {turn + 1}: {chosen.runs[-1]:.1f} s, {everything.runs[-1]:.1f} s")
     part.ratio("visiting all / select: stale", everything, chosen, 15)
     part.checks.append(Check("objects visited in vain", untouched.median, "", few / 100, at_most=True))
     return part
@@ -505,4 +436,9 @@ PARTS: dict[str, Callable[[Bench], Part]] = {
     "idle": idle,
     "etcd": etcd,
     "stale": stale,
+    "large": big.large_objects,
+    "big": big.many_objects,
+    "neighbours": neighbours.one_server,
+    "neighbours_three": neighbours.three_servers,
+    "neighbours_apart": neighbours.cores_apart,
 }

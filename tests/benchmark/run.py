@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.benchmark import figures, picture, tools  # noqa: E402
-from tests.benchmark.parts import PARTS, Bench  # noqa: E402
+from tests.benchmark.bench import Bench  # noqa: E402
+from tests.benchmark.parts import PARTS  # noqa: E402
 from tests.control_plane.build import BuildError, kubernetes_version  # noqa: E402
 from tests.control_plane.cluster import ClusterError  # noqa: E402
 from tests.control_plane.hosts import HostError  # noqa: E402

@@ -64,9 +64,9 @@ def go(verb: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def api_flags(cluster: Cluster, server: str | None = None) -> list[str]:
-    admin = cluster.certificate("admin")
-    return _flags(server or cluster.urls[0], cluster.certificate("ca").cert, admin.cert, admin.key)
+def api_flags(cluster: Cluster, server: str | None = None, *, user: str = "admin") -> list[str]:
+    pair = cluster.certificate(user)
+    return _flags(server or cluster.urls[0], cluster.certificate("ca").cert, pair.cert, pair.key)
 
 
 def etcd_flags(cluster: Cluster) -> list[str]:
@@ -169,10 +169,11 @@ class Stub:
     params: dict[str, Any]
     ca: Path
 
-    def stats(self) -> dict[str, Any]:
-        """What it was asked since the last time."""
+    def stats(self, *, forget_lease: bool = True) -> dict[str, Any]:
+        """What it was asked since the last time. A Lease would keep the next run away."""
         context = ssl.create_default_context(cafile=str(self.ca))
-        with urllib.request.urlopen(self.url + "/stats", context=context) as answer:
+        query = "" if forget_lease else "?lease=keep"
+        with urllib.request.urlopen(self.url + "/stats" + query, context=context) as answer:
             found: dict[str, Any] = json.load(answer)
         return found
 

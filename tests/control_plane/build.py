@@ -46,7 +46,7 @@ class Module:
         """What is built from what."""
         if isinstance(self.release, Release):
             return f"{self.name} {self.kubernetes_version} from the Go modules of Kubernetes"
-        return f"etcd v{self.release.etcd} from its Go modules"
+        return f"{self.name} v{self.release.etcd} from its Go modules"
 
 
 def control_plane(row: Release | Etcd) -> Module:
@@ -56,6 +56,12 @@ def control_plane(row: Release | Etcd) -> Module:
         return Module("etcd-alone", source / row.folder, ("etcd",), row)
     programs = ("kube-apiserver", "kube-controller-manager", "kubectl", "etcd", "tcp-proxy")
     return Module("control-plane", source, programs, row)
+
+
+def etcdutl() -> Module:
+    """The program that restores snapshots."""
+    source = Path(__file__).resolve().parent / "go" / releases.ETCDUTL.folder
+    return Module("etcdutl-alone", source, ("etcdutl",), releases.ETCDUTL)
 
 
 CONTROL_PLANE = control_plane(releases.NEWEST)

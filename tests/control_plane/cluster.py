@@ -276,6 +276,32 @@ class Cluster(ClusterFolder):
         result = self.start(name, version=version, flags=flags)
         return {**result, "from": before, "down_at": down_at, "seconds": round(result["up_at"] - down_at, 3)}
 
+    def restore(self, snapshot: Path) -> None:
+        """Makes every member of etcd again from a snapshot, with etcdutl; no master runs meanwhile, and none afterwards."""
+        program = build.binaries(build.etcdutl()) / "etcdutl"
+        self._catch_up()
+        for name in (*self.data["masters"], *self.data["members"]):
+            if self._running(name):
+                self.stop(name)
+        for name, member in self.data["members"].items():
+            folder = self.folder / "etcd" / name
+            shutil.rmtree(folder)
+            command = [str(program), "snapshot", "restore", str(snapshot), f"--data-dir={folder}", f"--name={name}"]
+            command += [
+                f"--initial-advertise-peer-urls=https://{member['address']}:2380",
+                f"--initial-cluster={self._peers()}",
+            ]
+            command += ["--initial-cluster-token=restored", "--bump-revision=1000000000", "--mark-compacted"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise ClusterError(f"etcdutl can't restore {snapshot}: {done.stderr[-500:]}")
+            self._start_etcd(name)
+        self._await_etcd()
+
+    def _peers(self) -> str:
+        """etcd's members as each is told about all."""
+        return ",".join(f"{name}=https://{member['address']}:2380" for name, member in self.data["members"].items())
+
     def encrypt(self, name: str, config: Path) -> dict[str, Any]:
         """Restarts a master with another encryption configuration."""
         self._catch_up()
@@ -415,7 +441,6 @@ class Cluster(ClusterFolder):
         version = self.data["etcd_version"]
         address = self.data["members"][name]["address"]
         pair, ca = self.certificate(name), self.certificate("etcd-ca").cert
-        members = ",".join(f"{name}=https://{member['address']}:2380" for name, member in self.data["members"].items())
         command = [
             self._program("etcd", releases.with_etcd(version) if version else releases.NEWEST),
             f"--name={name}",
@@ -424,7 +449,7 @@ class Cluster(ClusterFolder):
             f"--advertise-client-urls=https://{address}:2379",
             f"--listen-peer-urls=https://{address}:2380",
             f"--initial-advertise-peer-urls=https://{address}:2380",
-            f"--initial-cluster={members}",
+            f"--initial-cluster={self._peers()}",
             f"--cert-file={pair.cert}",
             f"--key-file={pair.key}",
             f"--trusted-ca-file={ca}",

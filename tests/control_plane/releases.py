@@ -95,6 +95,8 @@ ETCD = (
     Etcd("3.5.35", folder="etcd-3.5", minutes=1),
     Etcd("3.4.13", folder="etcd-3.4", minutes=1),
 )
+# Restores snapshots of the etcd of that version; in tests/control_plane/go.
+ETCDUTL = Etcd("3.6.8", folder="etcdutl", minutes=1)
 # The hosts of tests/kubeadm, which go from the last to the first; in tests/kubeadm/go.
 KUBEADM_HOST = (
     Release("1.37.2", etcd="3.7.0", go_mod="go.mod", minutes=12),

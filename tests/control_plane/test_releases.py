@@ -42,6 +42,12 @@ def test_each_etcd_is_what_its_go_mod_builds(row: Etcd) -> None:
     assert releases.with_etcd(row.etcd) == row
 
 
+def test_etcdutl_is_what_its_go_mod_builds_and_fits_an_etcd_here() -> None:
+    text = (TESTS / "control_plane" / "go" / releases.ETCDUTL.folder / "go.mod").read_text(encoding="utf-8")
+    assert f"\tgo.etcd.io/etcd/etcdutl/v3 v{releases.ETCDUTL.etcd}\n" in text
+    assert releases.with_etcd(releases.ETCDUTL.etcd)
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_each_go_mod_has_its_row(folder: str) -> None:
     found = {path.name for path in (TESTS / folder / "go").glob("*.mod")}

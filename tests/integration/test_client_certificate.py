@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import _load_client_certificate
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import load_client_certificate
 
 from tests.control_plane.certificates import Authority, Pair
 
@@ -43,7 +43,7 @@ def test_a_certificate_is_sent_without_the_ca(tmp_path: Path) -> None:
     usual = _seen_by_server(lambda context, cert, key: context.load_cert_chain(cert, key), tmp_path, client)
     if usual == alone:
         pytest.skip("this OpenSSL does not add issuers on its own")
-    assert _seen_by_server(_load_client_certificate, tmp_path, client) == alone
+    assert _seen_by_server(load_client_certificate, tmp_path, client) == alone
 
 
 def test_a_chain_is_sent_as_it_is(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_chain_is_sent_as_it_is(tmp_path: Path) -> None:
     client = authority.issue("client", "admin")
     with open(client.cert, "ab") as file:
         file.write(authority.pair.cert.read_bytes())
-    assert len(_seen_by_server(_load_client_certificate, tmp_path, client)) == 2
+    assert len(_seen_by_server(load_client_certificate, tmp_path, client)) == 2
 
 
 def test_certificate_and_key_may_share_a_file(tmp_path: Path) -> None:
@@ -59,4 +59,4 @@ def test_certificate_and_key_may_share_a_file(tmp_path: Path) -> None:
     with open(client.cert, "ab") as file:
         file.write(client.key.read_bytes())
     both = Pair(client.cert, client.cert)
-    assert len(_seen_by_server(_load_client_certificate, tmp_path, both)) == 1
+    assert len(_seen_by_server(load_client_certificate, tmp_path, both)) == 1

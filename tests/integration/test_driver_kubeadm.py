@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from tests.control_plane.cluster import Cluster
 
+from .support import warm_ansible
 from .support.modules import ROOT, environment
 from .support.objects import apply
 
@@ -55,15 +55,8 @@ def refusals(folder: Path, cluster: Cluster | None, cases: Mapping[str, Mapping[
         "tasks": tasks,
     }
     (folder / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), str(folder / "play.yml")],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    done = warm_ansible.run([program, str(folder / "play.yml")], cwd=ROOT, env=environment(), timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     said = next(line for line in done.stdout.splitlines() if "SAID " in line)
     found: dict[str, str] = json.loads(json.loads(said.split(":", 1)[1].strip())[5:])

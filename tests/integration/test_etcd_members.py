@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_etcd
@@ -16,7 +18,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan im
 
 from tests.control_plane.cluster import Cluster
 
-from .support.etcd import put_json, read_etcd
+from .support.etcd import etcd_request, put_json, read_etcd
 from .support.modules import Result
 from .support.objects import apply, config_maps
 
@@ -45,6 +47,8 @@ def test_one_member_is_down(members: Cluster, module: Callable[..., Result]) -> 
         done = module(members, "storage_migrate", select="stale", resources=["configmaps"], etcd=etcd)
         assert (done["rewritten"], done["proof"]["stale"]) == (5, 0)
         assert {entry.encoding for entry in read_etcd(members, "/registry/configmaps/").values()} == {"protobuf"}
+        checked = module(members, "upgrade_check", target_version="1.37", etcd=etcd)
+        assert [finding["id"] for finding in checked["blockers"]] == ["etcd_member_down/etcd"]
         dead = {**etcd, "endpoints": etcd["endpoints"][:1]}
         refused = module(members, NAME, etcd=dead)
         assert refused.failed and "check etcd.endpoints" in refused.message
@@ -77,3 +81,33 @@ def test_a_member_that_can_not_be_trusted_is_avoided(members: Cluster, module: C
     etcd = {**members.etcd, "endpoints": [members.url("master-1"), *members.etcd["endpoints"]]}
     found = module(members, NAME, etcd=etcd, resources=["configmaps"])
     assert found["resources"]["configmaps"]["objects"] >= 600
+
+
+def test_all_members_hold_the_same(members: Cluster, module: Callable[..., Result]) -> None:
+    checked = module(members, "upgrade_check", target_version="1.37", etcd=members.etcd)
+    about = [finding["id"] for key in ("blockers", "concerns") for finding in checked[key] if "etcd" in finding["id"]]
+    assert about == [] and not [sentence for sentence in checked["unknown"] if "members" in sentence]
+
+
+def test_a_snapshot_is_whole_and_as_new_as_the_cluster(
+    members: Cluster, module: Callable[..., Result], tmp_path: Path
+) -> None:
+    """From a follower; the member that leads is the last to be asked, and one that is down isn't asked."""
+    planned = module(members, "etcd_snapshot", path=str(tmp_path / "new"), etcd=members.etcd, check=True)
+    assert (planned["path"], planned["changed"]) == (None, True) and not (tmp_path / "new").exists()
+    put_json(members, "last")
+    revision = int(etcd_request(members, "/v3/kv/range", {"key": "AA=="})["header"]["revision"])
+    for _time in range(2):
+        taken = module(members, "etcd_snapshot", path=str(tmp_path / "new"), etcd=members.etcd, keep=1)
+    content = Path(taken["path"]).read_bytes()
+    assert taken["revision"] >= revision and (len(content), hashlib.sha256(content).hexdigest()) == (
+        taken["bytes"],
+        taken["sha256"],
+    )
+    assert hashlib.sha256(content[:-32]).digest() == content[-32:] and b"/registry/configmaps/default/last" in content
+    status = etcd_request(members, "/v3/maintenance/status", {}, taken["member"])
+    assert status["leader"] != status["header"]["member_id"]
+    assert [str(path) for path in (tmp_path / "new").iterdir()] == [taken["path"]] and len(taken["removed"]) == 1
+    unreachable = {**members.etcd, "endpoints": ["https://127.0.0.1:1"]}
+    failed = module(members, "etcd_snapshot", path=str(tmp_path / "other"), etcd=unreachable)
+    assert failed.failed and failed.data["error"] == "etcd" and not (tmp_path / "other").exists()

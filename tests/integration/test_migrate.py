@@ -218,7 +218,7 @@ def test_the_same_run_through_module_and_lease(single_master: Cluster, module: C
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
         "metadata": {"name": "kube-storage-upgrade", "namespace": "kube-system"},
-        "spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 6, "renewTime": now()},
+        "spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 30, "renewTime": now()},
     }
     single_master.kubectl("delete", "lease", "kube-storage-upgrade", "-n", "kube-system", "--ignore-not-found")
     apply(single_master, lease)

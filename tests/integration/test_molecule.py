@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The molecule scenarios, run as people run them; one of them also on an existing cluster."""
+"""The molecule scenarios, run as people run them; and one that is in another repository, on an existing cluster."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ import yaml
 from tests.control_plane.cluster import Cluster
 
 from .support.modules import ROOT, environment
+from .support.printed import blocks
 
 PROGRAMS = Path(sys.executable).parent
 
 
-def molecule(*arguments: str, **variables: str) -> str:
+def molecule(*arguments: str, folder: Path = ROOT, **variables: str) -> str:
     settings = {
         **environment(),
         "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
@@ -32,7 +33,7 @@ def molecule(*arguments: str, **variables: str) -> str:
     }
     done = subprocess.run(
         [str(PROGRAMS / "molecule"), *arguments],
-        cwd=ROOT,
+        cwd=folder,
         env=settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -57,7 +58,15 @@ def test_scenario(scenario: str) -> None:
         assert succeeded(output, scenario, step), step
 
 
-def test_a_scenario_on_your_own_cluster(single_master: Cluster, tmp_path: Path) -> None:
+def test_a_scenario_of_another_repository(single_master: Cluster, tmp_path: Path) -> None:
+    """The guide's files, as printed, in an empty folder, on a cluster that molecule did not create."""
+    guide = ROOT / "docs" / "docsite" / "rst" / "molecule.rst"
+    printed = [block.content for block in blocks(guide) if block.language == "yaml"]
+    folder = tmp_path / "repository" / "molecule" / "default"
+    folder.mkdir(parents=True)
+    for name, content in zip(("molecule.yml", "converge.yml", "verify.yml"), printed, strict=False):
+        assert f"``molecule/default/{name}``" in guide.read_text(encoding="utf-8")
+        (folder / name).write_text(content, encoding="utf-8")
     inventory = {
         "kube_control_plane": {"hosts": {"master-1": {"ansible_connection": "local"}}},
         "all": {
@@ -68,12 +77,10 @@ def test_a_scenario_on_your_own_cluster(single_master: Cluster, tmp_path: Path) 
             }
         },
     }
-    path = tmp_path / "my-inventory.yml"
-    path.write_text(yaml.safe_dump(inventory), encoding="utf-8")
-    base = str(ROOT / "extensions" / "molecule" / "own_cluster.yml")
-    collections = str(ROOT / ".ansible" / "collections")
-    settings = {"MASTERS_INVENTORY": str(path), "ANSIBLE_COLLECTIONS_PATH": collections}
-    output = molecule("--base-config", base, "test", "--scenario-name", "migrate", **settings)
-    assert "Proven from etcd" in output and succeeded(output, "migrate", "idempotence")
+    (folder.parents[1] / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    home = tmp_path / "home"
+    (home / ".ansible").mkdir(parents=True)
+    (home / ".ansible" / "collections").symlink_to(ROOT / ".ansible" / "collections")
+    output = molecule("test", "--scenario-name", "default", folder=folder.parents[1], HOME=str(home))
+    assert "Proven from etcd" in output and succeeded(output, "default", "idempotence")
     assert single_master.status()["master-1"]["ready"] is True
-    assert "widgets" not in single_master.kubectl("get", "crds", "-o", "name")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
+from .support import warm_ansible
 from .support.modules import ROOT, environment, run_module
 from .support.plays import CLUSTER, PLAYBOOKS, cluster_variables, write_inventory
 from .support.waiting import wait_until
@@ -36,11 +36,17 @@ class Rolls:
 
     cluster: Cluster
     folder: Path
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    started: list[warm_ansible.Started] = field(default_factory=list)
 
     def start(
-        self, play: Path, driver: str, *, name: str = "play", settings: dict[str, str] | None = None, **given: Any
-    ) -> subprocess.Popen[str]:
+        self,
+        play: Path,
+        driver: str,
+        *flags: str,
+        name: str = "play",
+        settings: dict[str, str] | None = None,
+        **given: Any,
+    ) -> warm_ansible.Started:
         """ansible-playbook in the background; what it says goes to files, which a worker that outlives it may keep open."""
         inventory = write_inventory(self.folder, self.cluster)
         (self.folder / f"{name}-driver.yml").write_text(driver, encoding="utf-8")
@@ -53,26 +59,21 @@ class Rolls:
             **given,
         }
         variables = {key: value for key, value in variables.items() if value is not None}
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, str(play)]
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, *flags, str(play)]
         with open(self.output(name), "w", encoding="utf-8") as output:
-            process = subprocess.Popen(
-                [*command, "-e", json.dumps(variables)],
-                cwd=self.folder,
-                env={
-                    **environment(),
-                    "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
-                    **(settings or {}),
-                },
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                text=True,
+            env = {
+                **environment(),
+                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
+                **(settings or {}),
+            }
+            process = warm_ansible.start(
+                [*command, "-e", json.dumps(variables)], cwd=self.folder, env=env, output=output, errors=output
             )
         self.started.append(process)
         return process
 
-    def run(self, play: Path, driver: str, *, name: str = "play", **given: Any) -> tuple[int, str]:
-        code = self.start(play, driver, name=name, **given).wait(timeout=900)
+    def run(self, play: Path, driver: str, *flags: str, name: str = "play", **given: Any) -> tuple[int, str]:
+        code = self.start(play, driver, *flags, name=name, **given).wait(timeout=900)
         return code, self.said(name)
 
     def output(self, name: str = "play") -> Path:
@@ -113,11 +114,11 @@ class Sampled:
 
 @contextmanager
 def sampled(cluster: Cluster) -> Iterator[Sampled]:
-    """Asks /readyz of every master, one after another, all the time."""
+    """Asks /readyz of every master, one after another, ten times a second; a restart takes seconds."""
     seen, ended = Sampled(), threading.Event()
 
     def look() -> None:
-        while not ended.is_set():
+        while not ended.wait(0.1):
             down = tuple(name for name in cluster.masters if not cluster.is_ready(name))
             # Not at the same moment: who is back by now was not down together with the last one.
             down = tuple(name for name in down if len(down) == 1 or not cluster.is_ready(name))
@@ -194,6 +195,54 @@ def test_a_driver_that_breaks_its_master_breaks_no_other(rolls: Rolls, play: str
             cluster.await_listed()
 
 
+def test_a_master_that_is_lost_in_its_turn_stops_the_roll(rolls: Rolls) -> None:
+    """Issue 15, number 1: the report said "running" forever, and the last words were those of another master. The play has another order."""
+    report = {"rolling_upgrade_report_path": str(rolls.folder / "report.html")}
+    lost = "- ansible.builtin.ping: {}\n  vars: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 9}\n"
+    with sampled(rolls.cluster) as seen:
+        code, said = rolls.run(PLAYBOOKS / "roll.yml", rolls.touch() + lost, play_order="reverse_inventory", **report)
+    assert code != 0 and rolls.touched() == ["master-1"], said
+    assert seen.worst == () and "UNREACHABLE!" in said
+    assert "The upgrade of master-1 (https://" in said and "can't reach the host anymore" in said
+    assert said.count("fatal: ") == 2 and "master-2 was not touched" not in said, said
+    told = json.loads((rolls.folder / "report.json").read_text(encoding="utf-8"))
+    assert [run["status"] for run in told["runs"]] == ["failed"]
+    assert [(step["master"], step["state"]) for step in told["steps"]] == [("master-1", "failed")]
+    assert rolls.holder() == "" and rolls.markers() == ["master-1"]
+    # The next run sees that nothing of it is running, and goes on; its driver fails with two lines on stderr.
+    rolls.forget()
+    broken = "- ansible.builtin.shell: echo reading; echo W wait >&2; echo 'E no such package' >&2; exit 100\n"
+    code, said = rolls.run(PLAYBOOKS / "roll.yml", rolls.touch() + broken, **report)
+    assert code != 0 and rolls.touched() == ["master-1"] and rolls.markers() == [], said
+    assert "The step on master-1 was interrupted. None of its processes is left" in said
+    why = "failed: non-zero return code 100: E no such package. Now: https://"
+    assert "STOPPED: The upgrade of master-1" in said and why in " ".join(said.split()), said
+    told = json.loads((rolls.folder / "report.json").read_text(encoding="utf-8"))
+    assert why in told["runs"][-1]["failures"][0]["message"]
+
+
+def test_check_mode_is_a_plan(rolls: Rolls) -> None:
+    """Issue 15, number 8: on a healthy cluster it ended red, as nothing had been upgraded."""
+    report = rolls.folder / "report.html"
+    code, said = rolls.run(
+        ROLL,
+        "- ansible.builtin.command: touch /never\n",
+        "--check",
+        "--diff",
+        rolling_upgrade_report_path=str(report),
+        rolling_upgrade_etcd=rolls.cluster.etcd,
+    )
+    assert code == 0, said
+    last = said[said.index("TASK [kube_storage.upgrade.rolling_upgrade : Say how it ended") :]
+    words = " ".join(last.split())
+    assert (
+        "CHECKED, NOTHING WAS CHANGED: would upgrade master-1, master-2, master-3 from 1.36 to 1.37, one at a time; then "
+        in words
+    ), said
+    assert "-mutatingadmissionpolicies.admissionregistration.k8s.io: v1beta1" in last, said
+    assert "TASK [" not in last[5:] and not report.exists() and rolls.holder() == ""
+
+
 def test_handlers_run_in_the_turn_of_their_master(rolls: Rolls) -> None:
     """Tasks before the role, and the driver, notify handlers on every master. They would restart all API servers at the end of the play.
 
@@ -236,12 +285,14 @@ def test_masters_behind_one_address_are_refused(rolls: Rolls) -> None:
 def test_the_role_on_one_master_only_is_no_success(rolls: Rolls) -> None:
     """With run_once the other masters never run it."""
     code, said = rolls.run(PLAYBOOKS / "run_once.yml", rolls.touch(), rolling_upgrade_version="1.36")
-    assert code != 0 and "Nothing is proven: this run left out" in said and "run_once" in said, said
+    assert code != 0 and rolls.touched() == [], said
+    assert "master-2, master-3: the role did not run there" in said and "run_once" in said, said
 
 
 def test_what_an_earlier_play_found_is_not_permission_for_the_next(rolls: Rolls) -> None:
-    """Number 18. Three plays in one run: all is done at 1.36; the check for 1.37 fails on master-1; its driver fails on master-1.
+    """Number 18. Three plays in one run: all is done at 1.36; the check for 1.37 fails on master-1; the third finds master-1 alone.
 
+    Ansible removes from later plays the hosts that an error on another one ended, even if the play was rescued.
     In addition, the facts of all hosts are on disk from a run in which all went well.
     """
     cache = rolls.folder / "cache"
@@ -259,8 +310,8 @@ def test_what_an_earlier_play_found_is_not_permission_for_the_next(rolls: Rolls)
     assert "Rewrite stored objects in the new storage versions" in first and "was rescued" not in first, first
     assert "The upgrade can't begin" in second and "the driver failed" not in second, second
     assert "was rescued with the proof {}" in second, second
-    assert rolls.touched() == ["master-1"], third
-    assert "the driver failed" in third and "master-2 was not touched" in third and "master-3 was not touched" in third
+    assert rolls.touched() == [] and "the driver failed" not in third, third
+    assert "master-2, master-3 are no longer in this play" in third and "No master was touched" in third, third
     assert "Rewrite stored objects in the new storage versions" not in second + third
 
 

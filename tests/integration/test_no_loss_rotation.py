@@ -25,6 +25,7 @@ import yaml
 
 from tests.control_plane.cluster import Cluster
 
+from .support import warm_ansible
 from .support.etcd import delete, read_etcd
 from .support.modules import ROOT, Result, environment
 
@@ -95,6 +96,8 @@ class Masters:
             "rolling_upgrade_encryption_reload_tasks_file": str(self.folder / "restart.yml"),
             "rolling_upgrade_kubeconfig": str(self.cluster.kubeconfig),
             "rolling_upgrade_etcd": self.cluster.etcd,
+            # A snapshot is a change of its own in each run.
+            "rolling_upgrade_etcd_snapshot_path": "",
             "rolling_upgrade_wait_timeout": 90,
             **variables,
         }
@@ -113,10 +116,7 @@ class Masters:
                 "ANSIBLE_CALLBACKS_ENABLED": "killer",
                 "KILLED_AFTER": str(self.folder / "killed"),
             }
-        return subprocess.run(
-            self.command(playbook, **variables),
-            cwd=self.folder, env=settings, capture_output=True, text=True, check=False, timeout=1200,
-        )  # fmt: skip
+        return warm_ansible.run(self.command(playbook, **variables), cwd=self.folder, env=settings, timeout=1200)
 
     def assert_all_readable(self) -> None:
         """By each API server, object by object, as a list may come from a server's memory."""

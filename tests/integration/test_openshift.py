@@ -332,7 +332,7 @@ def updated(bare: tuple[OpenShift, Result], tmp_path_factory: pytest.TempPathFac
 def test_the_role_from_start_to_proof(updated: Updated) -> None:
     output = updated.first.stdout + updated.first.stderr
     assert updated.first.returncode == 0, output
-    assert updated.shift.version()["spec"]["desiredUpdate"] == {"version": NEW}
+    assert updated.shift.version()["spec"]["desiredUpdate"] == {"version": NEW, "image": image(NEW)}
     assert updated.shift.version()["spec"]["channel"] == "stable-4.24"
     assert updated.shift.acknowledged() == {GATE: "true"}
     assert f"OpenShift was updated from {OLD} to {NEW}" in output

@@ -16,9 +16,11 @@ import pytest
 from tests.control_plane.cluster import Cluster
 
 from .support.modules import Result
+from .support.permissions import RBAC
 from .support.runs import finish, start_process
 from .support.servers import Fault, FaultyServer, Seen
 from .support.stock import Stock
+from .support.waiting import wait_until
 
 _STORM = 1.0
 
@@ -96,3 +98,39 @@ def test_few_file_descriptors(single_master: Cluster, files: int) -> None:
     assert done.get("failed") is not True, done["msg"]
     assert done["resources"][stock.name]["rewritten"] == number and stock.stale() == []
     assert time.monotonic() - began < 100
+
+
+def _flow_control(cluster: Cluster, metric: str) -> float:
+    """The sum of a metric of API Priority and Fairness about the migrations' own priority level."""
+    lines = cluster.kubectl("get", "--raw", "/metrics").splitlines()
+    level = 'priority_level="kube-storage-upgrade"'
+    name = f"apiserver_flowcontrol_{metric}{{"
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and level in line)
+
+
+def test_a_priority_level_holds_even_a_migration_with_high_impact(
+    single_master: Cluster, module: Callable[..., Result]
+) -> None:
+    """The API server gives it a few seats, and lets the rest wait instead of refusing it; an exempt user is told."""
+    user = "kube-storage-upgrade"
+    stock = Stock(single_master, "seats")
+    stock.fill(120)
+    stock.store("v1")
+    kubeconfig = single_master.user_kubeconfig(user)
+    single_master.kubectl("create", "clusterrolebinding", user, "--clusterrole=cluster-admin", f"--user={user}")
+    single_master.kubectl("apply", "-f", str(RBAC.with_name("kube-storage-upgrade-priority.yml")))
+    wait_until(lambda: _flow_control(single_master, "nominal_limit_seats") == 3)
+    store = {"state_store": {"name": "seats"}, "resources": [stock.name]}
+    done = module(single_master, "storage_migrate", impact="high", kubeconfig=str(kubeconfig), **store)
+    assert done["resources"][stock.name]["rewritten"] == 120 and stock.stale() == []
+    pace = done["pace"]
+    assert (pace["priority_level"], pace["flow_schema"], pace["exempt"]) == (user, user, False)
+    assert pace["servers"][0]["most_in_flight"] > 3 and pace["latency_ms"]["p50"] > 0
+    assert _flow_control(single_master, "dispatched_requests_total") >= 120
+    assert _flow_control(single_master, "current_limit_seats") <= 3
+    assert _flow_control(single_master, "rejected_requests_total") == 0
+    stock.store("v1alpha1")
+    admin = module(single_master, "storage_migrate", impact="low", **store)
+    assert admin["resources"][stock.name]["rewritten"] == 120
+    assert (admin["pace"]["priority_level"], admin["pace"]["exempt"]) == ("exempt", True)
+    assert admin["pace"]["servers"][0]["most_in_flight"] == 1 and admin["pace"]["held_back"]["rest"] > 0

@@ -133,7 +133,8 @@ def test_a_master_that_does_not_come_back_stops_the_roll(repaired: Repaired) -> 
     assert repaired.stopped.returncode != 0
     assert "The upgrade of master-2 (" in said and ") to 1.37 failed: " in said, said
     assert "is down" in said
-    assert "master-3 was not touched" in said
+    assert "The masters after it were not touched." in said and "STOPPED: The upgrade of master-2" in said
+    assert said.count("fatal: [master-3]") == 0, said
     assert not (repaired.half.folder / "master-3.json").exists()
     assert repaired.between == ["1.37", "1.36", "1.36"]
 
@@ -256,13 +257,6 @@ def test_the_playbook_migrate_writes_a_report(repaired: Repaired, tmp_path: Path
     assert report["version"] is None and report["status"] == "succeeded"
     assert report["stored"]["before"] and report["stored"]["after"] and len(report["migrations"]) == 1
     assert "Migration of stored objects" in (tmp_path / "migration.html").read_text(encoding="utf-8")
-
-
-def test_with_the_free_strategy_never_two_at_a_time(play: Play) -> None:
-    failed = play.run(variables={"play_strategy": "free"})
-    assert failed.returncode != 0
-    assert len(play.downtimes()) <= 1
-    assert "linear strategy" in failed.stdout
 
 
 def test_not_begun_while_a_master_is_down(play: Play) -> None:

@@ -128,3 +128,44 @@ def test_visited_is_said_only_about_a_migration_of_this_run(single_master: Clust
     changed = run(single_master, tmp_path, "kube_storage.upgrade.migrate", rolling_upgrade_select="changed")
     assert changed.returncode == 0, changed.stdout
     assert "visited every object of the resources that changed" in changed.stdout, changed.stdout
+
+
+def test_without_a_snapshot_nothing_is_touched(single_master: Cluster, tmp_path: Path) -> None:
+    """The first folder can't be written, the second one can."""
+    (tmp_path / "file").write_bytes(b"")
+    before = steady(read_etcd(single_master))
+    done = run(
+        single_master,
+        tmp_path,
+        str(PLAYBOOKS / "snapshot_twice.yml"),
+        rolling_upgrade_version="1.37",
+        rolling_upgrade_etcd=single_master.etcd,
+        folders=[str(tmp_path / "file"), str(tmp_path / "snapshots")],
+    )
+    assert done.returncode == 0, done.stdout
+    assert "file is not a folder" in done.stdout and "Nothing was changed" in done.stdout, done.stdout
+    assert f"is in {tmp_path}/snapshots/etcd-" in done.stdout, done.stdout
+    (taken,) = (tmp_path / "snapshots").iterdir()
+    assert (taken.stat().st_mode & 0o777, taken.suffix) == (0o600, ".db")
+    assert steady(read_etcd(single_master)) == before
+    assert "file is not a folder" in (tmp_path / "report.json").read_text(encoding="utf-8")
+
+
+def test_the_audit_of_two_clusters_and_of_one_that_is_listed_twice(single_master: Cluster, tmp_path: Path) -> None:
+    """Issue 15, number 2: it ran for the first host only. The one cluster here is reached in two ways, which stand for two clusters."""
+    other = tmp_path / "other-cluster"
+    other.write_bytes(single_master.kubeconfig.read_bytes())
+    hosts = {"a": single_master.kubeconfig, "b": other, "c": other, "d": "/nowhere"}
+    lines = [f"{name} rolling_upgrade_kubeconfig={path} ansible_connection=local" for name, path in hosts.items()]
+    (tmp_path / "hosts").write_text("\n".join(lines), encoding="utf-8")
+    given = {"rolling_upgrade_hosts": "all", "ansible_python_interpreter": sys.executable}
+    audit = "kube_storage.upgrade.audit"
+    done = run_playbook(audit, tmp_path, "-i", "hosts", timeout=300, variables=given)
+    shown = done.stdout[done.stdout.index("TASK [Show the state of the API servers]") :].partition("TASK [Read")[0]
+    assert sorted(re.findall(r"(?m)^ok: \[(\w)\]", shown)) == ["a", "b"] and shown.count("URL") == 2, done.stdout
+    assert "c reaches the same cluster as b" in done.stdout and "/nowhere" in done.stdout
+    assert done.returncode == 2 and re.search(r"(?m)^d +: .* failed=1 ", done.stdout), done.stdout
+    given["rolling_upgrade_report_path"] = "report.html"
+    refused = run_playbook(audit, tmp_path, "-i", "hosts", timeout=300, variables=given)
+    assert "for the clusters of a, b, d; each needs a report of its own" in refused.stdout, refused.stdout
+    assert not (tmp_path / "report.html").exists()

@@ -157,8 +157,11 @@ def test_the_whole_rotation_with_a_failure_in_its_middle(rotation: Rotation, mod
     assert rotation.keys("master-1") == rotation.keys("master-2") == ["new", "old"]
     delete(cluster, key)
 
-    done = rotation.run()
+    snapshots = rotation.folder / "snapshots"
+    done = rotation.run(rolling_upgrade_etcd_snapshot_path=str(snapshots))
     assert done.returncode == 0, done.stdout + done.stderr
+    (snapshot,) = snapshots.glob("*.db")
+    assert snapshot.stat().st_mode & 0o777 == 0o600
     assert re.search(r"Proven from etcd: all \d+ objects of \d+ resources are under\s+aescbc\s+new", done.stdout), (
         done.stdout
     )

@@ -17,6 +17,7 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
+from .support import warm_ansible
 from .support.etcd import put_json, read_etcd
 from .support.modules import ANSIBLE, ROOT, Result, environment, run_module
 from .support.objects import POLICIES, apply
@@ -78,7 +79,8 @@ def shown(cluster: Cluster, **params: Any) -> str:
     params = {"kubeconfig": str(cluster.kubeconfig), **params}
     command = [str(ANSIBLE), "localhost", "-m", f"kube_storage.upgrade.{NAME}", "-a", json.dumps(params)]
     command += ["-e", f"ansible_python_interpreter={sys.executable}"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
+    done = warm_ansible.run(command, cwd=ROOT, env=environment(), timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
     return " ".join((done.stdout + done.stderr).split())
 
 

@@ -384,7 +384,7 @@ def test_a_server_without_the_key_and_a_half_upgraded_cluster(
     cluster.upgrade("master-1", "1.37")
     back = module(cluster, NAME, target_version="1.36", etcd=cluster.etcd)
     assert back["current_version"] == "1.37" and "the rollback from 1.37 to 1.36" in back["msg"]
-    assert "rollback/kube-apiserver" in by_id(back["concerns"])
+    assert "downgrade/kube-apiserver" in by_id(back["blockers"]) and back["safe"] is False
     forward = module(cluster, NAME, target_version="1.37", etcd=cluster.etcd)
     assert (forward["current_version"], forward["upgrade_pending"]) == ("1.36", True)
 
@@ -497,7 +497,7 @@ def test_no_way_back_for_what_is_stored_in_a_new_version(single_master: Cluster,
     """MutatingAdmissionPolicies are stored as v1 by 1.37; 1.35 can't read that."""
     empty = module(single_master, NAME, target_version="1.35", etcd=single_master.etcd)
     assert f"rollback/{POLICIES}" not in by_id(empty["blockers"])
-    assert "rollback/kube-apiserver" in by_id(empty["concerns"])
+    assert "downgrade/kube-apiserver" in by_id(empty["blockers"])
     document = policy("stored")
     with applied(single_master, document):
         for options in ({"etcd": single_master.etcd}, {}):
@@ -564,17 +564,19 @@ def test_from_an_older_server_to_the_next_release(
     assert checked.returncode != 0
     blocker = f"crd_drops_stored_version/{WIDGETS}"
     lines = checked.stdout.splitlines()
-    title = next(line for line in lines if "How to fix it" in line)
-    row = next(line for line in lines if line.strip().strip('"').startswith(blocker))
-    assert row.index("The new CRD drops") == title.index("What"), "the columns are not aligned"
+    found = lines[lines.index(f"BLOCKER {blocker}") :]
+    assert found[1].startswith("  The new CRD drops") and "  To upgrade despite it, add:" in found, checked.stdout
+    assert (
+        max(len(line) for line in found[: found.index("Storage versions that will change:")] if line[:4] != "    ") < 80
+    )
     assert "something blocks the upgrade to 1.37" in checked.stdout
     # Concerns are printed as Ansible's warnings too.
     assert f"[WARNING]: {WIDGETS}: status.storedVersions still has v1alpha1" in " ".join(checked.stderr.split())
     audited = playbook("audit", variables)
     assert audited.returncode == 0, audited.stdout + audited.stderr
-    assert any(
-        line.strip().strip('",').split()[:3] == [WIDGETS, "v1alpha1", "json"] for line in audited.stdout.splitlines()
-    ), audited.stdout
+    lines = audited.stdout.splitlines()
+    rows = [after for line, after in zip(lines, lines[1:]) if line == WIDGETS]
+    assert any(row.startswith("  Version: v1alpha1, Encoding: json, ") for row in rows), audited.stdout
 
     play = Play(cluster, tmp_path)
     refused = play.run(variables=variables)

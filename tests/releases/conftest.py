@@ -100,8 +100,9 @@ def behind(etcd: Etcd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clu
 
 
 def _row(item: pytest.Item) -> Row | None:
-    callspec = getattr(item, "callspec", None)
-    return None if callspec is None else callspec.params.get("release") or callspec.params.get("etcd")
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    row = params.get("release") or params.get("etcd")
+    return row if isinstance(row, (Release, Etcd)) else None  # pytest has a row of its own where none was asked for.
 
 
 @pytest.hookimpl(wrapper=True)

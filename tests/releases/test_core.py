@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.control_plane.cluster import Cluster
@@ -16,7 +19,7 @@ from tests.integration.support.controllers import IN_TREE, busy
 from tests.integration.support.etcd import put_json, read_etcd, steady
 from tests.integration.support.modules import Result
 from tests.integration.support.release_data import decoded_otherwise, holding, old_autoscaler, stored_otherwise
-from tests.integration.support.stock import Stock
+from tests.integration.support.stock import MERGE_PATCH, Stock
 
 from .clusters import in_tree_api
 
@@ -40,6 +43,26 @@ def stale_keys(cluster: Cluster, number: int) -> list[str]:
 
 def still_json(cluster: Cluster) -> list[str]:
     return [key for key, one in read_etcd(cluster, "/registry/configmaps/").items() if one.encoding == "json"]
+
+
+@contextmanager
+def touching(stock: Stock, name: str) -> Iterator[None]:
+    """Edits an object now and then: the garbage collector's watch must have moved on before the controller begins."""
+    ending = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not ending.wait(1.0):
+            number += 1
+            stock.api.send("PATCH", stock.path(name), {"metadata": {"annotations": {"at": str(number)}}}, MERGE_PATCH)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
 
 def minor(release: Release) -> str:
@@ -134,6 +157,28 @@ def test_the_controller_migrates(cluster: Cluster, release: Release, module: Mod
         assert kept["metadata"]["name"] == "kube-storage-upgrade-configmaps"
     finally:
         cluster.kubectl("delete", MIGRATIONS, "--all")
+
+
+def test_the_controller_migrates_a_crd_that_is_then_trimmed(cluster: Cluster, module: Module) -> None:
+    """By the controller since 1.36, by the module before."""
+    stock = Stock(cluster, "gears")
+    try:
+        names = stock.fill(3)
+        stock.store("v1")
+        before = stock.objects()
+        with touching(stock, names[0]):
+            done = module(cluster, MIGRATE, engine=IN_TREE, resources=[stock.name])
+        assert (done["engine"], done["resources"][stock.name]["engine"]) == (IN_TREE, IN_TREE), done["resources"]
+        assert stock.stale() == [] and stock.stored_versions() == ["v1"]
+        assert done["trimmed"] == [{"crd": stock.name, "before": ["v1alpha1", "v1"], "after": ["v1"]}]
+        assert {name: stock.objects()[name] for name in names[1:]} == {name: before[name] for name in names[1:]}
+    finally:
+        stock.remove()
+
+
+def test_a_snapshot_of_its_etcd(cluster: Cluster, release: Release, module: Module, tmp_path: Path) -> None:
+    done = module(cluster, "etcd_snapshot", etcd=cluster.etcd, path=str(tmp_path / "snapshots"))
+    assert (done["version"], Path(done["path"]).stat().st_size) == (release.etcd, done["bytes"])
 
 
 def test_a_healthy_cluster_may_be_upgraded(cluster: Cluster, release: Release, module: Module) -> None:

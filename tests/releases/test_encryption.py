@@ -119,7 +119,7 @@ def _envelope(value: bytes) -> str:
     return ":".join(value.split(b":", 5)[:5][i].decode("latin-1") for i in range(5)) + ":" if value.startswith(b"k8s:enc:") else "plain"  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # The masters still ask the plugins when test_upgrade.py restarts them.
 def sealed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
     folder = tmp_path_factory.mktemp("sealed")
     plugins = {key: KmsPlugin(folder / f"{key}.sock", f"remote-{key}") for key in ("first", "second")}
@@ -166,7 +166,8 @@ def rewrite(sealed: Sealed, module: Module) -> Result:
 
 def test_every_provider_from_plain_text(sealed: Sealed, module: Module) -> None:
     cluster = sealed.cluster
-    sealed.write(sealed.configuration("first"))
+    # Both keys from the beginning, as the masters reload at different times and must read what the others write by then.
+    sealed.write(sealed.configuration("first", "second"))
     for master in cluster.masters:
         sealed.restart(master, reload=True)
     config = str(sealed.file("master-1"))
@@ -179,7 +180,7 @@ def test_every_provider_from_plain_text(sealed: Sealed, module: Module) -> None:
 
 
 def test_a_configuration_that_is_reloaded(sealed: Sealed, release: Release, module: Module) -> None:
-    """A new key of every provider, without a restart."""
+    """Another key of every provider to write with, without a restart."""
     cluster = sealed.cluster
     sealed.write(sealed.configuration("second", "first"))
     written = time.time()

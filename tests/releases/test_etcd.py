@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.control_plane.cluster import Cluster
 from tests.control_plane.releases import Etcd
@@ -37,3 +39,11 @@ def test_all_is_migrated_and_checked(behind: Cluster, module: Module) -> None:
     assert (done["failures"], done["rewritten"]) == ([], 0)
     found = module(behind, "upgrade_check", target_version="1.37", etcd=behind.etcd)
     assert (found["safe"], found["unknown"], found["proven_from_etcd"]) == (True, [], True)
+
+
+def test_a_snapshot_is_taken(behind: Cluster, etcd: Etcd, module: Module, tmp_path: Path) -> None:
+    before = int(etcd_request(behind, "/v3/maintenance/status", {})["header"]["revision"])
+    done = module(behind, "etcd_snapshot", etcd=behind.etcd, path=str(tmp_path / "snapshots"))
+    assert (done["version"], done["changed"]) == (etcd.etcd, True)
+    assert done["revision"] >= before
+    assert hashlib.sha256(Path(done["path"]).read_bytes()).hexdigest() == done["sha256"]

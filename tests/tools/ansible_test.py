@@ -14,6 +14,7 @@ doesn't follow symbolic links.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -81,6 +82,14 @@ def main() -> int:
     folder = environment(python, core)
     if more == ["--install"]:
         return 0
+    with open(folder / "lock", "w", encoding="utf-8") as lock:
+        # A second run, from another checkout, would take this one's copy away.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return run(folder, core, more)
+
+
+def run(folder: Path, core: str, more: list[str]) -> int:
+    """Runs it with these arguments on a copy of the collection; returns its exit code."""
     collection = lay_out(folder)
     spare_a_download(folder)
     program = [str(folder / "bin" / "ansible-test")]

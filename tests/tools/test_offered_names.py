@@ -71,8 +71,8 @@ def test_each_driver_is_named_where_users_look_for_it(driver: str) -> None:
         r"but must be (.*) of\s+a folder", text_of("roles", "rolling_upgrade", "tasks", "check_driver.yml")
     )
     assert message is not None and driver in re.findall(r"\w+", message[1])
-    for path in (("README.md",), ("roles", "rolling_upgrade", "README.md")):
-        assert f"\n| `{driver}`" in text_of(*path), path
+    assert f"\n   * - ``{driver}``" in text_of("docs", "docsite", "rst", "drivers.rst")
+    assert f"`{driver}`" in text_of("roles", "rolling_upgrade", "README.md")
 
 
 @pytest.mark.parametrize("provider", LOCAL_PROVIDERS)

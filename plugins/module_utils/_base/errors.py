@@ -13,6 +13,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+# For its effect: every module imports this file before any that an older Python can't.
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base import oldest_python  # noqa: F401
+
 
 class StorageUpgradeError(Exception):
     """Base class: ``message`` is for a person, ``result`` and ``name`` (the module's ``error``) for a playbook."""
@@ -36,6 +39,7 @@ class UnreachableKind(str, Enum):
 
     ``REFUSED``: nothing listens there. ``RESET``: the connection was lost, or the response was not an answer. ``HELD``: nothing
     was sent, because nothing may be written now. ``EXHAUSTED``: nothing was sent, because this process may open no more files.
+    ``PROXY``: a proxy on the way refuses, so nothing was sent.
     """
 
     REFUSED = "refused"
@@ -45,6 +49,7 @@ class UnreachableKind(str, Enum):
     TLS = "tls"
     HELD = "held"
     EXHAUSTED = "exhausted"
+    PROXY = "proxy"
 
 
 class UnreachableError(StorageUpgradeError):
@@ -131,6 +136,12 @@ class EtcdError(StorageUpgradeError):
     """etcd can't be read."""
 
     name = "etcd"
+
+
+class FileError(StorageUpgradeError):
+    """A file could not be written; what was there before is unchanged."""
+
+    name = "file"
 
 
 def is_forbidden(error: Exception) -> bool:

@@ -29,6 +29,7 @@ CLUSTER_SPEC: dict[str, Any] = {
     "ignored_servers": {"type": "list", "elements": "str"},
     "accept_unchecked": {"type": "bool", "default": False},
     "tls_server_name": {"type": "str"},
+    "cluster_name": {"type": "str"},
     "state_store": STATE_STORE_SPEC,
     "progress": {"type": "bool"},
     "details": {"type": "bool"},
@@ -51,6 +52,7 @@ _ETCD_ACCESS: dict[str, Any] = {
     "client_key": {"type": "path"},
     "username": {"type": "str"},
     "password": {"type": "str", "no_log": True},
+    "proxy": {"type": "str"},
 }
 
 ETCD_SPEC: dict[str, Any] = {
@@ -73,6 +75,7 @@ ETCD_SPEC: dict[str, Any] = {
 }
 
 _RELEASE = re.compile(r"v?\d+\.\d+(\.\d+([-+].*)?)?")
+_STATE_OF_RELEASE = re.compile(_RELEASE.pattern + r"( emulating v?\d+\.\d+| itself)?")
 
 
 def require_positive(params: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -96,6 +99,15 @@ def require_release(params: Mapping[str, Any], name: str) -> None:
     value = params.get(name)
     if value is not None and not _RELEASE.fullmatch(value):
         raise BadInputError(f"{name} must be a release such as 1.37 or v1.37.2, not '{value}'.")
+
+
+def require_state_of_release(params: Mapping[str, Any], name: str) -> None:
+    """Like require_release, but accepts ``1.37 emulating 1.36`` and ``1.36 itself``, too."""
+    value = params.get(name)
+    if value is not None and not _STATE_OF_RELEASE.fullmatch(value):
+        raise BadInputError(
+            f"{name} must be a release such as 1.37 or v1.37.2, or '1.37 emulating 1.36', or '1.36 itself', not '{value}'."
+        )
 
 
 def require_known(wanted: Iterable[str] | None, known: Iterable[str], option: str) -> None:

@@ -24,6 +24,10 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_t
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.event_file import open_report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.kubeconfig_secrets import (
+    public_texts,
+    texts_named,
+)
 
 try:
     from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
@@ -58,7 +62,16 @@ def run_module(
 
 
 class _Module(AnsibleModule):  # type: ignore[misc]  # ansible-core is not typed for this
-    """An AnsibleModule that shows no password of a URL, even if it refuses its parameters itself."""
+    """An AnsibleModule that shows no password of a URL, even if it refuses its parameters itself.
+
+    kubernetes.core declares the whole kubeconfig secret, so that Ansible would replace each of its texts by asterisks in the whole
+    result, ``v1`` and a path included. Only what is secret in it is.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        elsewhere = texts_named(self.params, ("api_key", "password", "proxy_basic_auth", "basic_auth"))
+        self.no_log_values -= public_texts(self.params.get("kubeconfig")) - elsewhere
 
     def fail_json(self, msg: str, **result: Any) -> NoReturn:
         super().fail_json(**cleaned({**result, "msg": msg, "invocation": _invocation(self.params)}))

@@ -21,17 +21,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import FileError, StorageUpgradeError
 
 _OTHERS = 0o007
 # Like owner and mode, the SELinux context and the access list determine who may read a file.
 _ATTRIBUTES = ("security.selinux", "system.posix_acl_access")
-
-
-class FileError(StorageUpgradeError):
-    """The file could not be written, and is unchanged."""
-
-    name = "file"
 
 
 class FileChangedError(StorageUpgradeError):

@@ -18,9 +18,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer, api_error
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.encryption_metrics import parse_metrics
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 
 
+@names_cluster
 async def encryption_config_info(options: ClusterOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors."""
     async with open_cluster(options) as cluster:

@@ -34,6 +34,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_ser
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.discovery import report_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import (
     collection_path,
     object_path,
@@ -96,6 +97,7 @@ class ReadableObjectsOptions:
         return cls(cluster, tuple(params["resources"]), params.get("revision"), params["workers"])
 
 
+@names_cluster
 async def readable_objects(options: ReadableObjectsOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors."""
     async with open_cluster(options.cluster) as cluster:

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,12 +24,15 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     UnreachableError,
     UnreachableKind,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import (
+    EncryptedKeyError,
+    client_certificate_problem,
+    client_context,
+    no_passphrase,
+    reason_of,
+)
 
 _PROBE_TIMEOUT = 2.0
-# Parts of a certificate in DER (RFC 5280): its validity, two times in a row; the extension extKeyUsage; clientAuth and any usage.
-_VALIDITY = re.compile(rb"((?:\x17\x0d\d{12}Z|\x18\x0f\d{14}Z))((?:\x17\x0d\d{12}Z|\x18\x0f\d{14}Z))")
-_USAGES = re.compile(rb"\x06\x03\x55\x1d\x25(?:\x01\x01\xff)?\x04(.)", re.DOTALL)
-_CLIENT_USAGES = (b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x02", b"\x06\x04\x55\x1d\x25\x00")
 
 
 class CompactedError(EtcdError):
@@ -61,17 +62,20 @@ class Access:
     password: str | None = field(default=None, repr=False)
     client_cert: str | None = None
     files: Mapping[str, str | None] | None = None
+    through_proxy: bool = False
 
     async def explain(self, endpoint: str, error: UnreachableError) -> Explanation:
         """Finds the cause with a closer look at the client certificate and at the port's protocol."""
         if error.kind in (UnreachableKind.TLS, UnreachableKind.RESET):
-            problem = client_certificate_problem(self.client_cert)
+            problem = client_certificate_problem(self.client_cert, f"etcd.client_cert: {self.client_cert}")
             if problem is not None:
                 return Explanation(f"etcd at {endpoint} can't be asked: {problem}", passing=False)
-        if error.kind in (UnreachableKind.TLS, UnreachableKind.RESET) and await self._is_grpc_only(endpoint):
+        unclear = error.kind in (UnreachableKind.TLS, UnreachableKind.RESET) and not self.through_proxy
+        if unclear and await self._is_grpc_only(endpoint):
             return Explanation(
                 f"{endpoint} is a gRPC-only port of etcd; its JSON gateway is on the port of --listen-client-http-urls "
-                "(2382 on RKE2 and k3s, 2383 on Talos). Give that as etcd.endpoints.",
+                "(2382 on RKE2 and k3s, 2383 on Talos). Give that as etcd.endpoints. kine, which k3s has with an SQL database instead of "
+                "etcd, has no gateway at all: leave etcd out, and what is stored stays unproven.",
                 passing=False,
             )
         return Explanation(self.unreachable(endpoint, error), passing=error.kind is UnreachableKind.RESET)
@@ -100,7 +104,7 @@ class Access:
 
     def unreachable(self, endpoint: str, error: UnreachableError) -> str:
         """The sentence for a member that gave no answer."""
-        if error.kind is UnreachableKind.EXHAUSTED:
+        if error.kind in (UnreachableKind.EXHAUSTED, UnreachableKind.PROXY) or "The proxy " in error.message:
             return error.message
         if error.kind is UnreachableKind.TLS:
             if "certificate has expired" in error.message:
@@ -175,40 +179,6 @@ class Access:
         )
 
 
-def client_certificate_problem(path: str | None) -> str | None:
-    """What is wrong with a client certificate on its own; None if nothing is, or if that is unknown."""
-    try:
-        with open(path or "", encoding="ascii", errors="replace") as file:
-            pem = file.read()
-        begin = pem.index("-----BEGIN CERTIFICATE-----")
-        end = pem.index("-----END CERTIFICATE-----", begin) + len("-----END CERTIFICATE-----")
-        der = ssl.PEM_cert_to_DER_cert(pem[begin:end])
-    except (OSError, ValueError):
-        return None
-    return certificate_problem(der, f"etcd.client_cert: {path}", datetime.now(timezone.utc))
-
-
-def certificate_problem(der: bytes, name: str, now: datetime) -> str | None:
-    """Whether a certificate has expired, or is not a client certificate. Pure."""
-    validity = _VALIDITY.search(der)
-    if validity is not None:
-        digits = validity[2][2:-1].decode()
-        # Two-digit years mean 1950 to 2049 (RFC 5280, 4.1.2.5.1).
-        century = "" if len(digits) == 14 else "19" if digits >= "50" else "20"
-        try:
-            until = datetime.strptime(century + digits, "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
-        except ValueError:
-            return None
-        if until < now:
-            return f"{name} expired on {until:%Y-%m-%d %H:%M} UTC; renew it."
-    usages = _USAGES.search(der)
-    if usages is not None:
-        listed = der[usages.end() : usages.end() + usages[1][0]]
-        if not any(usage in listed for usage in _CLIENT_USAGES):
-            return f"{name} is not a client certificate (its extended key usage lacks clientAuth); use one that is."
-    return None
-
-
 def tls_context(files: Mapping[str, str | None]) -> ssl.SSLContext:
     """From ``ca_cert``, ``client_cert`` and ``client_key``; raises BadInputError for files that can't be used."""
     ca_cert, client_cert, client_key = files["ca_cert"], files["client_cert"], files["client_key"]
@@ -219,12 +189,14 @@ def tls_context(files: Mapping[str, str | None]) -> ssl.SSLContext:
         if path:
             _require_readable(name, path)
     try:
-        context = ssl.create_default_context(cafile=ca_cert)
+        context = client_context(ca_cert)
     except (OSError, ValueError) as error:
         raise BadInputError(f"etcd.ca_cert: {ca_cert} is not a PEM certificate; give etcd's own CA.") from error
     if client_cert:
         try:
-            context.load_cert_chain(client_cert, client_key)
+            context.load_cert_chain(client_cert, client_key, no_passphrase)
+        except EncryptedKeyError as error:
+            raise BadInputError(f"etcd.client_key: {client_key} can't be used: {reason_of(error)}.") from error
         except (OSError, ValueError) as error:
             raise BadInputError(
                 f"etcd.client_cert: {client_cert} and {client_key} are not a PEM certificate and its key; check both."

@@ -16,7 +16,7 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -33,7 +33,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access 
     PermissionDeniedError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encryption import covers
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import HttpClient, Response
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import (
+    HttpClient,
+    Response,
+    StreamingClient,
+)
 
 DEFAULT_PREFIX = "/registry"
 _REQUEST_TIMEOUT = 30.0
@@ -203,6 +207,30 @@ class Etcd:
         Raises PermissionDeniedError, and EtcdError if two belong to different clusters.
         """
         return await self._ask_each(path, b"{}", tuple(addresses))
+
+    async def ask_member(self, endpoint: str, path: str, document: Mapping[str, Any]) -> bytes:
+        """One particular member's answer to a request that reads; raises EtcdError."""
+        return await self._ask(endpoint, path, json.dumps(document).encode())
+
+    async def stream(
+        self, endpoint: str, path: str, document: Mapping[str, Any], take: Callable[[bytes], None]
+    ) -> None:
+        """Has ``take`` get one member's answer piece by piece, however large it is; raises EtcdError, and what ``take`` raises.
+
+        Ask this member something first: that gets a token if etcd wants one, and shows which cluster it belongs to.
+        """
+        if not isinstance(self._http, StreamingClient):
+            raise EtcdError("etcd is reached by a client that can't stream, so there is no snapshot.")
+        headers = (*_HEADERS, ("Authorization", self._token)) if self._token else _HEADERS
+        data = json.dumps(document).encode()
+        try:
+            answer = await self._http.stream(
+                "POST", endpoint + path, headers=headers, body=data, timeout=_REQUEST_TIMEOUT, take=take
+            )
+        except UnreachableError as error:
+            raise EtcdError((await self._access.explain(endpoint, error)).message) from error
+        if answer.status != 200:
+            raise self._access.gateway_problem(endpoint, answer.status, answer.body)
 
     async def _ask_each(self, path: str, data: bytes, endpoints: Sequence[str]) -> dict[str, bytes | _MemberError]:
         """Each member's answer, all asked in parallel; a silent member costs a moment, not a timeout."""

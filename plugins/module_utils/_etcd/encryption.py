@@ -159,7 +159,7 @@ def parse_manifest(document: Any) -> ServerFlags | None:
     except (KeyError, TypeError, IndexError, AttributeError):
         return None
     flags: dict[str, str] = {}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""]):
         name, equals, value = str(word).partition("=")
         flags[name] = value if equals else str(following)
     if not any(str(word).endswith("kube-apiserver") for word in words[:1]):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access import Access, tls_context
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import (
@@ -23,6 +24,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys im
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import TransportSettings
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.factory import open_client
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
 
 _DEFAULT_ENDPOINT = "https://127.0.0.1:2379"
 _KUBEADM_PKI = "/etc/kubernetes/pki/etcd"
@@ -48,7 +50,7 @@ def open_clusters(options: Mapping[str, Any] | None) -> EtcdClusters:
             raise BadInputError(f"etcd.overrides: {what}; each names the resources that are kept in one other etcd.")
         names.update(resources)
         # Like the API servers, which have one client certificate and one prefix for all.
-        inherited = {name: (options or {}).get(name) for name in (*_KUBEADM_FILES, *_USER, "prefix")}
+        inherited = {name: (options or {}).get(name) for name in (*_KUBEADM_FILES, *_USER, "prefix", "proxy")}
         own = {name: value for name, value in override.items() if value}
         for group in (tuple(_KUBEADM_FILES), _USER):
             if any(own.get(name) for name in group):
@@ -71,7 +73,7 @@ def open_etcd(options: Mapping[str, Any] | None) -> Etcd:
     Raises BadInputError, before anything is sent, for addresses and files that can't be used.
     """
     given = {name: value for name, value in (options or {}).items() if value}
-    endpoints = [_endpoint(text) for text in given.get("endpoints") or [_DEFAULT_ENDPOINT]]
+    endpoints = list(dict.fromkeys(_endpoint(text) for text in given.get("endpoints") or [_DEFAULT_ENDPOINT]))
     prefix = "/" + str(given.get("prefix") or DEFAULT_PREFIX).strip("/")
     if bool(given.get("username")) != bool(given.get("password")):
         raise BadInputError("etcd.username and etcd.password go together; give both.")
@@ -86,8 +88,11 @@ def open_etcd(options: Mapping[str, Any] | None) -> Etcd:
                     "or give etcd.endpoints, ca_cert, client_cert and client_key."
                 )
         context = tls_context(files)
-    access = Access(given.get("username"), given.get("password"), (files or {}).get("client_cert"), files)
-    http = open_client(TransportSettings(ssl_context=context, concurrency=8))
+    proxy = parse_proxy(given["proxy"], "etcd.proxy") if given.get("proxy") else None
+    access = Access(
+        given.get("username"), given.get("password"), (files or {}).get("client_cert"), files, proxy is not None
+    )
+    http = open_client(TransportSettings(ssl_context=context, concurrency=8, proxy=proxy))
     return Etcd(endpoints, http, prefix=prefix, access=access)
 
 
@@ -100,5 +105,6 @@ def _endpoint(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.path.strip("/"):
         shown = text if "@" not in text else "(hidden, as it holds credentials)"
         raise BadInputError(f"etcd.endpoints: '{shown}' is not an etcd endpoint; write it like https://10.0.0.11:2379.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    name = same_address(parts.hostname)
+    host = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{host}:{port or 2379}"

@@ -47,6 +47,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stale i
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import open_cluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.convergence import Observation
 
@@ -86,6 +87,7 @@ class StoredVersionsOptions:
         )
 
 
+@names_cluster
 async def stored_versions(options: StoredVersionsOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors."""
     rules, media_type = local_configuration(options.encryption_config)

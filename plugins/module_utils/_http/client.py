@@ -14,7 +14,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import Proxy
 
 Headers = Iterable[tuple[str, str]]
 
@@ -33,17 +35,18 @@ class TransportSettings:
     """How connections are made; the same for every server of a cluster.
 
     ``server_name`` is the name that certificates are verified against instead of the URL's host
-    (kubeconfig's tls-server-name). ``concurrency`` bounds the connections to one server.
+    (kubeconfig's tls-server-name). ``concurrency`` bounds the connections to one server. ``identity`` changes with the client
+    certificate in ``ssl_context``: connections that showed another one aren't used again.
     """
 
     ssl_context: ssl.SSLContext | None = field(repr=False)
     server_name: str | None = None
-    proxy: str | None = field(default=None, repr=False)
+    proxy: Proxy | None = None
     no_proxy: str | None = None
-    proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
     concurrency: int = 128
+    identity: Callable[[], int] | None = field(default=None, repr=False)
 
-    def proxy_for(self, url: str) -> str | None:
+    def proxy_for(self, url: str) -> Proxy | None:
         """The proxy for ``url``, if any."""
         if not self.proxy:
             return None
@@ -68,3 +71,24 @@ class HttpClient(Protocol):
         """``before`` is called when a connection is there and nothing was sent yet; what it raises, this raises."""
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class StreamingClient(Protocol):
+    """An HttpClient that can also receive answers larger than memory."""
+
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers,
+        body: bytes | None,
+        timeout: float,
+        take: Callable[[bytes], None],
+    ) -> Response:
+        """Like ``request``, but ``take`` gets the body of an answer with status 200 as it arrives.
+
+        ``timeout``: seconds until the next piece. What ``take`` raises, if it is a StorageUpgradeError, this raises.
+        """
+        ...

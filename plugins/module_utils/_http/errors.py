@@ -7,11 +7,32 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import ssl
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import UnreachableKind
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import reason_of
 
 _NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
+# What OpenSSL says where the other end answers in plain HTTP, or anything else.
+_NOT_TLS = (
+    "wrong version number",
+    "http request",
+    "unknown protocol",
+    "packet length too long",
+    "record layer failure",
+)
+
+# What http.client says if a proxy refuses a tunnel.
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
+
+
+class HandshakeEndedError(ConnectionResetError):
+    """The other end closed the connection before TLS was established."""
+
+
+_HANDSHAKE_ENDED = (HandshakeEndedError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 def out_of_files(error: BaseException) -> bool:
@@ -21,7 +42,7 @@ def out_of_files(error: BaseException) -> bool:
 
 def transport_failure(url: str, failure: BaseException) -> tuple[UnreachableKind, str]:
     """(kind, sentence) for a failed request."""
-    origin = "/".join(url.split("/", 3)[:3])
+    origin = _origin(url)
     chain = _chain(failure)
     if any(out_of_files(error) for error in chain):
         return (
@@ -33,16 +54,26 @@ def transport_failure(url: str, failure: BaseException) -> tuple[UnreachableKind
     text = " ".join(str(error) for error in chain)
     if any(isinstance(error, ssl.SSLCertVerificationError) for error in chain) or "CERTIFICATE_VERIFY_FAILED" in text:
         why = next((str(error.verify_message) for error in chain if hasattr(error, "verify_message")), "").rstrip(".")
-        hint = (
-            "set tls_server_name to a name that the certificate has, such as kubernetes.default.svc"
-            if "match" in why.lower() or "doesn't match" in text or "not valid for" in text
-            else "check ca_cert"
-        )
-        return UnreachableKind.TLS, f"The certificate of {origin} can't be verified{': ' + why if why else ''}; {hint}."
-    if any(isinstance(error, ssl.SSLError) for error in chain):
         return (
             UnreachableKind.TLS,
-            f"TLS with {origin} failed; check that the URL, ca_cert, client_cert and client_key fit together.",
+            f"The certificate of {origin} can't be verified{': ' + why if why else ''}; {_certificate_hint(why or text)}.",
+        )
+    if any(isinstance(error, _HANDSHAKE_ENDED) for error in chain):
+        return (
+            UnreachableKind.RESET,
+            f"{origin} ended the connection during the TLS handshake; check that an API server is running there, as a load balancer with "
+            "nothing behind it does that.",
+        )
+    if any(isinstance(error, ssl.SSLError) for error in chain):
+        reason = next(reason_of(error) for error in chain if isinstance(error, ssl.SSLError))
+        if reason in _NOT_TLS:
+            return (
+                UnreachableKind.TLS,
+                f"{origin} does not speak TLS; check the port, and that the URL should not begin with http://.",
+            )
+        return (
+            UnreachableKind.TLS,
+            f"TLS with {origin} failed ({reason}); check that the URL, ca_cert, client_cert and client_key fit together.",
         )
     if any(isinstance(error, TimeoutError) or "Timeout" in name for error, name in zip(chain, names)):
         return UnreachableKind.TIMEOUT, f"{origin} did not answer in time."
@@ -55,7 +86,84 @@ def transport_failure(url: str, failure: BaseException) -> tuple[UnreachableKind
             UnreachableKind.RESET,
             f"{origin} does not answer in valid HTTP/1.1: {failure}; check the address and any proxy in front of it.",
         )
-    return UnreachableKind.RESET, f"The connection to {origin} was lost or could not be made."
+    return UnreachableKind.RESET, f"The connection to {origin} was lost or could not be made{_reason(chain)}."
+
+
+def proxy_failure(url: str, proxy: str, failure: BaseException) -> tuple[UnreachableKind, str] | None:
+    """(kind, sentence) if a request failed at the proxy, which is named without its credentials; None if it got farther."""
+    chain = _chain(failure)
+    names = [type(error).__name__ for error in chain]
+    text = " ".join(str(error) for error in chain)
+    answered = _TUNNEL.search(text)
+    if answered is not None:
+        return refused_by_proxy(url, proxy, int(answered[1]))
+    if "SOCKS5AuthError" in names:
+        return refused_by_proxy(url, proxy, 407)
+    if "SOCKS5Error" in names:
+        why = next(str(error) for error in chain if type(error).__name__ == "SOCKS5Error").partition(": ")[2].lower()
+        return UnreachableKind.RESET, f"The proxy {proxy} can't reach {_origin(url)}{': ' + why if why else ''}."
+    if not {"ProxyError", "ProxyConnectionError", "GeneralProxyError"} & set(names):
+        late = any(isinstance(error, TimeoutError) or "Timeout" in name for error, name in zip(chain, names))
+        return (
+            (UnreachableKind.TIMEOUT, f"{_origin(url)} did not answer in time through the proxy {proxy}.")
+            if late
+            else None
+        )
+    if any(name in ("gaierror", "NameResolutionError") for name in names):
+        return UnreachableKind.DNS, f"The host name of the proxy {proxy} can't be resolved; check the option proxy."
+    if any(isinstance(error, ConnectionRefusedError) for error in chain):
+        return (
+            UnreachableKind.REFUSED,
+            f"The proxy {proxy} refuses connections; check that it is running, and the option proxy.",
+        )
+    if any(isinstance(error, TimeoutError) or "Timeout" in name for error, name in zip(chain, names)):
+        return UnreachableKind.TIMEOUT, f"The proxy {proxy} did not answer in time."
+    if any(isinstance(error, ssl.SSLError) for error in chain) or "SSLError" in names:
+        return (
+            UnreachableKind.PROXY,
+            f"TLS with the proxy {proxy} failed; if it is reached by HTTP, write http:// instead of https://.",
+        )
+    return UnreachableKind.RESET, f"The connection to the proxy {proxy} was lost or could not be made{_reason(chain)}."
+
+
+def refused_by_proxy(url: str, proxy: str, status: int) -> tuple[UnreachableKind, str]:
+    """(kind, sentence) for a proxy that answers itself, with that status."""
+    if status == 407:
+        return (
+            UnreachableKind.PROXY,
+            f"The proxy {proxy} wants a user and a password, or doesn't accept those it got (407); put them in the proxy's URL, or in "
+            "proxy_headers.",
+        )
+    if status >= 500:
+        return UnreachableKind.RESET, f"The proxy {proxy} can't reach {_origin(url)} ({status})."
+    return (
+        UnreachableKind.PROXY,
+        f"The proxy {proxy} allows no connection to {_origin(url)} ({status}); have it allowed, or set no_proxy.",
+    )
+
+
+def _origin(url: str) -> str:
+    return "/".join(url.split("/", 3)[:3])
+
+
+def _certificate_hint(why: str) -> str:
+    if "has expired" in why:
+        return "renew it (with kubeadm: kubeadm certs renew all)"
+    if "not yet valid" in why:
+        return "check the clocks of both hosts"
+    if "match" in why.lower() or "not valid for" in why:
+        return "set tls_server_name to a name that the certificate has, such as kubernetes.default.svc"
+    return "check ca_cert"
+
+
+def _reason(chain: list[BaseException]) -> str:
+    """What the operating system says, or this collection; other libraries name their own objects."""
+    for error in chain:
+        if isinstance(error, OSError) and error.errno:
+            return f": {os.strerror(error.errno).lower()}"
+        if isinstance(error, ConnectionError) and error.args:
+            return f": {error}"
+    return ""
 
 
 def _chain(failure: BaseException) -> list[BaseException]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Headers, Response
@@ -77,23 +77,28 @@ class AnswerHeaders(Mapping[str, str]):
 
 
 class AnswerReader:
-    """Takes the bytes of one answer as they arrive. ``reusable``: whether the connection can carry another request."""
+    """Takes the bytes of one answer as they arrive. ``reusable``: whether the connection can carry another request.
+
+    ``take``: gets the body of an answer with status 200 piece by piece, and then the answer has an empty one.
+    """
 
     __slots__ = (
         "_chunked",
         "_head",
         "_in_body",
         "_in_chunk",
+        "_keep",
         "_missing",
         "_parts",
         "_rest",
         "_status",
+        "_take",
         "_trailer",
         "_trailers",
         "reusable",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, take: Callable[[bytes], None] | None = None) -> None:
         self.reusable = True
         self._head = b""
         self._in_body = False
@@ -106,6 +111,8 @@ class AnswerReader:
         self._trailers = 0
         self._rest = b""
         self._parts: list[bytes] = []
+        self._take = take
+        self._keep: Callable[[bytes], None] = self._parts.append
 
     def feed(self, data: bytes) -> Response | None:
         """The answer, once it is whole; raises NotHttpError."""
@@ -134,6 +141,8 @@ class AnswerReader:
             raise NotHttpError("the head of the answer is not valid HTTP/1.1")
         self._status = int(found[2])
         self._in_body = True
+        if self._take is not None and self._status == 200:
+            self._keep = self._take
         head = head.lower()
         self.reusable = found[1] != b"0" and not _CLOSE.search(head)
         if self._status == 101:
@@ -152,12 +161,12 @@ class AnswerReader:
 
     def _feed_plain(self, data: bytes) -> Response | None:
         if self._missing is None:
-            self._parts.append(data)
+            self._keep(data)
             return None
         if len(data) > self._missing:
             data = data[: self._missing]
             self.reusable = False  # More than was announced, so it belongs to nothing known.
-        self._parts.append(data)
+        self._keep(data)
         self._missing -= len(data)
         return None if self._missing else self._answer()
 
@@ -168,7 +177,7 @@ class AnswerReader:
         while True:
             if self._missing:
                 piece = data[at : at + self._missing]
-                self._parts.append(piece)
+                self._keep(piece)
                 self._missing -= len(piece)
                 at += len(piece)
                 if self._missing:

@@ -20,13 +20,17 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import UnreachableError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
+    StorageUpgradeError,
+    UnreachableError,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import (
     Headers,
     Response,
     TransportSettings,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import (
+    HandshakeEndedError,
     out_of_files,
     transport_failure,
 )
@@ -64,16 +68,38 @@ class SocketClient:
         timeout: float,
         before: Callable[[], None] | None = None,
     ) -> Response:
-        end = url.find("/", 8)
-        root, path = (url, "/") if end < 0 else (url[:end], url[end:])
-        origin = self._origins.get(root)
-        if origin is None:
-            origin = self._origins[root] = _Origin(root, self._settings, self._budget)
+        origin, path = self._origin(url)
         try:
             return await origin.exchange(request_bytes(method, origin.host, path, headers, body), timeout, before)
         except (OSError, ValueError, asyncio.TimeoutError) as error:
             kind, sentence = transport_failure(url, error)
             raise UnreachableError(sentence, kind=kind) from error
+
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers,
+        body: bytes | None,
+        timeout: float,
+        take: Callable[[bytes], None],
+    ) -> Response:
+        origin, path = self._origin(url)
+        try:
+            return await origin.stream(request_bytes(method, origin.host, path, headers, body), timeout, take)
+        except (OSError, ValueError, asyncio.TimeoutError) as error:
+            kind, sentence = transport_failure(url, error)
+            raise UnreachableError(sentence, kind=kind) from error
+
+    def _origin(self, url: str) -> tuple[_Origin, str]:
+        """The server of a URL, and the path there."""
+        end = url.find("/", 8)
+        root, path = (url, "/") if end < 0 else (url[:end], url[end:])
+        origin = self._origins.get(root)
+        if origin is None:
+            origin = self._origins[root] = _Origin(root, self._settings, self._budget)
+        return origin, path
 
     async def close(self) -> None:
         for origin in self._origins.values():
@@ -157,6 +183,7 @@ class _Origin:
             self._tls = ssl.create_default_context()
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._verified_as = settings.server_name or self._name
+        self._identity = settings.identity or (lambda: 0)
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._budget = budget
         self.idle: list[_Channel] = []
@@ -188,25 +215,35 @@ class _Origin:
         finally:
             self._slots.release()
 
+    async def stream(self, request: bytes, timeout: float, take: Callable[[bytes], None]) -> Response:
+        """On a connection of its own, which is then closed. ``timeout``: until the next piece arrives."""
+        channel = await asyncio.wait_for(self._budget.open(self), timeout)
+        try:
+            await channel.stream(request, timeout, take)
+        finally:
+            channel.close()
+        return channel.answer
+
     def kept(self) -> _Channel | None:
-        """The connection that was used last; those that ended or were idle for too long are dropped."""
-        now = asyncio.get_running_loop().time()
+        """The connection that was used last; those that ended, were idle for too long or showed an old certificate are dropped."""
+        now, identity = asyncio.get_running_loop().time(), self._identity()
         while self.idle:
             channel = self.idle.pop()
-            if not channel.closed and now - channel.used < _KEPT_IDLE:
+            if not channel.closed and now - channel.used < _KEPT_IDLE and channel.identity == identity:
                 return channel
             channel.close()
         return None
 
     async def connect(self) -> _Channel:
         """A new connection."""
+        identity = self._identity()
         plain = await self._reach()
         try:
             connected = plain if self._tls is None else await self._secure(plain, self._tls)
         except BaseException:
             plain.close()
             raise
-        channel = _Channel(connected, self._ended)
+        channel = _Channel(connected, self._ended, identity)
         self.channels.add(channel)
         return channel
 
@@ -248,6 +285,9 @@ class _Origin:
                     await _readiness(secured, write=False)
                 except ssl.SSLWantWriteError:
                     await _readiness(secured, write=True)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError) as error:
+            secured.close()
+            raise HandshakeEndedError("the handshake did not end") from error
         except BaseException:
             secured.close()
             raise
@@ -286,8 +326,9 @@ class _Channel:
 
     answer: Response
 
-    def __init__(self, connected: _Socket, ended: Callable[[_Channel], None]) -> None:
+    def __init__(self, connected: _Socket, ended: Callable[[_Channel], None], identity: int = 0) -> None:
         self.closed = False
+        self.identity = identity
         self.used = 0.0
         self._socket = connected
         self._ended = ended
@@ -299,10 +340,40 @@ class _Channel:
 
     async def exchange(self, request: bytes, deadline: float) -> bool:
         """Sends a request and awaits its ``answer``; returns whether another one may follow. Raises OSError."""
-        loop = self._loop
         self._reader = AnswerReader()
-        self._waiter = waiter = loop.create_future()
-        timer = loop.call_at(deadline, self._fail, TimeoutError())
+        timer = self._loop.call_at(deadline, self._fail, TimeoutError())
+        try:
+            await self._answered(request)
+        finally:
+            timer.cancel()
+        return self._reader.reusable and not self.closed
+
+    async def stream(self, request: bytes, timeout: float, take: Callable[[bytes], None]) -> None:
+        """The same, but ``take`` gets the body. ``timeout``: until the next piece of it. Raises what ``take`` raises, too."""
+        last = self._loop.time()
+        timer: asyncio.TimerHandle | None = None
+
+        def taken(piece: bytes) -> None:
+            nonlocal last
+            take(piece)
+            last = self._loop.time()
+
+        def watch() -> None:
+            nonlocal timer
+            if self._loop.time() >= last + timeout:
+                self._fail(TimeoutError())
+            else:
+                timer = self._loop.call_at(last + timeout, watch)
+
+        self._reader = AnswerReader(taken)
+        timer = self._loop.call_at(last + timeout, watch)
+        try:
+            await self._answered(request)
+        finally:
+            timer.cancel()
+
+    async def _answered(self, request: bytes) -> None:
+        self._waiter = waiter = self._loop.create_future()
         try:
             self._send(request)
             await waiter
@@ -311,10 +382,8 @@ class _Channel:
             self.close()  # An answer may still arrive, and would be mistaken for that of the next request.
             raise
         finally:
-            timer.cancel()
             self._waiter = None
-        self.used = loop.time()
-        return self._reader.reusable and not self.closed
+        self.used = self._loop.time()
 
     def _send(self, data: bytes) -> None:
         try:
@@ -354,10 +423,10 @@ class _Channel:
             return
         except ssl.SSLEOFError:
             self._fail(ConnectionResetError("the connection ended before the answer did"))
-        except OSError as error:
+        except (OSError, StorageUpgradeError) as error:
             self._fail(error)
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
         self.close()

@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import UnreachableError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError, UnreachableError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import (
     Headers,
     Response,
     TransportSettings,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import transport_failure
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import (
+    proxy_failure,
+    refused_by_proxy,
+    transport_failure,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import Proxy
 
 try:
     import urllib3
 except ImportError:  # a dependency of kubernetes; open_connection() says that kubernetes is missing
     pass
+
+_PIECE = 64 * 1024
 
 
 class Urllib3Client:
@@ -41,11 +51,9 @@ class Urllib3Client:
             options.update(server_hostname=settings.server_name, assert_hostname=settings.server_name)
         self._settings = settings
         self._direct = urllib3.PoolManager(**options)
-        self._proxied = (
-            urllib3.ProxyManager(settings.proxy, proxy_headers=dict(settings.proxy_headers or {}), **options)
-            if settings.proxy
-            else self._direct
-        )
+        self._proxied = self._direct if settings.proxy is None else _through(settings.proxy, options)
+        self._identity = settings.identity or (lambda: 0)
+        self._shown = self._identity()
         self._threads = ThreadPoolExecutor(max_workers=settings.concurrency, thread_name_prefix="http")
 
     def _send(
@@ -57,18 +65,59 @@ class Urllib3Client:
         timeout: float,
         before: Callable[[], None] | None,
     ) -> Response:
+        if before is not None:
+            before()  # urllib3 connects after this; there is no hook in between.
+        with self._failures(url):
+            answer = self._ask(method, url, headers, body, timeout)
+        self._require_passage(url, answer.status)
+        return Response(status=answer.status, headers=answer.headers, body=answer.data)
+
+    def _ask(self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float, **options: Any) -> Any:
         fields = urllib3.HTTPHeaderDict()
         for name, value in headers:
             fields.add(name, value)
-        pools = self._proxied if self._settings.proxy_for(url) else self._direct
-        if before is not None:
-            before()  # urllib3 connects after this; there is no hook in between.
+        if self._shown != self._identity():
+            self._shown = self._identity()
+            self._direct.clear()
+            self._proxied.clear()
+        pools = self._direct if self._settings.proxy_for(url) is None else self._proxied
+        return pools.request(method, url, body=body, headers=fields, timeout=timeout, redirect=False, **options)
+
+    @contextmanager
+    def _failures(self, url: str) -> Iterator[None]:
+        """Says what a failure means."""
         try:
-            answer = pools.request(method, url, body=body, headers=fields, timeout=timeout, redirect=False)
+            yield
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            kind, sentence = transport_failure(url, error)
+            proxy = self._settings.proxy_for(url)
+            told = None if proxy is None else proxy_failure(url, proxy.url, error)
+            kind, sentence = told or transport_failure(url, error)
             raise UnreachableError(sentence, kind=kind) from error
-        return Response(status=answer.status, headers=answer.headers, body=answer.data)
+
+    def _require_passage(self, url: str, status: int) -> None:
+        proxy = self._settings.proxy_for(url)
+        if status == 407 and proxy is not None:
+            kind, sentence = refused_by_proxy(url, proxy.url, status)
+            raise UnreachableError(sentence, kind=kind)
+
+    def _receive(
+        self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float, take: Callable[[bytes], None]
+    ) -> Response:
+        with self._failures(url):
+            answer = self._ask(method, url, headers, body, timeout, preload_content=False)
+        try:
+            self._require_passage(url, answer.status)
+            if answer.status != 200:
+                return Response(status=answer.status, headers=answer.headers, body=answer.data)
+            pieces = answer.stream(_PIECE)
+            while True:
+                with self._failures(url):
+                    piece = next(pieces, None)
+                if piece is None:
+                    return Response(status=200, headers=answer.headers, body=b"")
+                take(piece)
+        finally:
+            answer.close()
 
     async def request(
         self,
@@ -83,7 +132,37 @@ class Urllib3Client:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._send, method, url, headers, body, timeout, before)
 
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers,
+        body: bytes | None,
+        timeout: float,
+        take: Callable[[bytes], None],
+    ) -> Response:
+        """``take`` is called in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._receive, method, url, headers, body, timeout, take)
+
     async def close(self) -> None:
         self._direct.clear()
         self._proxied.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _through(proxy: Proxy, options: Mapping[str, Any]) -> Any:
+    """The pools for servers behind a proxy."""
+    if not proxy.is_socks:
+        return urllib3.ProxyManager(proxy.url, proxy_headers=dict(proxy.headers), **options)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # urllib3 warns about the missing library, too
+            from urllib3.contrib.socks import SOCKSProxyManager
+    except ImportError as error:
+        raise BadInputError(
+            f"The proxy {proxy.url} speaks SOCKS, for which {sys.executable} lacks the Python library PySocks; install it there with: "
+            "pip install PySocks"
+        ) from error
+    return SOCKSProxyManager(proxy.url, username=proxy.user, password=proxy.password, **options)

@@ -129,7 +129,23 @@ class ApiServer:
         body: bytes | None = None,
         timeout: float = _REQUEST_TIMEOUT,
     ) -> Response:
-        """Sends it once. Returns any answer, errors included; raises UnreachableError if there is none."""
+        """Sends it once, or again with new credentials where a server refuses ones that ended.
+
+        Returns any answer, errors included; raises UnreachableError if there is none.
+        """
+        renewal = self._connection.renewal
+        if renewal is None:
+            return await self._send(method, path, accept, content_type, body, timeout)
+        await renewal.in_time()
+        sent = renewal.version
+        answer = await self._send(method, path, accept, content_type, body, timeout)
+        if answer.status == 401 and await renewal.after_refusal(sent):
+            return await self._send(method, path, accept, content_type, body, timeout)
+        return answer
+
+    async def _send(
+        self, method: str, path: str, accept: str, content_type: str, body: bytes | None, timeout: float
+    ) -> Response:
         headers = [("Accept", accept), ("User-Agent", "kube_storage.upgrade"), *self._connection.authorize()]
         if body is not None:
             headers.append(("Content-Type", content_type))
@@ -187,7 +203,9 @@ class ApiServer:
     def document(self, answer: Response, method: str, path: str) -> dict[str, Any]:
         """The content of an answer; raises like ``json``."""
         if answer.status >= 400:
-            raise api_error(answer, self.url, method, path, self.say)
+            error = api_error(answer, self.url, method, path, self.say)
+            why = self._connection.why_refused() if is_unknown_user(answer) else None
+            raise error if why is None else with_reason(error, why)
         try:
             document = json.loads(answer.body)
         except ValueError as error:
@@ -245,18 +263,38 @@ _FORBIDDEN = re.compile(
 )
 
 
+# How a server that allows anonymous requests calls whoever sends no credentials (k8s.io/apiserver, pkg/authentication/user).
+_ANONYMOUS = "system:anonymous"
+
+
+def is_unknown_user(answer: Response) -> bool:
+    """Whether the server doesn't know who asks, rather than what they may do."""
+    found = _FORBIDDEN.match(status_of(answer)[1]) if answer.status == 403 else None
+    return answer.status == 401 or (found is not None and found["user"] == _ANONYMOUS)
+
+
+def with_reason(error: ApiError, why: str) -> ApiError:
+    """The same error, with why the credentials were refused."""
+    return ApiError(f"{error.message} {why}", status=error.status, reason=error.reason, result=error.result)
+
+
 def forbidden_sentence(message: str) -> str | None:
     """Who lacks which verb on what, from a server's 403 message; None if it has another form."""
     found = _FORBIDDEN.match(message)
     if not found:
         return None
+    if found["user"] == _ANONYMOUS:
+        return (
+            "The API server doesn't know who asks: no credentials were sent, or none that it accepts; check the user in the "
+            "kubeconfig, api_key, or client_cert and client_key."
+        )
     if found["path"]:
         what = f"the path {found['path']}"
     else:
         what = found["resource"] + (f".{found['group']}" if found["group"] else "")
     return (
         f"Permission is missing: user {found['user']} may not {found['verb']} {what}"
-        f"{found['scope'].rstrip()}; grant it by a ClusterRole (the README lists what each module needs)."
+        f"{found['scope'].rstrip()}; grant it by a ClusterRole (the page Permissions of the documentation lists what each module needs)."
     )
 
 

@@ -12,34 +12,57 @@ through its client is cached and turns errors into empty lists, which a guard mu
 from __future__ import annotations
 
 import hashlib
-import re
+import os
 import ssl
-import tempfile
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import TransportSettings
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import (
+    client_certificate_problem,
+    client_context,
+    load_client_certificate,
+    load_client_pem,
+    reason_of,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.credentials import (
+    FileToken,
+    PluginToken,
+    Token,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.kubeconfig import (
+    COMPARE,
+    KubeContext,
+    read_context,
+)
 
 _CREDENTIALS_KEPT = 30.0
 _OWN_AUTHORITIES = 10  # more than that is the system's whole store
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+_DEFAULT_KUBECONFIG = "~/.kube/config"
+_POD_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 
 @dataclass(frozen=True)
 class Connection:
     """One cluster as a user reaches it: the URL of the kubeconfig, how to connect, and who they are.
 
-    ``authorize`` returns the headers of a request; it may run a credential plugin of the kubeconfig.
+    ``authorize`` returns the headers of a request. ``renewal``: credentials that end; None if they don't.
+    ``context``: the kubeconfig's context; None if it wasn't used. ``why_refused``: what is known to be wrong with the credentials.
     """
 
     url: str
     transport: TransportSettings
     authorize: Callable[[], list[tuple[str, str]]] = field(repr=False)
+    renewal: Token | None = field(default=None, repr=False)
+    context: str | None = None
+    why_refused: Callable[[], str | None] = field(default=lambda: None, repr=False)
 
 
 def normalize_url(url: str) -> str:
@@ -59,27 +82,11 @@ def normalize_url(url: str) -> str:
     ):
         shown = text if "@" not in text else "(hidden, as it holds credentials)"
         raise BadInputError(f"'{shown}' is not the URL of an API server; write it like https://10.0.0.11:6443.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    name = same_address(parts.hostname)
+    host = f"[{name}]" if ":" in name else name
     default = 443 if parts.scheme == "https" else 80
     netloc = host if port is None or port == default else f"{host}:{port}"
     return f"{parts.scheme}://{netloc}{parts.path}"
-
-
-def _proxy(url: str | None) -> str | None:
-    """The proxy's URL if it can be used; raises BadInputError, which does not show it, as it may hold a password."""
-    if url is None:
-        return None
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        known = False
-    if not known:
-        raise BadInputError(
-            "The option proxy is not the URL of a proxy; write it like http://proxy.example.com:3128, and quote /, ?, # and @ in a "
-            "user name or password as %2F, %3F, %23 and %40."
-        )
-    return url
 
 
 def auth_of(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,30 +103,149 @@ def open_connection(
 ) -> Connection:
     """Reads kubernetes.core's auth options, and the K8S_AUTH_* variables for options that are not given.
 
-    Raises BadInputError with one sentence if a file is missing, can't be parsed or doesn't fit.
+    Runs the kubeconfig's credential plugin, if it has one. Raises BadInputError with one sentence if a file is missing, can't be
+    parsed or doesn't fit, or if the plugin gives no credentials.
     """
     core = _core()
+    auth = core._create_auth_spec(None, **options)
+    chosen = _context_of(auth)
     try:
-        auth = core._create_auth_spec(None, **options)
-        configuration = core._create_configuration(auth)
-        impersonation = _impersonation_headers(core._create_headers(None, **options))
+        configuration = core._create_configuration(_for_core(auth, chosen))
     except Exception as error:  # kubernetes.config raises nearly anything on a malformed kubeconfig
-        raise BadInputError(_explain_config_error(error, options)) from error
+        where = chosen.where if chosen is not None else "the kubeconfig"
+        raise BadInputError(f"{where[:1].upper()}{where[1:]} is not a valid kubeconfig; {COMPARE}.") from error
     if not configuration.host:
         raise BadInputError("The kubeconfig names no server; check its cluster entry or give the option host.")
     url = normalize_url(configuration.host)
+    context = _ssl_context(configuration) if url.startswith("https") else None
+    token = None if _has_credentials(auth) else _token_of(chosen, context)
+    header: Callable[[], str | None] = _Header(configuration) if token is None else lambda: token.header
+    impersonation = _impersonation_headers(core._create_headers(None, **options)) or impersonation_of(chosen)
+
+    def authorize() -> list[tuple[str, str]]:
+        found = header()
+        return impersonation if found is None else [*impersonation, ("Authorization", found)]
+
+    def why_refused() -> str | None:
+        if token is not None and token.problem:
+            return token.problem
+        if configuration.cert_file:
+            return client_certificate_problem(configuration.cert_file, _certificate_name(configuration, chosen))
+        if header() is None and chosen is not None and not isinstance(token, PluginToken):
+            return f"The {chosen.whose} has no credentials."
+        return None
+
     return Connection(
         url=url,
         transport=TransportSettings(
-            ssl_context=_ssl_context(configuration) if url.startswith("https") else None,
+            ssl_context=context,
             server_name=server_name or getattr(configuration, "tls_server_name", None),
-            proxy=_proxy(configuration.proxy or None),
+            proxy=parse_proxy(configuration.proxy, "proxy", configuration.proxy_headers)
+            if configuration.proxy
+            else None,
             no_proxy=getattr(configuration, "no_proxy", None),
-            proxy_headers=configuration.proxy_headers or None,
             concurrency=concurrency,
+            identity=(lambda: token.version) if isinstance(token, PluginToken) else None,
         ),
-        authorize=_Authorizer(configuration, impersonation),
+        authorize=authorize,
+        renewal=token,
+        context=chosen.name if chosen is not None else None,
+        why_refused=why_refused,
     )
+
+
+def _has_credentials(auth: Mapping[str, Any]) -> bool:
+    """Whether the options hold a token, or a user with a password."""
+    return bool(auth.get("api_key") or (auth.get("username") and auth.get("password")))
+
+
+def _context_of(auth: Mapping[str, Any]) -> KubeContext | None:
+    """The context of the kubeconfig that these options use; None where they need none, or in a pod without one."""
+    has_credentials = _has_credentials(auth) or bool(auth.get("cert_file") and auth.get("key_file"))
+    if auth.get("host") and has_credentials:
+        return None
+    kubeconfig = _kubeconfig_of(auth)
+    if kubeconfig is None:
+        if in_pod() and not auth.get("context"):
+            return None
+        raise BadInputError(
+            "No credentials were found: neither in the options, nor K8S_AUTH_* variables, nor ~/.kube/config; "
+            "give the option kubeconfig."
+        )
+    return read_context(kubeconfig, auth.get("context"), user_needed=not has_credentials)
+
+
+def _kubeconfig_of(auth: Mapping[str, Any]) -> Any:
+    """In kubectl's order; a pod's own account comes last, so that a kubeconfig that somebody put there counts."""
+    default = os.path.expanduser(_DEFAULT_KUBECONFIG)
+    return auth.get("kubeconfig") or os.environ.get("KUBECONFIG") or (default if os.path.exists(default) else None)
+
+
+def in_pod() -> bool:
+    """Whether this runs in a pod that has a service account."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and os.path.exists(_POD_TOKEN)
+
+
+def _for_core(auth: Mapping[str, Any], chosen: KubeContext | None) -> dict[str, Any]:
+    """The options as kubernetes.core is to read them."""
+    if chosen is None:
+        return dict(auth)
+    if "auth-provider" in chosen.user:
+        return {**auth, "kubeconfig": _kubeconfig_of(auth), "context": chosen.name}
+    # Without what we read ourselves, as its library swallows what is wrong with a plugin, and reads a token file once.
+    ours = ("exec", "tokenFile", *(("token",) if chosen.user.get("tokenFile") else ()))
+    return {**auth, "kubeconfig": chosen.as_kubeconfig(without=ours), "context": None}
+
+
+def _token_of(chosen: KubeContext | None, context: ssl.SSLContext | None) -> Token | None:
+    """Credentials that change: a pod's account, or the token file or plugin of the kubeconfig's user, in kubectl's order."""
+    if chosen is None:
+        return FileToken(_POD_TOKEN) if in_pod() else None
+    user = chosen.user
+    if "auth-provider" in user:
+        return None
+    if user.get("tokenFile"):
+        try:
+            return FileToken(str(user["tokenFile"]), user.get("token"))
+        except OSError as error:
+            raise BadInputError(
+                f"The token file {user['tokenFile']} of {chosen.whose} can't be read ({error.strerror}); run the task as a user who may."
+            ) from error
+    if not user.get("exec") or user.get("token"):
+        return None
+
+    def show(certificate: str, key: str) -> None:
+        try:
+            if context is not None:
+                load_client_pem(context, certificate, key)
+        except (OSError, ValueError) as error:
+            raise BadInputError(
+                f"The client certificate from the credential plugin of {chosen.whose}, or its key, can't be used ({reason_of(error)})."
+            ) from error
+
+    return PluginToken(chosen, show)
+
+
+def _certificate_name(configuration: Any, chosen: KubeContext | None) -> str:
+    """The client certificate in a sentence: its path, unless it was in the kubeconfig and is in a temporary file now."""
+    if chosen is not None and chosen.user.get("client-certificate-data"):
+        return f"The client certificate of {chosen.whose}"
+    return f"The client certificate {configuration.cert_file}"
+
+
+def describe(options: Mapping[str, Any]) -> dict[str, str | None]:
+    """The context and the server that these options name, without asking anything; null for what they don't."""
+    try:
+        auth = _core()._create_auth_spec(None, **options)
+        chosen = _context_of(auth)
+        if chosen is None and not auth.get("host"):
+            host = os.environ["KUBERNETES_SERVICE_HOST"]
+            port = os.environ.get("KUBERNETES_SERVICE_PORT") or "443"
+            return {"context": None, "server": normalize_url(f"https://{f'[{host}]' if ':' in host else host}:{port}")}
+        server = str(auth.get("host") or (chosen.cluster["server"] if chosen is not None else ""))
+        return {"context": chosen.name if chosen is not None else None, "server": normalize_url(server)}
+    except BadInputError:
+        return {"context": None, "server": None}
 
 
 def authority(connection: Connection) -> str | None:
@@ -146,33 +272,30 @@ def _core() -> Any:
         ) from error
     if not hasattr(core, "kubernetes"):
         raise BadInputError(
-            "The Python library kubernetes is needed where this task runs; install it there with: pip install kubernetes"
+            f"The Python library kubernetes is needed where this task runs; {sys.executable} lacks it: install it there with "
+            "pip install kubernetes, or set ansible_python_interpreter to a Python that has it."
         )
     return core
 
 
-class _Authorizer:
-    """Makes the credential headers; asks the kubeconfig's own refresh hook again from time to time."""
+class _Header:
+    """The Authorization header of credentials that kubernetes.core reads; asks its refresh hook again from time to time."""
 
-    def __init__(self, configuration: Any, impersonation: list[tuple[str, str]]) -> None:
+    def __init__(self, configuration: Any) -> None:
         self._configuration = configuration
-        self._impersonation = impersonation
-        self._headers: list[tuple[str, str]] = []
+        self._header: str | None = None
         self._made_at: float | None = None
 
-    def __call__(self) -> list[tuple[str, str]]:
+    def __call__(self) -> str | None:
         now = time.monotonic()
         if self._made_at is None or now - self._made_at > _CREDENTIALS_KEPT:
-            self._headers = list(self._impersonation)
-            token = self._configuration.get_api_key_with_prefix("authorization")
-            if token is None and "BearerToken" in self._configuration.api_key:
-                token = self._configuration.get_api_key_with_prefix("BearerToken")
-            if token is None and self._configuration.username:
-                token = self._configuration.get_basic_auth_token()
-            if token is not None:
-                self._headers.append(("Authorization", token))
+            self._header = self._configuration.get_api_key_with_prefix("authorization")
+            if self._header is None and "BearerToken" in self._configuration.api_key:
+                self._header = self._configuration.get_api_key_with_prefix("BearerToken")
+            if self._header is None and self._configuration.username:
+                self._header = self._configuration.get_basic_auth_token()
             self._made_at = now
-        return self._headers
+        return self._header
 
 
 def _impersonation_headers(found: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -183,15 +306,30 @@ def _impersonation_headers(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return headers
 
 
+def impersonation_of(chosen: KubeContext | None) -> list[tuple[str, str]]:
+    """The headers for as, as-uid, as-groups and as-user-extra of the kubeconfig's user, as client-go sends them. Pure."""
+    if chosen is None or not chosen.user.get("as"):
+        return []
+    user = chosen.user
+    headers = [("Impersonate-User", str(user["as"]))]
+    headers += [("Impersonate-Uid", str(user["as-uid"]))] if user.get("as-uid") else []
+    headers += [("Impersonate-Group", str(group)) for group in user.get("as-groups") or ()]
+    for name, values in (user.get("as-user-extra") or {}).items():
+        # Only what a header's name may hold (client-go, transport/round_trippers.go).
+        escaped = quote(str(name).lower(), safe="!#$&'*+^`|")
+        headers += [(f"Impersonate-Extra-{escaped}", str(value)) for value in values or ()]
+    return headers
+
+
 def _ssl_context(configuration: Any) -> ssl.SSLContext:
     """The TLS settings of a kubernetes Configuration as an SSLContext."""
     try:
-        context = ssl.create_default_context(
-            cafile=configuration.ssl_ca_cert or None, cadata=getattr(configuration, "ca_cert_data", None) or None
+        context = client_context(
+            configuration.ssl_ca_cert or None, getattr(configuration, "ca_cert_data", None) or None
         )
     except (OSError, ValueError) as error:
         raise BadInputError(
-            f"The CA certificate {configuration.ssl_ca_cert} can't be read; check ca_cert ({_plain(error)})."
+            f"The CA certificate {configuration.ssl_ca_cert} can't be read; check ca_cert ({reason_of(error)})."
         ) from error
     if not configuration.verify_ssl:
         context.check_hostname = False
@@ -200,64 +338,10 @@ def _ssl_context(configuration: Any) -> ssl.SSLContext:
         context.check_hostname = False
     if configuration.cert_file:
         try:
-            _load_client_certificate(
-                context, configuration.cert_file, configuration.key_file or configuration.cert_file
-            )
+            load_client_certificate(context, configuration.cert_file, configuration.key_file)
         except (OSError, ValueError) as error:
             raise BadInputError(
                 f"The client certificate {configuration.cert_file} or its key can't be used; "
-                f"check client_cert and client_key ({_plain(error)})."
+                f"check client_cert and client_key ({reason_of(error)})."
             ) from error
     return context
-
-
-def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Loads the client certificate so that it is sent without the CA's.
-
-    If a file contains one certificate, OpenSSL adds its issuers from the CAs that verify servers. An API server then
-    checks three signatures for each request instead of one, since it tries the sent certificates as paths to each of
-    its CAs: a tenth of all its work for a small patch. Python can't turn that off, but OpenSSL leaves a chain alone,
-    even if it is the same certificate twice, and a server doesn't check certificates that lead nowhere.
-    """
-    found = _CERTIFICATE.findall(Path(certificate).read_bytes())
-    if len(found) != 1:
-        context.load_cert_chain(certificate, key)
-        return
-    with tempfile.NamedTemporaryFile(suffix=".crt") as chain:
-        chain.write(b"\n".join([*found, *found, b""]))
-        chain.flush()
-        context.load_cert_chain(chain.name, key)
-
-
-def _plain(error: BaseException) -> str:
-    """The reason of an OSError or SSLError without paths, addresses or library names."""
-    if isinstance(error, ssl.SSLError):
-        return str(error.reason or "not a valid PEM file").lower().replace("_", " ")
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return "not a valid file"
-
-
-def _explain_config_error(error: Exception, options: Mapping[str, Any]) -> str:
-    """One sentence that says what is wrong with the credentials; never the content of a kubeconfig."""
-    # Ansible hides the value of kubeconfig (it may hold the whole content), so the path can't be named.
-    kubeconfig = options.get("kubeconfig")
-    where = "The file given as kubeconfig" if isinstance(kubeconfig, str) else "The kubeconfig"
-    if isinstance(error, PermissionError):
-        return f"{where} can't be read: permission denied; run the task as a user who may, or give another file."
-    if isinstance(error, FileNotFoundError):
-        return f"{where} or a file that it names does not exist: {error.filename}."
-    text = str(error)
-    if type(error).__name__ == "ConfigException":
-        if "Invalid kube-config file. No configuration found" in text:
-            return (
-                f"{where} does not exist or is empty; give the option kubeconfig, or host and credentials."
-                if kubeconfig
-                else "No credentials were found: neither in the options, nor K8S_AUTH_* variables, nor ~/.kube/config; "
-                "give the option kubeconfig."
-            )
-        if "context" in text.lower() and options.get("context"):
-            return f"{where} has no context named {options['context']}."
-        if text.startswith("File does not exist: "):
-            return f"{where} names a file that does not exist: {text.split(': ', 1)[1]}."
-    return f"{where} is not a valid kubeconfig; compare it with the output of: kubectl config view --minify."

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
     ApiError,
     UnreachableError,
@@ -311,7 +312,7 @@ def server_addresses(slices: Mapping[str, Any], scheme: str) -> list[tuple[str, 
         ports = {port.get("name"): port.get("port") for port in endpoint_slice.get("ports") or []}
         port = ports.get("https") or next(iter(ports.values()), None) or 443
         for endpoint in endpoint_slice.get("endpoints") or []:
-            for address in endpoint.get("addresses") or []:
+            for address in map(same_address, endpoint.get("addresses") or []):
                 host = f"[{address}]" if ":" in address else address
                 found[address] = normalize_url(f"{scheme}://{host}:{port}")
     return sorted(found.items())
@@ -329,7 +330,7 @@ def release_in(version: bytes) -> str:
 def names_by_address(nodes: Mapping[str, Any]) -> dict[str, str]:
     """Node names by each of their addresses."""
     return {
-        address["address"]: node["metadata"]["name"]
+        same_address(address["address"]): node["metadata"]["name"]
         for node in nodes.get("items") or []
         for address in (node.get("status") or {}).get("addresses") or []
         if address.get("address")

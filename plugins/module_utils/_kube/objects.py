@@ -167,11 +167,11 @@ async def pages_by(
     path: str,
     *,
     url: str = "The API server",
-    limit: int = PAGE_SIZE,
+    limit: int | None = PAGE_SIZE,
     token: str | None = None,
     revision: int | None = None,
 ) -> AsyncIterator[Page]:
-    """The same for a caller that sends the requests itself.
+    """The same for a caller that sends the requests itself; without ``limit`` it adds the size of each page, too.
 
     If a list takes longer than etcd keeps its revision (five minutes by default), the answer is 410, usually with
     a token that continues at the same key in the current revision. Without one the list starts over

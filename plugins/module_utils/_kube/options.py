@@ -24,6 +24,7 @@ class ClusterOptions:
     ``urls``: the API servers that the user named; None if they are discovered.
     ``tls_server_name``: the name that each server's certificate must have; None for its address, or the kubeconfig's name.
     ``expectation``: how many servers there must be, at which release, and which exceptions the user allows.
+    ``name``: what the user calls the cluster.
     ``show_server_messages``: whether to show what servers, webhooks and policies say about an object.
     ``sampling``: how to ask through one address that hides the servers; None if each is asked at its own.
     """
@@ -34,6 +35,7 @@ class ClusterOptions:
     expectation: Expectation = Expectation()
     sampling: SamplingSettings | None = None
     show_server_messages: bool = False
+    name: str | None = None
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> ClusterOptions:
@@ -57,18 +59,15 @@ class ClusterOptions:
             ),
             sampling=sampling,
             show_server_messages=bool(params.get("show_server_messages")),
+            name=params.get("cluster_name"),
         )
 
 
 def _urls_of(params: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The option servers."""
+    """The option servers; one that is named twice counts once."""
     if not params.get("servers"):
         return None
-    urls = tuple(normalize_url(url) for url in params["servers"])
-    doubles = sorted({url for url in urls if urls.count(url) > 1})
-    if doubles:
-        raise BadInputError(f"The option servers names {', '.join(doubles)} more than once.")
-    return urls
+    return tuple(dict.fromkeys(normalize_url(url) for url in params["servers"]))
 
 
 def _sampling_of(params: Mapping[str, Any]) -> SamplingSettings | None:

@@ -18,6 +18,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     MigrationIncompleteError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.gathering import gather_limited
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import (
     Speed,
     duration,
@@ -27,7 +28,10 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space i
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.context import RunContext
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.base import Control, ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.guard import Guard
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.preview import count_objects
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.preview import (
+    COUNTED_AT_ONCE,
+    count_objects,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.result import MigrationResult
 
 _SAVE_EVERY = 5.0
@@ -125,7 +129,8 @@ async def _count_ahead(context: RunContext) -> None:
 
     while True:
         await asyncio.sleep(_COUNT_EVERY)
-        await asyncio.gather(*(count(run) for run in context.result.runs.values() if run.total is None))
+        unknown = [run for run in context.result.runs.values() if run.total is None]
+        await gather_limited(COUNTED_AT_ONCE, count, unknown)
 
 
 async def _sample_history(context: RunContext) -> None:
@@ -136,7 +141,7 @@ async def _sample_history(context: RunContext) -> None:
             await asyncio.sleep(context.result.history.every)
             context.result.sample(time.monotonic() - started)
     finally:
-        context.result.sample(time.monotonic() - started)
+        context.result.sample(time.monotonic() - started, last=True)
 
 
 async def _watch_lease(context: RunContext) -> None:

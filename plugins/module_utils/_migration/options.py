@@ -31,7 +31,7 @@ class MigrateOptions:
     """What the user asked for; each field is the module's option of that name, except for these:
 
     ``selection``: the options select, resources and exclude.
-    ``max_rate``: objects per second, 0 for no limit. ``etcd_max_rate``: keys per second, likewise.
+    ``impact``: see engines/pace.py. ``max_rate``: objects per second, 0 for no limit. ``etcd_max_rate``: keys per second, likewise.
     ``retries``: tries for one object. ``page_size``: objects in one page of a list.
     ``stop_on_error``: ``on_error: stop``.
     ``managed_fields``: ``prune`` also for the old option prune_managed_fields.
@@ -50,6 +50,7 @@ class MigrateOptions:
     controller_timeout: float = 300.0
     require_convergence: bool = True
     workers: int = 64
+    impact: str = "normal"
     max_rate: float = 0.0
     page_size: int = 500
     retries: int = 10
@@ -87,6 +88,7 @@ class MigrateOptions:
             controller_timeout=params["controller_timeout"],
             require_convergence=params["require_convergence"],
             workers=params["workers"],
+            impact=params["impact"],
             max_rate=params["max_rate"],
             page_size=params["page_size"],
             retries=params["retries"],

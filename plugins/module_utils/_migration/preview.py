@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StorageUpgradeError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.gathering import gather_limited
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import METADATA_LIST
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import collection_path, with_query
@@ -20,11 +20,18 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.re
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.diff import diff_of
 
+# A cluster may have thousands of resources.
+COUNTED_AT_ONCE = 8
+
 
 async def preview(cluster: Cluster, result: MigrationResult) -> dict[str, Any]:
     """Check mode: how many objects would be visited; nothing is written."""
     plan, recorded = result.plan, result.recorded
-    numbers = await asyncio.gather(*(count_objects(cluster, target) for target in plan.targets))
+
+    async def count(target: Target) -> int | None:
+        return await count_objects(cluster, target)
+
+    numbers = await gather_limited(COUNTED_AT_ONCE, count, plan.targets)
     counted = {target.name: number for target, number in zip(plan.targets, numbers)}
     returned = as_return_values(result)
     returned["would_visit"] = sum(number or 0 for number in counted.values())
@@ -40,7 +47,7 @@ async def preview(cluster: Cluster, result: MigrationResult) -> dict[str, Any]:
         for target in plan.targets
     }
     returned["diff"] = diff_of(
-        "stored before",
+        "on record",
         "would be stored",
         (
             (target.name, recorded.get(target.name), f"{target.storage_version} ({counted[target.name]} to visit)")

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.crds import CRDS, Trimmed, Untrimmed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.base import ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.choice import DIRECT, Choice
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.pace import PaceKept
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.history import Count, History
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import (
     Failure,
@@ -63,7 +64,7 @@ class MigrationResult:
     ``doubts``: sentences about what could not be shown. ``doubted``: the resources that therefore don't count
     as persisted although they were visited.
     ``answered_doubts``: how many of the checkpoint's doubts the last reading of etcd has answered.
-    ``space``: etcd's; None if nothing was to be written.
+    ``space``: etcd's, and ``pace``: what was kept to until now; None if nothing was to be written.
     ``wait``: what the run is waiting for. ``finished``: whether nothing remains to be visited again.
     """
 
@@ -84,8 +85,10 @@ class MigrationResult:
     doubted: list[str] = field(default_factory=list)
     answered_doubts: int = 0
     space: Space | None = None
+    pace: Callable[[], PaceKept] | None = None
     wait: Wait | None = None
     finished: bool = False
+    _sampled: dict[str, ResourceRun] = field(default_factory=dict)
 
     def begin(self, runs: Iterable[ResourceRun]) -> None:
         """Takes the runs of a pass; of an earlier pass, the counts are kept and its failures taken over."""
@@ -147,12 +150,16 @@ class MigrationResult:
         ]
         return [failure for run in self.runs.values() for failure in run.known_failures] + crds
 
-    def sample(self, seconds: float) -> None:
-        """Adds to the history how many objects of each resource are done."""
+    def sample(self, seconds: float, *, last: bool = False) -> None:
+        """Adds to the history how many objects of each resource are done. ``last``: also of those that were already sampled at their end."""
         counts = {}
-        for name in self.runs:
+        for name, run in self.runs.items():
+            if not last and (run.started is None or self._sampled.get(name) is run):
+                continue
             tally = self.of(name)
             counts[name] = Count(tally.visited, tally.rewritten)
+            if run.finished is not None:
+                self._sampled[name] = run
         self.history.add(seconds, counts)
 
 
@@ -240,8 +247,10 @@ def _encryption_unknown(result: MigrationResult) -> str:
 def as_return_values(result: MigrationResult) -> dict[str, Any]:
     """The module's return values."""
     total = result.total
-    failures = result.failures
+    failures, proven = result.failures, set(result.proven)
     seconds = round(result.seconds, 3)
+    # Found by comparing all servers, so not again for each of thousands of resources.
+    uncounted = result.agreement.why_uncounted
     return {
         # If nothing was counted, or answers got lost, something may have been rewritten.
         "changed": bool(total.rewritten or total.pruned or total.unknown or result.trimmed or result.wrote),
@@ -258,7 +267,7 @@ def as_return_values(result: MigrationResult) -> dict[str, Any]:
             {"resource": skipped.resource, "reason": skipped.reason} for skipped in result.plan.skipped
         ],
         "resources": {
-            name: _resource_result(run, result.of(name), name in result.proven, result.agreement.why_uncounted)
+            name: _resource_result(run, result.of(name), name in proven, uncounted)
             for name, run in sorted(result.runs.items())
         },
         "failures": [failure.as_dict() for failure in failures[:_FAILURES_RETURNED]],
@@ -270,6 +279,7 @@ def as_return_values(result: MigrationResult) -> dict[str, Any]:
         "cross_checked": result.agreement.cross_checked,
         "sampling": evidence.as_dict() if (evidence := result.agreement.evidence) is not None else None,
         "etcd_space": result.space.as_dict() if result.space is not None else None,
+        "pace": result.pace().as_dict() if result.pace is not None else None,
         "history": result.history.as_dict(),
         "engine": result.engine.engine,
         "engine_reason": result.engine.reason,
@@ -277,7 +287,7 @@ def as_return_values(result: MigrationResult) -> dict[str, Any]:
         or any("interrupted run" in skipped.reason for skipped in result.plan.skipped),
         "seconds": seconds,
         "rate": None if total.unknown else round(total.visited / seconds, 1) if seconds else 0.0,
-        "diff": diff_of("stored before", "stored now", _diff_rows(result)),
+        "diff": diff_of("on record before", "stored now", _diff_rows(result)),
     }
 
 

@@ -39,7 +39,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progres
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import Amount, Fit
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster, open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.lease import Lease
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.permissions import require
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.priority import find_priority
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.background import in_background
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.checkpoint import Checkpoint
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.conditions import (
@@ -76,6 +78,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.en
     Chosen,
     choose_engine,
     direct_needs,
+    impact_note,
     make_engine,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.direct import (
@@ -83,6 +86,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.en
     Settings,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.endpoints import EndpointPool
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.pace import (
+    EXEMPT,
+    NORMAL,
+    PaceKept,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.guard import Guard
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.interrupt import interruptible
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.managed_fields import KEEP
@@ -132,9 +140,11 @@ if TYPE_CHECKING:
     from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.stale_objects import StaleObjects
 
 _PROBE_MAY_TAKE = 20.0
+_PRIORITY_FOR = 5.0
 _SAVE_AGAIN_AFTER = (1.0, 3.0, 10.0)
 
 
+@names_cluster
 async def storage_migrate(options: MigrateOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors, with the result so far if something was done."""
     control = Control()
@@ -358,17 +368,22 @@ class _Migration:
 async def _work(context: RunContext, observed: Observed) -> None:
     """Migrates, verifies and trims; ends when everything possible is done, or the control says stop."""
     seen = observed.seen
-    endpoints = EndpointPool(context.cluster.writers(seen), context.options.workers)
+    options = context.options
+    endpoints = EndpointPool(context.cluster.writers(seen), options.workers, options.impact)
+    context.result.pace = endpoints.pace_kept
+    endpoints.pace.note = impact_note(context.chosen)
+    if endpoints.pace.note is not None and options.impact != NORMAL:
+        context.report(Event("notice", endpoints.pace.note, {}))
     guard = Guard(context, endpoints)
     guard.start(seen, observed.asked_at)
     context.lease.others = lambda: endpoints.servers
     context.control.permits += [lambda: context.lease.valid, lambda: guard.fresh, lambda: context.space.may_write]
     engine = make_engine(
         context.chosen,
-        DirectEngine(endpoints, _direct_settings(context, seen)),
+        DirectEngine(endpoints, _direct_settings(context, seen, endpoints)),
         server=context.cluster.entry,
         endpoints=endpoints,
-        options=context.options,
+        options=options,
         report=context.report,
     )
     passes = Passes(context, engine, guard, CustomResources(context))
@@ -382,6 +397,17 @@ async def _work(context: RunContext, observed: Observed) -> None:
             _stop_if_in_doubt(context)
         except StorageUpgradeError as error:
             context.control.stop(error)
+    await _say_priority(context, endpoints.pace)
+
+
+async def _say_priority(context: RunContext, pace: PaceKept) -> None:
+    """Which priority level the API servers gave the writes; said once if that let them pass everybody else's."""
+    if pace.classified is None or context.control.stopped is not None:
+        return
+    with suppress(asyncio.TimeoutError):
+        pace.priority = await asyncio.wait_for(find_priority(context.cluster.entry, pace.classified), _PRIORITY_FOR)
+    if pace.priority.exempt:
+        context.report(Event("notice", EXEMPT, {}))
 
 
 async def _look_for_managers(context: RunContext) -> None:
@@ -397,10 +423,10 @@ async def _look_for_managers(context: RunContext) -> None:
     result.managers_left = await find_managers_left(context.cluster.entry, mode, custom, result.trimmed)
 
 
-def _direct_settings(context: RunContext, seen: Observation) -> Settings:
+def _direct_settings(context: RunContext, seen: Observation, endpoints: EndpointPool) -> Settings:
     options = context.options
     return Settings(
-        page_size=options.page_size,
+        page_size=endpoints.page_size(options.page_size),
         retries=options.retries,
         max_rate=options.max_rate,
         stop_on_error=options.stop_on_error,

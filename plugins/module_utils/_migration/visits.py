@@ -2,16 +2,51 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The final outcome of each object over all passes of a run, so that each counts once. Pure."""
+"""The final outcome of each object over all passes of a run, so that each counts once."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from array import array
+from typing import IO
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import OutcomeCounts, Verdict
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import ObjectKey
 
 _WROTE = (Verdict.REWRITTEN, Verdict.UNCERTAIN)
+# Objects of a resource from which on they are set aside.
+_WORTH_A_FILE = 500
+
+
+class _Aside:
+    """Numbers in a temporary file that has no name, so that memory stays the same for ten million objects."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+
+    def put(self, numbers: array[int]) -> int | None:
+        """Where they are; None if no file can be written, so that they must stay in memory."""
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="kube-storage-upgrade-")  # noqa: SIM115
+            at = self._file.seek(0, os.SEEK_END)
+            numbers.tofile(self._file)
+            self._file.flush()
+            return at
+        except OSError:
+            return None
+
+    def get(self, at: int, number: int) -> array[int]:
+        """Those that were put there."""
+        numbers = array("q")
+        if self._file is not None:
+            self._file.seek(at)
+            numbers.fromfile(self._file, number)
+        return numbers
+
+
+_ASIDE = _Aside()
 
 
 class Visits:
@@ -20,22 +55,35 @@ class Visits:
     ``wrote``: an object was, or may have been, rewritten, whatever happened to it later.
 
     Objects are kept as eight bytes each, a hash of their name, until one of them may come again; a million of them
-    collide with a chance of one in thirty million.
+    collide with a chance of one in thirty million. Those of a large resource that is done are in a file.
     """
 
     def __init__(self) -> None:
         self.twice = OutcomeCounts()
         self.wrote = False
         self._once: dict[Verdict, array[int]] = {}
+        self._aside: list[tuple[Verdict, int, int]] = []
         self._before: dict[int, Verdict] | None = None
 
     def again(self) -> None:
         """From now on, objects may be visited that were already counted."""
         self._by_object()
 
+    def set_aside(self) -> None:
+        """All objects of the resource are visited; what is kept about them is hardly ever needed again."""
+        for verdict, keys in list(self._once.items()):
+            at = _ASIDE.put(keys) if len(keys) >= _WORTH_A_FILE else None
+            if at is None:
+                continue
+            self._aside.append((verdict, at, len(keys)))
+            del self._once[verdict]
+
     def _by_object(self) -> dict[int, Verdict]:
         if self._before is None:
             self._before = {}
+            for verdict, at, number in self._aside:
+                self._before.update(dict.fromkeys(_ASIDE.get(at, number), verdict))
+            self._aside.clear()
             for verdict, keys in self._once.items():
                 self._before.update(dict.fromkeys(keys, verdict))
             self._once.clear()

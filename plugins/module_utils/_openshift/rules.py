@@ -119,7 +119,7 @@ class UpdateState(enum.Enum):
 def update_state(cluster_version: Document, target: UpdateTarget) -> UpdateState:
     """The state of this update; raises UpdateError if another one has not finished."""
     head = newest(cluster_version)
-    asked = (cluster_version.get("spec") or {}).get("desiredUpdate") or {}
+    asked = requested(cluster_version)
     if target.fits(head):
         return UpdateState.DONE if head.get("state") == "Completed" else UpdateState.UNDER_WAY
     if head.get("state") == "Partial":
@@ -129,7 +129,10 @@ def update_state(cluster_version: Document, target: UpdateTarget) -> UpdateState
             f"{target}. Nothing was started."
         )
     if target.fits(asked):
-        return UpdateState.ASKED_FOR
+        # By version alone, the cluster-version operator takes only what is in availableUpdates; of a conditional update it wants the image.
+        offer = offer_of(cluster_version, target)
+        lacks_image = not asked.get("image") and offer is not None and offer.image
+        return UpdateState.NOT_BEGUN if lacks_image and invalid(cluster_version) else UpdateState.ASKED_FOR
     if asked and not UpdateTarget(asked.get("version"), asked.get("image")).fits(head):
         raise UpdateError(
             f"An update to {asked.get('version') or asked.get('image')} was requested and not started"
@@ -138,10 +141,22 @@ def update_state(cluster_version: Document, target: UpdateTarget) -> UpdateState
     return UpdateState.NOT_BEGUN
 
 
+def requested(cluster_version: Document) -> Document:
+    """The update in the spec; empty if there is none. Accepted risks alone (acceptRisks) request none."""
+    asked: Document = (cluster_version.get("spec") or {}).get("desiredUpdate") or {}
+    return asked if asked.get("version") or asked.get("image") else {}
+
+
+def invalid(cluster_version: Document) -> Condition | None:
+    """Why the cluster-version operator ignores the whole spec; None if it doesn't."""
+    return _with_status(cluster_version, "Invalid", "True")
+
+
 def _in_words(cluster_version: Document) -> str:
     """What the ClusterVersion itself reports, in brackets."""
     said = (
-        _with_status(cluster_version, "ReleaseAccepted", "False")
+        invalid(cluster_version)
+        or _with_status(cluster_version, "ReleaseAccepted", "False")
         or _with_status(cluster_version, "Failing", "True")
         or _with_status(cluster_version, "Progressing", "True")
     )
@@ -195,9 +210,10 @@ def leaves_minor(cluster_version: Document, target: UpdateTarget, offer: Offer |
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the user accepts: an update that is not recommended, or one past all checks."""
+    """What the user accepts: an update that is not recommended, one of a cluster that is failing, or one past all checks."""
 
     not_recommended: bool = False
+    warnings: bool = False
     force: bool = False
 
 
@@ -221,17 +237,26 @@ def obstacle(
             f"The update to {target} is not recommended ({offer.risk}); check what that means for this cluster, and set "
             "allow_not_recommended to update anyway."
         )
+    refused = invalid(cluster_version)
+    if refused and not target.fits(requested(cluster_version)):
+        return f"The ClusterVersion is invalid, so that its operator ignores it ({refused}); correct it, see: oc edit clusterversion."
     if overrides.force:
         return None
     failing = _with_status(cluster_version, "Failing", "True")
-    if failing:
-        return f"The cluster-version operator is already failing ({failing}); fix that first, see: oc describe clusterversion."
+    if failing and not overrides.warnings:
+        return (
+            f"The cluster-version operator is already failing ({failing}); fix that first, see: oc describe clusterversion. Or set "
+            "allow_upgrade_with_warnings, as for oc."
+        )
     refused = _with_status(cluster_version, "Upgradeable", "False")
     if refused and settled and leaves_minor(cluster_version, target, offer):
         return f"The cluster is not upgradeable ({refused}); fix that first."
     degraded = [operator for operator in operators if _with_status(operator, "Degraded", "True")]
-    if degraded:
-        return " ".join(_degraded(operator) for operator in degraded) + " Fix that first."
+    if degraded and not overrides.warnings:
+        return (
+            " ".join(_degraded(operator) for operator in degraded)
+            + " Fix that first, or set allow_upgrade_with_warnings."
+        )
     return None
 
 
@@ -249,9 +274,15 @@ def _not_offered(cluster_version: Document, target: UpdateTarget) -> str:
     )
 
 
-def update_patch(target: UpdateTarget, *, force: bool) -> dict[str, Any]:
-    """The patch that starts the update, without leftovers of an earlier one in desiredUpdate."""
-    wanted = {"version": target.version, "image": target.image, "force": force or None, "architecture": None}
+def update_patch(target: UpdateTarget, offer: Offer | None, *, force: bool) -> dict[str, Any]:
+    """The patch that starts the update, without leftovers of an earlier one in desiredUpdate.
+
+    Version and image both, as 'oc adm upgrade' sends them: without its image a conditional update is invalid
+    (cluster-version-operator, lib/validation, ValidateClusterVersion).
+    """
+    version = target.version or (offer.version if offer else "")
+    image = target.image or (offer.image if offer else "")
+    wanted = {"version": version or None, "image": image or None, "force": force or None, "architecture": None}
     return {"spec": {"desiredUpdate": wanted}}
 
 
@@ -322,6 +353,9 @@ def still_to_come(look: Look, target: UpdateTarget) -> list[str]:
 def troubles(look: Look, target: UpdateTarget) -> dict[str, str]:
     """What is wrong at this moment, a clause each; it counts only if it lasts."""
     found = {}
+    broken = invalid(look.cluster_version)
+    if broken:
+        found["invalid"] = f"the ClusterVersion is invalid ({broken}); see: oc get clusterversion -o yaml"
     refused = _with_status(look.cluster_version, "ReleaseAccepted", "False")
     if refused and not target.fits(newest(look.cluster_version)):
         found["accepted"] = f"the release was not accepted ({refused}); see: oc adm upgrade"
@@ -348,12 +382,39 @@ def _degraded(operator: Document) -> str:
     return f"Operator {name} is degraded ({condition(operator, 'Degraded')}); see: oc describe clusteroperator {name}."
 
 
-def superseded(cluster_version: Document, target: UpdateTarget) -> str | None:
-    """What replaced an update that had begun; None while it is at the head of the history."""
-    head, *older = _status(cluster_version).get("history") or [{}]
-    if target.fits(head) or not any(target.fits(entry) for entry in older):
+def refused_for_good(cluster_version: Document, target: UpdateTarget) -> str | None:
+    """Why the operator will never take the request up as it is; None if it may, or if it hasn't looked at it yet."""
+    why = invalid(cluster_version)
+    if why is None or target.fits(newest(cluster_version)):
+        return None
+    seen = int(_status(cluster_version).get("observedGeneration") or 0)
+    wanted = int((cluster_version.get("metadata") or {}).get("generation") or 0)
+    return str(why) if 0 < wanted <= seen else None
+
+
+def superseded(cluster_version: Document, target: UpdateTarget, since: Document) -> str | None:
+    """What replaced an update that had begun; None while it is at the head of the history, or hasn't begun.
+
+    ``since``: the head of the history when this run began. An older entry of the same release is an earlier update, as after a
+    rollback.
+    """
+    history = _status(cluster_version).get("history") or [{}]
+    head = history[0]
+    if target.fits(head):
+        return None
+    began = [target.fits(entry) for entry in _newer(history, since)]
+    if not any(began) and (_same_entry(head, since) or not target.fits(since)):
         return None
     return str(head.get("version") or head.get("image"))
+
+
+def _newer(history: Sequence[Document], since: Document) -> list[Document]:
+    known = next((at for at, entry in enumerate(history) if _same_entry(entry, since)), len(history))
+    return list(history[:known])
+
+
+def _same_entry(one: Document, other: Document) -> bool:
+    return all(one.get(name) == other.get(name) for name in ("version", "image", "startedTime"))
 
 
 def kubernetes_version(operators: Iterable[Document]) -> str | None:

@@ -26,6 +26,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import duration
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster, open_cluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.permissions import Need, require
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift.kubectl import Kubectl
@@ -45,6 +46,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift.ru
     newest,
     obstacle,
     offer_of,
+    refused_for_good,
     still_to_come,
     superseded,
     target_of,
@@ -124,7 +126,9 @@ class OpenshiftUpdateOptions:
         return cls(
             target=target_of(params.get("version"), params.get("image")),
             cluster=ClusterOptions.from_params(params),
-            overrides=Overrides(params["allow_not_recommended"], params["force"]),
+            overrides=Overrides(
+                params["allow_not_recommended"], params["allow_upgrade_with_warnings"], params["force"]
+            ),
             channel=params.get("channel"),
             acknowledge=tuple(params["acknowledge"]),
             oc=params["oc"],
@@ -134,6 +138,7 @@ class OpenshiftUpdateOptions:
         )
 
 
+@names_cluster
 async def openshift_update(options: OpenshiftUpdateOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors."""
     async with open_cluster(options.cluster) as cluster, Kubectl(options.oc, options.cluster) as oc:
@@ -159,6 +164,7 @@ class _Update:
         self._told = ""
         self._done = _Done()
         self._last = Look({}, {}, ())
+        self._head_before: Document = {}
         self._refused: dict[Callable[[], Any], float] = {}
         self._began = time.monotonic()
         self._ends = self._began + options.timeout
@@ -168,6 +174,7 @@ class _Update:
         await require(self._cluster.entry, _TO_READ)
         self._last = await self._look()
         before = current_version(self._last.cluster_version)
+        self._head_before = newest(self._last.cluster_version)
         at = update_state(self._last.cluster_version, self._target)
         if at in (UpdateState.NOT_BEGUN, UpdateState.ASKED_FOR):
             await self._prepare(at)
@@ -217,7 +224,8 @@ class _Update:
             self._report(Event("notice", f"Set the channel to {channel}."))
         if at is UpdateState.NOT_BEGUN:
             await self._until_nothing_is_in_the_way()
-            await self._patch(update_patch(self._target, force=self._overrides.force))
+            offer = offer_of(self._last.cluster_version, self._target)
+            await self._patch(update_patch(self._target, offer, force=self._overrides.force))
             self._done.started = True
             self._report(Event("notice", f"Started the update to {self._target}."))
 
@@ -259,7 +267,7 @@ class _Update:
             await asyncio.sleep(self._options.interval)
 
     async def _obstacle(self, *, settled: bool = True) -> str | None:
-        look = await self._look()
+        look = self._last = await self._look()
         return obstacle(look.cluster_version, look.operators, self._target, self._overrides, settled=settled)
 
     @staticmethod
@@ -283,7 +291,14 @@ class _Update:
                 left = still_to_come(look, self._target)
                 if not left:
                     return
-                other = superseded(look.cluster_version, self._target)
+                why = refused_for_good(look.cluster_version, self._target)
+                if why:
+                    raise UpdateError(
+                        f"The update to {self._target} was requested, but the cluster-version operator calls the ClusterVersion invalid "
+                        f"({why}); correct it (oc get clusterversion -o yaml), or clear the request with 'oc adm upgrade --clear', and "
+                        "run again."
+                    )
+                other = superseded(look.cluster_version, self._target, self._head_before)
                 if other:
                     raise UpdateError(
                         f"The update to {self._target} was abandoned halfway, because {other} was requested meanwhile. Find out who "

@@ -26,7 +26,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options
     require_known,
     require_not_negative,
     require_positive,
-    require_release,
+    require_state_of_release,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import (
     millis_text,
@@ -38,6 +38,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.crds im
     look_at_crds,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.discovery import is_down
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.settling import sightings
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.state import KnownCrd, State
@@ -93,7 +94,7 @@ class VersionHashesOptions:
         """From the module's parameters. Raises BadInputError."""
         require_positive(params, ["wait_interval"])
         require_not_negative(params, ["wait_timeout", "stable_for"])
-        require_release(params, "expected_version")
+        require_state_of_release(params, "expected_version")
         wait = WaitSettings(params["wait_timeout"], params["wait_interval"], params["stable_for"])
         return cls(
             cluster=ClusterOptions.from_params(params),
@@ -104,6 +105,7 @@ class VersionHashesOptions:
         )
 
 
+@names_cluster
 async def version_hashes(options: VersionHashesOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors."""
     wait = None if check_mode else options.wait

@@ -16,6 +16,7 @@ _NAMED = 5
 Check = Literal[
     "undecodable",
     "rollback",
+    "downgrade",
     "list_fails",
     "servers_differ",
     "unfinished_migration",
@@ -35,7 +36,17 @@ Check = Literal[
     "crd_stops_serving",
     "crd_conversion",
     "skipped_minors",
+    "impossible_release",
     "etcd_space",
+    "etcd_member_down",
+    "etcd_no_leader",
+    "etcd_learner",
+    "etcd_versions_differ",
+    "etcd_before_3_6",
+    "etcd_hashes_differ",
+    "feature_gate",
+    "component_flag",
+    "deprecated_api",
 ]
 
 
@@ -69,10 +80,14 @@ class Finding:
 
 @dataclass
 class Findings:
-    """The results of all checks; ``unknown`` are sentences about what could not be checked, and why."""
+    """The results of all checks; ``unknown`` are sentences about what could not be checked, and why.
+
+    ``to_trim``: the CRDs whose status.storedVersions name more than the storage version.
+    """
 
     found: list[Finding] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    to_trim: list[str] = field(default_factory=list)
 
     def take(self, found: Iterable[Finding | None], unknown: Iterable[str] = ()) -> None:
         """Adds the result of one check; None means nothing."""
@@ -81,6 +96,7 @@ class Findings:
 
     def add(self, other: Findings) -> None:
         self.take(other.found, other.unknown)
+        self.to_trim += other.to_trim
 
     @property
     def blockers(self) -> list[Finding]:

@@ -48,6 +48,7 @@ async def check_crds(cluster: ObservedCluster, lists: Lists) -> Findings:
     """Checks every CRD in the cluster, and compares the new ones with them."""
     found = Findings()
     live = {crd.name: crd for crd in await _live_crds(cluster.server)}
+    found.to_trim = [crd.name for crd in live.values() if not crd.terminating and set(crd.stored) > {crd.storage}]
     new = {crd.name: crd for crd in cluster.new_crds}
     for crd in new.values():
         await _check_new(cluster, crd, live.get(crd.name), lists, found)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check import plan, stored
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding, Findings
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.hops import hops
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.lists import Lists
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.observed import ObservedCluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.stored import StoredVersion
@@ -34,6 +35,7 @@ def build_result(cluster: ObservedCluster, lists: Lists, held: list[StoredVersio
         "current_version": path.current,
         "target_version": path.target,
         "upgrade_pending": path.pending,
+        "path": [hop.as_dict() for hop in hops(path, releases, held)],
         "safe_up_to": safe,
         "safe_up_to_limited_by": limited_by,
         "stored": [version.as_dict() for version in held],
@@ -48,7 +50,8 @@ def build_result(cluster: ObservedCluster, lists: Lists, held: list[StoredVersio
             sizes,
             _rate(cluster),
             emulated=any(report.emulated_version for report in cluster.seen.reports),
-        ),
+        )
+        | {"trims": sorted(found.to_trim)},
         "data": {"releases": list(releases.releases), "target": releases.nearest(path.target)},
     }
 

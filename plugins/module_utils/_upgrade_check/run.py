@@ -18,6 +18,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stored_versions import Servers, read_stored
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.encryption_metrics import config_hashes
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store import open_store
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.trust import still_trusted
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check import (
@@ -27,11 +28,13 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
     stored,
     writes,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.components import check_components
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.each_server import (
     compare_servers,
     evaluate_readers,
     readers_of,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.etcd_members import check_etcd
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Findings, listed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.live_crds import (
     check_built_in_managers,
@@ -43,7 +46,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.space import amounts_of, check_space
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.stored import StoredVersion
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import (
-    evaluate_rollback,
+    evaluate_downgrade,
     evaluate_steps,
     upgrade_path,
 )
@@ -52,6 +55,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 _KEPT = 2000
 
 
+@names_cluster
 async def upgrade_check(options: CheckOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors. Nothing is ever written."""
     found = Findings()
@@ -66,6 +70,8 @@ async def upgrade_check(options: CheckOptions, check_mode: bool, report: Report)
         check_built_in_managers(cluster, listed_resources, found)
         report(Event("notice", "Rehearsing one write of each resource.", {}))
         found.add(await writes.check_writes(cluster, listed_resources))
+        found.add(await check_etcd(cluster.etcd))
+        found.add(await check_components(cluster))
         found.add(await check_space(cluster, cluster.amounts, options.etcd_quota))
         _check_record(cluster, found)
         _check_path(cluster, found)
@@ -169,7 +175,7 @@ def _check_record(cluster: ObservedCluster, found: Findings) -> None:
 
 
 def _check_path(cluster: ObservedCluster, found: Findings) -> None:
-    found.take(evaluate_rollback(cluster.path))
+    found.take(evaluate_downgrade(cluster.path, cluster.releases))
     found.take(*evaluate_steps(cluster.path, cluster.releases))
     found.unknown += cluster.seen.problems
     if cluster.seen.evidence is not None and cluster.seen.converged:

@@ -50,34 +50,64 @@ def upgrade_path(reports: Iterable[ServerReport], target: str) -> UpgradePath:
     return UpgradePath(current, goal, pending=minors != [goal] or len(usable) < len(reports))
 
 
-def evaluate_rollback(path: UpgradePath) -> list[Finding]:
-    """Always reports that a target is older."""
+def evaluate_downgrade(path: UpgradePath, releases: Releases) -> list[Finding]:
+    """A target that is older; if even the oldest release in the data is newer, the target was mistyped."""
     if not path.back:
         return []
+    if number_of(path.target) < number_of(releases.releases[0]):
+        return [_impossible(path, f"No release before {releases.releases[0]} is in the data.")]
     return [
         Finding(
-            "rollback",
+            "downgrade",
             "kube-apiserver",
             f"The target {path.target} is older than the newest API server, which runs as {path.current}.",
-            f"{path.current} may have stored objects in versions that {path.target} can't read.",
-            "Only go back if this check names nothing else, and restore etcd from a snapshot if it does.",
-            blocks=False,
+            f"Kubernetes supports no downgrade: {path.current} may have stored objects in versions that {path.target} can't read.",
+            "If you don't want to go back, name the right release. Go back only if this check finds nothing else, and restore etcd "
+            "from a snapshot if it does.",
         )
     ]
 
 
+def _impossible(path: UpgradePath, why: str) -> Finding:
+    meant = meant_instead(path.target, path.current)
+    quote = "In YAML, put the release in quotes, because an unquoted 1.40 is the number 1.4."
+    return Finding(
+        "impossible_release",
+        "kube-apiserver",
+        f"{path.target} can't be the release to go to from {path.current}"
+        + (f"; {meant} may be meant." if meant else "."),
+        why,
+        f"Name the release to upgrade to. {quote}",
+    )
+
+
+def meant_instead(target: str, current: str) -> str:
+    """What a mistyped release may stand for, judged by what runs now: ``1.40`` for the ``1.4`` that YAML makes of an unquoted
+    1.40; ``1.37`` for the ``1.3`` of ``1.3.7``. Empty if there is nothing.
+    """
+    (major, minor), (now_major, now) = number_of(target), number_of(current)
+    if major != now_major:
+        return ""
+    near = [number for number in (now, now + 1) if str(number).startswith(str(minor))]
+    return " or ".join(f"{major}.{number}" for number in near)
+
+
 def evaluate_steps(path: UpgradePath, releases: Releases) -> tuple[list[Finding], list[str]]:
-    """More than one minor at once, and releases that the data doesn't know."""
+    """More than one minor at once, a major release that doesn't exist, and releases that the data doesn't know."""
     found, unknown = [], []
-    if number_of(path.target)[1] - number_of(path.current)[1] > 1:
+    (major, minor), (now_major, now) = number_of(path.target), number_of(path.current)
+    if major > now_major:
+        return [
+            _impossible(path, f"Kubernetes {major} doesn't exist as far as this version of the collection knows.")
+        ], []
+    if major == now_major and minor - now > 1:
         found.append(
             Finding(
                 "skipped_minors",
                 "kube-apiserver",
                 f"{path.current} to {path.target} skips minor releases.",
                 "API servers may differ by one minor release only.",
-                "Upgrade to each minor in turn, and migrate after each.",
-                blocks=False,
+                f"Upgrade to {major}.{now + 1} first, and migrate; then to each further minor in turn.",
             )
         )
     if path.target not in releases.releases:

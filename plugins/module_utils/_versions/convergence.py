@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clock import boottime
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
@@ -130,9 +131,12 @@ class Observation:
         sampled = [] if self.evidence is None else [self.evidence.sentence()]
         return [*sampled, self.unchecked] if self.unchecked else sampled
 
-    @property
+    @cached_property
     def resources(self) -> Mapping[str, ServedResource]:
-        """Every stored resource that some usable server serves, as the first of them reports it."""
+        """Every stored resource that some usable server serves, as the first of them reports it.
+
+        Cached, as those below, because it is asked for once for each of thousands of resources.
+        """
         found: dict[str, ServedResource] = {}
         for report in self.reports:
             if report.usable:
@@ -141,11 +145,11 @@ class Observation:
         names = self.expectation.resources
         return found if names is None else {name: found[name] for name in names if name in found}
 
-    @property
+    @cached_property
     def disagreements(self) -> list[Disagreement]:
         return disagreements(self.reports, self.expectation.resources)
 
-    @property
+    @cached_property
     def other_groups(self) -> tuple[str, ...]:
         """Candidate groups for decoding a hash."""
         return group_names(self.reports)

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import duration, some_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServerReport
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.identity_leases import (
@@ -178,8 +179,10 @@ def not_ignored(servers: Sequence[Alive], ignored: Collection[str]) -> tuple[Ali
 def is_ignored(server: Alive, ignored: Collection[str]) -> bool:
     """Whether the option ignored_servers names it: by host, address, URL, Lease or holder."""
     names = {server.name, server.lease, server.process, server.address or "", f"{server.address}:{server.port}"}
-    hosts = {urlsplit(name).hostname or "" for name in ignored if "://" in name}
-    return not (names - {""}).isdisjoint({*ignored, *(hosts - {""})})
+    if server.address and ":" in server.address:
+        names.add(f"[{server.address}]:{server.port}")
+    hosts = {same_address(urlsplit(name).hostname or "") for name in ignored if "://" in name}
+    return not (names - {""}).isdisjoint({*ignored, *map(same_address, ignored), *(hosts - {""})})
 
 
 _ALL_IGNORED = "ignored_servers leaves out all others"

@@ -202,9 +202,16 @@ def at_release(version: str | None, release: str | None, emulated_version: str |
     ``release`` is a minor (``1.37``) or a patch release (``v1.37.2``). A distribution's suffix (``+rke2r1``,
     ``-eks-1a2b3c``) counts only if ``release`` has it, too. A pre-release such as ``1.37.0-rc.1`` is
     at 1.37, but not at 1.37.0. If a server emulates a minor, that is its release; its patch level is then unknown.
+    ``1.37 emulating 1.36`` is only a server whose own release is 1.37 and that emulates 1.36; ``1.36 itself`` only one whose own
+    release is 1.36.
     """
     if not version or not release:
         return False
+    release, emulating, itself = split_release(release)
+    if emulating or itself:
+        have_now = _parse_release(emulated_version or version).numbers[:2]
+        as_wanted = _parse_release(emulating or release).numbers[:2]
+        return have_now == as_wanted and at_release(version, release)
     have, wanted = _parse_release(version), _parse_release(release)
     if emulated_version:
         emulated = _parse_release(emulated_version).numbers[:2]
@@ -219,6 +226,13 @@ def at_release(version: str | None, release: str | None, emulated_version: str |
         and have.pre_release == wanted.pre_release
         and (not wanted.build or have.build == wanted.build)
     )
+
+
+def split_release(text: str) -> tuple[str, str, bool]:
+    """(release, the one that it must emulate or "", whether it must be the server's own) of what ``at_release`` accepts."""
+    release, _word, emulating = text.strip().partition(" emulating ")
+    plain = release.removesuffix(" itself")
+    return plain.strip(), emulating.strip(), plain != release
 
 
 class _Release(NamedTuple):

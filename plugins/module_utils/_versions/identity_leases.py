@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import parse_time
 
 # An API server renews its identity Lease every 10 s (k8s.io/kubernetes, pkg/controlplane/apiserver/server.go).
@@ -89,7 +90,7 @@ def _by_age(leases: Mapping[str, Any], now: datetime) -> Iterator[tuple[Alive, t
         address, _colon, port = peer.rpartition(":")
         server = Alive(
             name=(metadata.get("labels") or {}).get("kubernetes.io/hostname") or metadata.get("name") or "?",
-            address=address.strip("[]") or None,
+            address=same_address(address) or None,
             process=str(spec.get("holderIdentity") or ""),
             port=int(port) if port.isdigit() else None,
             lease=str(metadata.get("name") or ""),

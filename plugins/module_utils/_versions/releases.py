@@ -58,7 +58,7 @@ class Releases:
         """The releases that can decode a stored version such as ``autoscaling/v2beta2``; empty if none can."""
         group, name = split_group_version(version)
         spans = self.decodes.get(f"{group}/{kind}", {}).get(name, "")
-        return tuple(release for release in self.releases if _within(release, spans))
+        return tuple(release for release in self.releases if within(release, spans))
 
     def safe_up_to(self, version: str, kind: str) -> str | None:
         """The last release in the data that can decode a stored version; None if none can."""
@@ -88,7 +88,8 @@ class Releases:
         return found or None
 
 
-def _within(minor: str, spans: str) -> bool:
+def within(minor: str, spans: str) -> bool:
+    """Whether a release is in ``1.29-1.31 1.33-1.33``."""
     for span in spans.split():
         first, _dash, last = span.partition("-")
         if number_of(first) <= number_of(minor) <= number_of(last or first):

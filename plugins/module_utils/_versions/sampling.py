@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import millis_text
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServerReport
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.identity_leases import Alive
@@ -142,7 +143,8 @@ def read_identity(flags: str, metrics: str) -> Identity:
     except ValueError:
         started = None
     # If no address is set, the flag's default says nothing.
-    return Identity(str(address) if address not in (None, "", "<nil>", "0.0.0.0", "::") else None, started)
+    known = address not in (None, "", "<nil>", "0.0.0.0", "::")
+    return Identity(same_address(str(address)) if known else None, started)
 
 
 def evaluate_samples(

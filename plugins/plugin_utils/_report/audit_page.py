@@ -27,6 +27,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.sente
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import (
     agreement,
     agreement_claim,
+    ready_count,
     servers_table,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.timeline import StoredRow, snapshot_rows
@@ -82,6 +83,8 @@ def _heading(record: Snapshot) -> Heading:
     stored = record.stored
     if record.failures:
         return Heading(title, "Not everything could be checked", "bad", record.failures[0])
+    if record.converged is None:
+        return Heading(title, "Not checked", "open", "No API server was asked, so nothing is known about them.")
     if not record.converged:
         return Heading(title, "The API servers do not agree", "bad", " ".join(record.reasons))
     if stored is None:
@@ -139,8 +142,7 @@ def _to_do(record: Snapshot) -> list[str]:
 
 
 def _figures(record: Snapshot) -> list[Figure]:
-    ready = sum(server.ready for server in record.servers)
-    found = [Figure("API servers ready", f"{ready} of {len(record.servers)}", agreement(record))]
+    found = [ready_count(record)]
     if record.baseline_found:
         found.append(
             Figure("Storage versions changed", number(len(record.changed)), "since the last complete migration")
@@ -175,10 +177,13 @@ def _claims(record: Snapshot) -> list[ProofClaim]:
 
 def _stale_claim(stored: EtcdContents) -> ProofClaim:
     stale = stored.total("stale")
-    what = "in an old version" if stored.total("encryption_unknown") and not stale else "stale"
-    left = f": {number(stale)} are" if stale else ""
+    what = "in an old version" if stored.total("encryption_unknown") else "stale"
     objects = things(stored.total("objects"), "object")
-    return ProofClaim(not stale, f"None of the {objects} that etcd held at revision {stored.revision} is {what}{left}.")
+    if stale:
+        return ProofClaim(
+            False, f"Etcd holds nothing stale: of {objects} at revision {stored.revision}, {number(stale)} are."
+        )
+    return ProofClaim(True, f"None of the {objects} that etcd held at revision {stored.revision} is {what}.")
 
 
 def _changed(record: Snapshot) -> Table | None:

@@ -491,7 +491,7 @@ def _stored_bar(
     x = left
     for part in parts:
         width = max(part.objects / scale * (right - left), 2.0)
-        look = "old" if part.stale else "new"
+        look = "stale" if part.stale else "current"
         label = f"{number(part.objects)} {part.label}"
         chart.box(x, y, width, 20, f"band {look}", f"{what}: {label}{f', {wrong}' if part.stale else ''}")
         for text in (label, part.label, number(part.objects)):

@@ -15,6 +15,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.compo
     ProofClaim,
     Table,
 )
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.findings import headline
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
     Check,
     ReadableVersion,
@@ -22,8 +23,8 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
     Snapshot,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.servers import (
-    agreement,
     ready_claim,
+    ready_count,
     servers_table,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.wording import number, things, time_taken
@@ -56,7 +57,9 @@ def _heading(record: Snapshot) -> Heading:
         verdict = "1 thing blocks the upgrade" if len(blockers) == 1 else f"{len(blockers)} things block the upgrade"
         return Heading(title, verdict, "bad", "No master was touched. Fix what is listed below, and check again.")
     if record.failures:
-        return Heading(title, "Not ready", "bad", record.failures[0])
+        return Heading(title, "Not ready" if record.servers else "Not checked", "bad", record.failures[0])
+    if not record.servers:
+        return Heading(title, "Not checked", "open", "No API server was asked, so nothing is known about them.")
     ready = ready_claim(record)
     if ready.holds is False:
         return Heading(title, "Not ready", "bad", " ".join(record.reasons) or f"Not true: {ready.text}")
@@ -83,7 +86,7 @@ def _verdict(title: str, check: Check) -> Heading:
 
 
 def _to_do(record: Snapshot) -> list[str]:
-    steps = [f"{blocker.id}: {blocker.remediation}" for blocker in _open_blockers(record)]
+    steps = [f"{headline(blocker)} {blocker.remediation}" for blocker in _open_blockers(record)]
     if not steps:
         steps = record.failures[1:]
     if _open_blockers(record) or record.failures:
@@ -93,10 +96,15 @@ def _to_do(record: Snapshot) -> list[str]:
     return steps
 
 
+def _limit(check: Check) -> str:
+    if check.safe_up_to and check.safe_up_to == check.newest:
+        return "the newest release known to this version of the collection"
+    return "the last release that can read all that is stored"
+
+
 def _figures(record: Snapshot) -> list[Figure]:
     check = record.check
-    ready = sum(server.ready for server in record.servers)
-    found = [Figure("API servers ready", f"{ready} of {len(record.servers)}", agreement(record))]
+    found = [ready_count(record)]
     if check is None:
         return found
     everything = check.all
@@ -105,7 +113,7 @@ def _figures(record: Snapshot) -> list[Figure]:
         Figure("Blockers", number(len(_open_blockers(record))), ""),
         Figure("Concerns", number(len(check.concerns)), f"and {things(len(check.unknown), 'unknown')}"),
         *found,
-        Figure("Readable up to", check.safe_up_to or "none", "the last release that can read all that is stored"),
+        Figure("Readable up to", check.safe_up_to or "none", _limit(check)),
         Figure("Storage versions", number(len(check.changes)), "change with the upgrade"),
         Figure(
             "Objects",

@@ -75,6 +75,7 @@ def add_news(record: Record, news: News, now: str) -> Record:
     """The record with the news of one task of the role; ``now`` is in UTC, like all times here."""
     record, news = copy.deepcopy(record), cleaned(news)
     record.updated = now
+    record.cluster = bounded(news.get("cluster_name") or None) or record.cluster
     record.version = record.version or bounded(news.get("version") or None)
     if news.get("rotation"):
         record.rotation = _rotation(news["rotation"], record.rotation)

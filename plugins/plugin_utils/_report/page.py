@@ -16,6 +16,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.has
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.audit_page import audit_page
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.check_page import check_page
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.components import unless_contradicted
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.findings import command, headline
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
     AUDIT,
     CHECK,
@@ -57,7 +58,14 @@ def page(record: AnyRecord, json_name: str) -> str:
         loader=FileSystemLoader(Path(__file__).parent),
     )
     environment.filters.update(
-        clock=clock, duration=time_taken, number=number, things=things, breakable=breakable, hint=hint
+        clock=clock,
+        duration=time_taken,
+        number=number,
+        things=things,
+        breakable=breakable,
+        hint=hint,
+        headline=headline,
+        command=command,
     )
     environment.globals.update(epoch_seconds=epoch_seconds, short_version=short_version)
     made = _OF_RECORD[record.kind](record) if isinstance(record, Record) else _OF_SNAPSHOT[record.kind](record)

@@ -289,6 +289,7 @@ class Record:
 
     format: int = FORMAT
     kind: str = UPGRADE
+    cluster: str | None = field(default=None, metadata=LEFT_OUT)
     version: str | None
     rotation: RotationNames | None = None
     status: str
@@ -403,6 +404,7 @@ class Snapshot:
 
     format: int = FORMAT
     kind: str
+    cluster: str | None = field(default=None, metadata=LEFT_OUT)
     version: str | None
     started: str
     updated: str

@@ -222,9 +222,12 @@ def _master_claims(record: Record, line: Timeline) -> list[ProofClaim]:
     version = record.version
     if not version:
         return []
+    if not line.masters:
+        return [ProofClaim(None, f"That all masters are ready at {version}: none was seen.")]
     behind = [master.name for master in line.masters if master.still_down or not master.at_target]
-    if behind or not line.masters:
-        return [ProofClaim(False, f"All masters are ready at {version}: not {', '.join(behind) or 'one of them'}.")]
+    if behind:
+        verb = "isn't" if len(behind) == 1 else "aren't"
+        return [ProofClaim(False, f"All masters are ready at {version}: {', '.join(behind)} {verb}.")]
     if _sampling(record) is not None:
         return [ProofClaim(None, f"Each API server that samples found is ready at {version}.")]
     return [ProofClaim(True, f"All {len(line.masters)} masters are ready at {version}.")]
@@ -232,7 +235,11 @@ def _master_claims(record: Record, line: Timeline) -> list[ProofClaim]:
 
 def _agreement_claim(record: Record, line: Timeline) -> ProofClaim:
     last = record.last_observation
-    if last is None or not last.converged:
+    if last is None:
+        return ProofClaim(
+            None, "That all API servers report the same storage version for every resource: none was asked."
+        )
+    if not last.converged:
         return ProofClaim(False, "All API servers report the same storage version for every resource.")
     at = clock(epoch_seconds(last.last), date=True)
     if last.sampling is not None:
@@ -368,7 +375,7 @@ def hint(failure: FailedObject) -> str:
     if "too large" in message or status == 413:
         return "The object is too large for etcd: make it smaller."
     if status == 403:
-        return "The user lacks rights: allow list and patch for this resource (see Permissions in the README)."
+        return "The user lacks rights: allow list and patch for this resource (see the page Permissions of the documentation)."
     if status == 422:
         return "The object does not pass the current validation: correct it (kubectl edit), or relax the CRD's schema."
     if status in (404, 405):

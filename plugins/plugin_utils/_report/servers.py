@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.components import ProofClaim, Table
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.components import (
+    Figure,
+    ProofClaim,
+    Table,
+)
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import SeenServer, Snapshot
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.sentences import (
     not_cross_checked,
@@ -35,8 +39,20 @@ def agreement(record: Snapshot) -> str:
     return "they agree, not cross-checked" if record.unchecked else "they agree"
 
 
+def ready_count(record: Snapshot) -> Figure:
+    """How many are ready; unknown if none was asked."""
+    ready = sum(server.ready for server in record.servers)
+    return Figure(
+        "API servers ready",
+        f"{ready} of {len(record.servers)}" if record.servers else "unknown",
+        agreement(record) if record.servers else "none was asked",
+    )
+
+
 def ready_claim(record: Snapshot) -> ProofClaim:
-    ready = bool(record.servers) and all(server.ready for server in record.servers)
+    if not record.servers:
+        return ProofClaim(None, "That all API servers are ready: none was asked.")
+    ready = all(server.ready for server in record.servers)
     if ready and record.sampling:
         return ProofClaim(None, f"Each API server that samples found is ready: {samples_text(record.sampling)}.")
     return ProofClaim(ready, "All API servers are ready.")
@@ -48,7 +64,9 @@ def agreement_claim(record: Snapshot) -> ProofClaim:
         return ProofClaim(None, f"That a{same} is known by sampling only: {samples_text(record.sampling)}.")
     if record.converged and record.unchecked:
         return ProofClaim(None, f"A{same}. {not_cross_checked(record.unchecked)}")
-    return ProofClaim(bool(record.converged), f"A{same}.")
+    if record.converged is None:
+        return ProofClaim(None, f"That a{same}: they were not asked.")
+    return ProofClaim(record.converged, f"A{same}.")
 
 
 def _release(server: SeenServer) -> str:

@@ -22,7 +22,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.snapshot import snapshot
 
-_NO_NEWS = ("path", "kind", "host", "version", "rotation", "masters", "during", "ignored")
+_NO_NEWS = ("path", "kind", "host", "cluster_name", "version", "rotation", "masters", "during", "ignored")
 
 
 def keep(files: ReportFiles, news: Mapping[str, Any], now: str, write: bool = True) -> dict[str, Any]:

@@ -25,6 +25,7 @@ func fill(arguments []string) error {
 	prefix := flags.String("prefix", "", "key of the objects up to the name, such as /registry/configmaps/bench/")
 	first := flags.Int("first", 0, "number of the first object")
 	count := flags.Int("count", 0, "number of objects")
+	most := flags.Int("batch", 128, "objects in one transaction; at most etcd's --max-txn-ops, and its --max-request-bytes")
 	flags.Parse(arguments)
 	value, err := os.ReadFile(*template)
 	if err != nil {
@@ -34,7 +35,6 @@ func fill(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	const most = 128 // etcd's --max-txn-ops
 	batches := make(chan int)
 	failures := make(chan error, 4)
 	var workers sync.WaitGroup
@@ -48,7 +48,7 @@ func fill(arguments []string) error {
 		go func() {
 			defer workers.Done()
 			for from := range batches {
-				found, err := put(client, *server.server, *prefix, value, from, min(from+most, *first+*count))
+				found, err := put(client, *server.server, *prefix, value, from, min(from+*most, *first+*count))
 				if err != nil {
 					failures <- err
 					return
@@ -64,7 +64,7 @@ func fill(arguments []string) error {
 	done := make(chan struct{})
 	go func() { workers.Wait(); close(done) }()
 feed:
-	for from := *first; from < *first+*count; from += most {
+	for from := *first; from < *first+*count; from += *most {
 		select {
 		case batches <- from:
 		case <-done:

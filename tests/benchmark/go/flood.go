@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 )
@@ -35,12 +36,13 @@ func flood(arguments []string) error {
 	if err != nil {
 		return err
 	}
+	servers := strings.Split(*server.server, ",")
 	started := time.Now()
 	queue := make(chan object, 1000)
 	listed := make(chan error, 1)
 	go func() {
 		defer close(queue)
-		listed <- list(client, *server.server+*base+"/"+*plural, queue)
+		listed <- list(client, servers[0]+*base+"/"+*plural, queue)
 	}()
 	var (
 		mutex                   sync.Mutex
@@ -48,14 +50,15 @@ func flood(arguments []string) error {
 		rewritten, same, failed int
 		latencies               []time.Duration
 	)
-	for range *concurrency {
+	for worker := range *concurrency {
 		workers.Add(1)
 		go func() {
 			defer workers.Done()
+			address := servers[worker%len(servers)]
 			for one := range queue {
 				path := *base + "/namespaces/" + one.Metadata.Namespace + "/" + *plural + "/" + one.Metadata.Name
 				sent := time.Now()
-				status, body, err := patch(client, *server.server+path, one.Metadata.ResourceVersion)
+				status, body, err := patch(client, address+path, one.Metadata.ResourceVersion)
 				took := time.Since(sent)
 				mutex.Lock()
 				latencies = append(latencies, took)
@@ -80,6 +83,7 @@ func flood(arguments []string) error {
 		"rewritten": rewritten, "unchanged": same, "failed": failed, "seconds": seconds,
 		"rate":   float64(rewritten+same+failed) / seconds,
 		"p50_ms": percentile(latencies, 0.5), "p99_ms": percentile(latencies, 0.99),
+		"started": float64(started.UnixMicro()) / 1e6,
 	})
 }
 

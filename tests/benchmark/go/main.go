@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // What the benchmarks need besides the servers: a flood to compare with, a stub to answer at once, a filler
-// of etcd and a probe of its latency. Nothing but the standard library, so that it builds in seconds.
+// of etcd, a probe of its latency, and another client of the API servers. Nothing but the standard library, so that it builds in seconds.
 package main
 
 import (
@@ -19,9 +19,9 @@ import (
 )
 
 func main() {
-	programs := map[string]func([]string) error{"flood": flood, "stub": stub, "fill": fill, "probe": probe}
+	programs := map[string]func([]string) error{"flood": flood, "stub": stub, "fill": fill, "probe": probe, "neighbour": neighbour}
 	if len(os.Args) < 2 || programs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: benchmark flood|stub|fill|probe OPTIONS")
+		fmt.Fprintln(os.Stderr, "usage: benchmark flood|stub|fill|probe|neighbour OPTIONS")
 		os.Exit(2)
 	}
 	if err := programs[os.Args[1]](os.Args[2:]); err != nil {
@@ -38,7 +38,7 @@ type target struct {
 
 func targetFlags(flags *flag.FlagSet) target {
 	return target{
-		server: flags.String("server", "", "https://host:port"),
+		server: flags.String("server", "", "https://host:port; flood and neighbour take several, with commas"),
 		ca:     flags.String("ca", "", "CA certificate"),
 		cert:   flags.String("cert", "", "client certificate"),
 		key:    flags.String("key", "", "its key"),

@@ -65,6 +65,9 @@ func (s *stubServer) ServeHTTP(to http.ResponseWriter, request *http.Request) {
 		s.list(to, request)
 	case path == "/readyz":
 		io.WriteString(to, "ok")
+	case path == "/metrics/slis":
+		// That it is still the same process, without which no run resumes another one.
+		io.WriteString(to, "process_start_time_seconds 1.5\n")
 	case path == "/version":
 		io.WriteString(to, `{"major":"1","minor":"37","gitVersion":"v1.37.2"}`)
 	case path == "/api":
@@ -80,7 +83,7 @@ func (s *stubServer) ServeHTTP(to http.ResponseWriter, request *http.Request) {
 	case strings.HasSuffix(path, "/selfsubjectaccessreviews"):
 		io.WriteString(to, `{"kind":"SelfSubjectAccessReview","status":{"allowed":true}}`)
 	case path == "/stats":
-		s.stats(to)
+		s.stats(to, request.URL.Query().Get("lease") == "keep")
 	case request.Method == "GET" && strings.HasPrefix(path, "/apis/apiregistration.k8s.io/"):
 		io.WriteString(to, `{"kind":"APIServiceList","items":[]}`)
 	default:
@@ -158,10 +161,12 @@ func (s *stubServer) leases(to http.ResponseWriter, request *http.Request) {
 }
 
 // stats reports what was asked since the last time, and forgets it.
-func (s *stubServer) stats(to io.Writer) {
+func (s *stubServer) stats(to io.Writer, keepLease bool) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	json.NewEncoder(to).Encode(map[string]any{"patches": s.patches.Swap(0), "lists": s.lists.Swap(0), "tenths": s.tenths})
 	s.tenths = nil
-	s.lease = nil
+	if !keepLease {
+		s.lease = nil
+	}
 }

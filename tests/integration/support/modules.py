@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.control_plane.cluster import Cluster
+
+from . import warm_ansible
 
 ROOT = Path(__file__).resolve().parents[3]
 ANSIBLE = Path(sys.executable).with_name("ansible")
@@ -55,9 +56,7 @@ def run_module(cluster: Cluster | None, name: str, *, check: bool = False, verbo
     command += ["-e", f"ansible_python_interpreter={sys.executable}"]
     command += ["--check"] if check else []
     command += [verbose] if verbose else []
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=300
-    )
+    done = warm_ansible.run(command, cwd=ROOT, env=environment(), timeout=300)
     output = done.stdout + done.stderr
     found = re.search(r"localhost \| (\w+)!? (?:\| rc=\d+ )?=> (\{.*\})\s*$", done.stdout, re.DOTALL | re.MULTILINE)
     assert found, output

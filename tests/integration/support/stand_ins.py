@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.control_plane.cluster import Cluster
 
+from . import warm_ansible
 from .modules import ROOT, environment
 
 _CLUSTER = ROOT / "tests" / "control_plane" / "cluster.py"
@@ -154,15 +155,7 @@ class StandIns:
             "K8S_AUTH_KUBECONFIG": str(self.cluster.kubeconfig),
         }
         command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.ini", "play.yml"]
-        return subprocess.run(
-            [*command, "-e", json.dumps(given)],
-            cwd=play,
-            env=settings,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=280,
-        )
+        return warm_ansible.run([*command, "-e", json.dumps(given)], cwd=play, env=settings, timeout=280)
 
     @property
     def log(self) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ def _refuse_what_is_not_there(asked: str, offers: Offers, only_direct: str | Non
             "The cluster does not serve storagemigration.k8s.io, so engine: storage_version_migration can't be used. It is "
             "on by default since Kubernetes 1.37; before, kube-apiserver needs "
             "--runtime-config=storagemigration.k8s.io/v1beta1=true (before 1.35: v1alpha1), and both kube-apiserver and "
-            "kube-controller-manager need --feature-gates=StorageVersionMigrator=true (before 1.35 also "
+            "kube-controller-manager need --feature-gates=StorageVersionMigrator=true (before 1.35, the latter also "
             "InformerResourceVersion=true). Or use engine: direct."
         )
     if asked == MIGRATOR and not offers.migrator:
@@ -158,6 +158,16 @@ class Chosen:
         ]
         records = storage_state_needs() if self.name == MIGRATOR else []
         return controllers.needs(self.dialect) + records + direct_needs(by_hand)
+
+
+def impact_note(chosen: Chosen) -> str | None:
+    """What the option impact has no effect on, as a sentence; None if it applies to everything."""
+    if chosen.dialect is None:
+        return None
+    return (
+        f"impact applies only to what this module rewrites itself; with engine: {chosen.name} the controller has its own pace, which "
+        "nobody can set for one migration."
+    )
 
 
 def direct_needs(targets: Iterable[Target]) -> list[Need]:

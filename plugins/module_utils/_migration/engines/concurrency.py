@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How many requests to have in flight, and how many per second. Pure: the time is an argument.
+"""How many requests to have in flight for the most throughput, and how many per second. Pure: the time is an argument.
 
-Each API server has its own Limit. The rule is hill climbing on throughput within slow start and
-multiplicative decrease (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms", 1989; RFC 5681),
+This is ``impact: high``; latency.py is the default. Each API server has its own limit. The rule is hill climbing on throughput
+within slow start and multiplicative decrease (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms", 1989; RFC 5681),
 as in adaptive concurrency limiters: grow by half while that brings at least 5 % more throughput,
 else go back and hold; shrink by 30 % on 429, 503, 504 and timeouts, and by 15 % when throughput at the
 same concurrency falls by 40 % for a second, which by Little's law is latency rising by two thirds. After a
@@ -18,6 +18,7 @@ to do even while this process, which has only one thread, is busy with other ans
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 _WINDOW_SECONDS = 0.5
 _GROW = 1.5
@@ -30,12 +31,41 @@ _HOLD_SECONDS = 10.0
 FIRST = 32
 
 
+class Limit(Protocol):
+    """How many requests to one server may be in flight at once, learned from its answers. Times are in seconds.
+
+    ``slots``: that number. ``alone``: the latency of a request with no other of ours in flight; None if that isn't measured.
+    """
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def alone(self) -> float | None: ...
+
+    def measures_alone(self, now: float) -> bool:
+        """Whether the next requests are to be sent one at a time, with none of ours in flight to any server."""
+
+    def completed(self, now: float, in_flight: int, took: float, *, alone: bool, servers: int) -> None:
+        """One request was answered; ``in_flight`` is the number just before the answer.
+
+        ``alone``: no other write of ours was in flight meanwhile. ``servers``: how many share the work.
+        """
+
+    def gave_up_alone(self, now: float) -> None:
+        """Nothing was learned from a request that was alone, as no answer came soon."""
+
+    def overloaded(self, now: float) -> None:
+        """The server said that it is overloaded, or did not answer in time."""
+
+
 @dataclass
-class ConcurrencyLimit:
-    """The number of requests to one server that may be in flight at once."""
+class ThroughputLimit:
+    """Implements Limit: as many as bring throughput."""
 
     maximum: int
     value: float = field(default=0.0)
+    alone: float | None = None
     _growing: bool = True
     _best_rate: float = 0.0
     _best_value: float = 0.0
@@ -53,8 +83,15 @@ class ConcurrencyLimit:
     def slots(self) -> int:
         return max(1, int(self.value))
 
-    def completed(self, now: float, in_flight: int) -> None:
-        """One request was answered; ``in_flight`` is the number just before the answer."""
+    def measures_alone(self, now: float) -> bool:
+        return False
+
+    def gave_up_alone(self, now: float) -> None:
+        """It measures nothing alone."""
+
+    def completed(
+        self, now: float, in_flight: int, took: float = 0.0, *, alone: bool = False, servers: int = 1
+    ) -> None:
         if self._window_start is None:
             self._window_start = now
             return
@@ -68,7 +105,7 @@ class ConcurrencyLimit:
                 self._decide(now, rate)
 
     def overloaded(self, now: float) -> None:
-        """The server said that it is overloaded, or did not answer in time. Counts once per window."""
+        """Counts once per window."""
         if now - self._shrunk_at < _WINDOW_SECONDS:
             return
         self._shrunk_at = now

@@ -34,6 +34,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.gathering import gather_limited
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import duration
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.redaction import redact
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.crds import (
@@ -77,6 +78,8 @@ _TRIES = 3
 _LOOK_SOON = 0.1
 # How long an object that was deleted may be there because of finalizers.
 _GONE_WITHIN = 10.0
+# What takes the controller longer than this is told before it begins.
+_WORTH_TELLING = 60.0
 T = TypeVar("T")
 
 
@@ -117,7 +120,11 @@ def conditions_of(document: Mapping[str, Any]) -> dict[str, tuple[bool, str]]:
 
 
 class Dialect(Protocol):
-    """The differences between the controllers."""
+    """The differences between the controllers.
+
+    ``objects_per_second``: its own limit; None if it has none. ``may_hang``: an object of an earlier run may keep it from taking up
+    anything.
+    """
 
     name: str
     title: str
@@ -127,6 +134,8 @@ class Dialect(Protocol):
     kind: str
     collection: str
     trims: bool
+    objects_per_second: float | None
+    may_hang: bool
 
     def object_name(self, resource: ServedResource) -> str: ...
 
@@ -216,6 +225,7 @@ class ControllerEngine:
     _marks: dict[str, tuple[object, ...]] = field(default_factory=dict)
     _alive: bool = False
     _moved_at: float = 0.0
+    _told_duration: bool = False
 
     @property
     def name(self) -> str:
@@ -293,6 +303,7 @@ class ControllerEngine:
                     cleared = True
                 if self._control.writable:
                     await self._create([migration for migration in open_migrations if not migration.exists])
+                    self._tell_duration(migrations)
                     await self._look(open_migrations)
                 else:
                     # Servers disagree, or nobody watched them: nothing may be written until they are seen to agree again.
@@ -317,7 +328,7 @@ class ControllerEngine:
                     self._control.stop(error)
                     return
             if open_migrations and time.monotonic() - self._moved_at > self.settings.stall_timeout:
-                self._give_up(open_migrations, failed)
+                await self._give_up(open_migrations, failed)
                 return
             await asyncio.sleep(_LOOK_EVERY)
 
@@ -335,6 +346,22 @@ class ControllerEngine:
         for error in await gather_limited(_SIDE_BY_SIDE, create, migrations):
             if error is not None:
                 raise error
+
+    def _tell_duration(self, migrations: Sequence[_ControllerMigration]) -> None:
+        """How long a controller with a limit of its own will take, once."""
+        rate = self.dialect.objects_per_second
+        objects = sum(migration.run.total or 0 for migration in migrations)
+        if self._told_duration or rate is None or objects / rate < _WORTH_TELLING:
+            return
+        self._told_duration = True
+        self.report(
+            Event(
+                "notice",
+                f"{self.dialect.title} rewrites at most about {rate:g} objects per second, by a limit of its own, so {objects} objects take "
+                f"at least {duration(objects / rate)}; engine: direct has no such limit.",
+                {},
+            )
+        )
 
     async def _create_one(self, migration: _ControllerMigration) -> None:
         server = await self._server()
@@ -511,9 +538,17 @@ class ControllerEngine:
             return False
         return not await self.may_finish(migration.run.target)
 
-    def _give_up(self, migrations: Sequence[_ControllerMigration], failed: list[_ControllerMigration]) -> None:
+    async def _give_up(self, migrations: Sequence[_ControllerMigration], failed: list[_ControllerMigration]) -> None:
         """There was no progress for too long."""
         waited = f"{self.settings.stall_timeout:g} s"
+        if not self._alive and await self._direct_may_finish(migrations):
+            why = (
+                f"nothing took it up within {waited} (controller_timeout); to use it again, {self.dialect.how_to_start}"
+            )
+            for migration in migrations:
+                migration.progress = MigrationStatus(Phase.FAILED, message=why)
+                failed.append(migration)
+            return
         if not self._alive:
             self._control.stop(
                 MigrationIncompleteError(
@@ -529,6 +564,12 @@ class ControllerEngine:
                 message += f", the last it said was: {migration.progress.message}"
             migration.progress = replace(migration.progress, message=message)
             failed.append(migration)
+
+    async def _direct_may_finish(self, migrations: Sequence[_ControllerMigration]) -> bool:
+        """Whether the controller may be stuck, and everything can be done without it."""
+        if not self.dialect.may_hang or not self.settings.fall_back:
+            return False
+        return all([await self.may_finish(migration.run.target) for migration in migrations])
 
     # Without the controller
 

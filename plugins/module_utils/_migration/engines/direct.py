@@ -49,7 +49,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects
     no_op_patch,
     object_path,
     pages_by,
+    with_query,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.priority import classified
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.base import Control, ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.concurrency import Rate
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.endpoints import (
@@ -60,6 +62,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.en
     Sent,
     was_carried_out,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.pace import Held
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.paging import PageSize
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.managed_fields import (
     KEEP,
     NO_FATE,
@@ -284,6 +288,7 @@ class DirectEngine:
             self._close_batches(work)
             await work.done.wait()
             run.finished = time.monotonic()
+            run.visits.set_aside()
         finally:
             self._active.remove(work)
 
@@ -297,20 +302,25 @@ class DirectEngine:
     async def _list(self, work: _Work) -> None:
         """Feeds page after page; ends when everything was listed, or the list failed permanently."""
         run = work.run
+        size = PageSize(self._settings.page_size)
+        took = 0.0
 
         async def ask(path: str) -> Response:
+            nonlocal took
             while len(work.queue) > self._enough:
                 work.has_space.clear()
                 await work.has_space.wait()
-            return await self._get_page(work, path)
+            answer, took = await self._get_page(work, path, size)
+            return answer
 
-        path, limit = collection_path(run.target.resource), self._settings.page_size
+        path = collection_path(run.target.resource)
         begun = False
         try:
-            async for page in pages_by(ask, path, limit=limit, token=run.target.token):
+            async for page in pages_by(ask, path, limit=None, token=run.target.token):
                 if begun and page.from_start:
                     run.visits.again()  # Visited objects will come again.
                 begun = True
+                size.answered(took, len(page.items))
                 self._feed_page(work, page)
                 del page  # Up to sixteen lists wait for the next one.
             run.listed = True
@@ -322,30 +332,38 @@ class DirectEngine:
         except _NoAnswerError as error:
             self._fail(work, None, error.outcome)
 
-    async def _get_page(self, work: _Work, path: str) -> Response:
-        """One page, or the error after all tries; raises _NoAnswerError. An overloaded server is obeyed as by every other request."""
+    async def _get_page(self, work: _Work, path: str, size: PageSize) -> tuple[Response, float]:
+        """One page, or the error after all tries, and how many seconds it took; raises _NoAnswerError.
+
+        An overloaded server is obeyed as by every other request.
+        """
         tries, overload = 0, Attempts(REPEATABLE)
         while True:
             endpoint = await self._endpoint_for_list()
             self._endpoints.start(endpoint)
             tries += 1
+            began, page = time.monotonic(), with_query(path, limit=size.size)
             try:
-                answer = await endpoint.server.request_once("GET", path, accept=METADATA_LIST, timeout=_LIST_TIMEOUT)
+                answer = await endpoint.server.request_once("GET", page, accept=METADATA_LIST, timeout=_LIST_TIMEOUT)
             except UnreachableError as error:
                 self._endpoints.failed(endpoint, error, time.monotonic())
                 outcome = self._unanswered(error)
+                if error.kind is UnreachableKind.TIMEOUT:
+                    size.too_slow()
                 if error.kind in _NEVER_SENT:
                     tries -= 1
             except BaseException:
-                self._endpoints.answered(endpoint, time.monotonic())
+                self._endpoints.answered(endpoint)
                 raise
             else:
-                self._endpoints.answered(endpoint, time.monotonic())
+                self._endpoints.answered(endpoint)
                 if answer.status < 400 or answer.status in (400, 410):
-                    return answer
+                    return answer, time.monotonic() - began
                 outcome = error_outcome(answer, say=self._settings.say)
+                if answer.status == 504:
+                    size.too_slow()
                 if outcome.overloaded:
-                    endpoint.limit.overloaded(time.monotonic())
+                    self._endpoints.overloaded(endpoint, outcome.wait, time.monotonic())
                     pause = overload.pause_if_asked(Failed(answer.status, outcome.wait))
                     if pause is not None:
                         tries -= 1
@@ -354,7 +372,7 @@ class DirectEngine:
                 if outcome.verdict is not Verdict.RETRY or tries >= (_FEW_TRIES if outcome.few_tries else _LIST_TRIES):
                     if outcome.unproven:
                         work.run.gone = await self._is_not_served(work, endpoint)
-                    return answer
+                    return answer, 0.0
             if tries >= _LIST_TRIES:
                 raise _NoAnswerError(outcome)
             await asyncio.sleep(backoff(max(tries, 1), outcome.wait, random.random()))
@@ -458,26 +476,47 @@ class DirectEngine:
 
     def _pump(self) -> None:
         """Starts as many requests as pace, rate and fairness allow; called whenever one of them changed."""
+        endpoints, pace = self._endpoints, self._endpoints.pace
+        now = time.monotonic()
         while self._control.writable:
-            endpoint = self._endpoints.pick()
-            work = self._next_work() if endpoint is not None else None
-            if endpoint is None or work is None:
+            endpoint = endpoints.pick(now)
+            if endpoint is None:
+                pace.hold(endpoints.why_held(now) if self._has_queued() else None, now)
+                self._wake_after(endpoints.delay(now))
                 return
-            now = time.monotonic()
+            work = self._next_work()
+            if work is None:
+                pace.hold(None, now)
+                return
             delay = self._rate.delay(now)
             if delay > 0:
-                if self._timer is None:
-                    self._timer = asyncio.get_running_loop().call_later(delay, self._timer_fired)
+                pace.hold(Held.MAX_RATE, now)
+                self._wake_after(delay)
                 return
             item = work.queue.popleft()
             if not work.has_space.is_set() and len(work.queue) <= self._enough:
                 work.has_space.set()
             self._rate.started(now)
-            self._endpoints.start(endpoint)
+            endpoints.start_write(endpoint, now)
             work.in_flight += 1
-            task = asyncio.create_task(self._visit(work, item, endpoint))
+            task = asyncio.create_task(self._visit(work, item, endpoint, now))
             self._tasks.add(task)
             task.add_done_callback(self._visited)
+        pace.hold(Held.NOT_WRITABLE if self._has_queued() else None, now)
+
+    def _has_queued(self) -> bool:
+        return any(work.queue for work in self._active)
+
+    def _wake_after(self, seconds: float | None) -> None:
+        """Pumps again then, or sooner if it is to do so already."""
+        if seconds is None:
+            return
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + seconds:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(seconds, self._timer_fired)
 
     def _visited(self, task: asyncio.Task[None]) -> None:
         """A visit ended. An unexpected error would leave its object unaccounted for, so it stops the run."""
@@ -501,7 +540,7 @@ class DirectEngine:
                 return work
         return None
 
-    async def _visit(self, work: _Work, item: _Item, endpoint: Endpoint) -> None:
+    async def _visit(self, work: _Work, item: _Item, endpoint: Endpoint, began: float) -> None:
         try:
             if not self._control.writable:  # It was when this visit was planned.
                 raise UnreachableError("Writes are held.", kind=UnreachableKind.HELD)
@@ -514,16 +553,16 @@ class DirectEngine:
             if self._needs_an_author(item, answer):
                 answer = await self._with_author(work, item, endpoint, answer)
         except UnreachableError as error:
-            self._endpoints.failed(endpoint, error, time.monotonic())
+            self._endpoints.failed_write(endpoint, error, time.monotonic())
             outcome = self._unanswered(error)
             if error.kind in _NEVER_SENT:
                 item.tries -= 1
         else:
             now = time.monotonic()
-            self._endpoints.answered(endpoint, now)
+            self._endpoints.answered_write(endpoint, began, now)
             outcome = answer
             if outcome.overloaded:
-                endpoint.limit.overloaded(now)
+                self._endpoints.overloaded(endpoint, outcome.wait, now)
         work.in_flight -= 1
         self._record(work, item, outcome)
         self._pump()
@@ -552,6 +591,8 @@ class DirectEngine:
         if self._settings.rehearsal:
             return self._outcome(await send(dry_run(path)), version, about)
         answer = await self._for_good(work, item, Sent(version, wanted), send(path))
+        if self._endpoints.pace.classified is None:
+            self._endpoints.pace.classified = classified(answer.headers)
         outcome = self._outcome(answer, version, about)
         if item.doubtful and outcome.verdict is Verdict.REWRITTEN and self._lost(work, item, answer):
             work.run.visits.wrote = True

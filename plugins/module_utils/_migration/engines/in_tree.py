@@ -46,6 +46,8 @@ class InTree:
         "garbage-collector-controller enabled (before 1.37 also --feature-gates=StorageVersionMigrator=true, "
         "before 1.35 InformerResourceVersion=true in addition)"
     )
+    objects_per_second: float | None = None
+    may_hang = False
 
     def __init__(self, version: str) -> None:
         self.version = version

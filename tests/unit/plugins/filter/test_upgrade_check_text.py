@@ -23,25 +23,41 @@ CHECKED: dict[str, Any] = {
 
 def test_nothing_is_in_the_way() -> None:
     assert upgrade_check_text(CHECKED) == [
-        "From 1.36 to 1.37: 0 blockers, 0 concerns. What is stored was not read from etcd; as far as is known, no release "
-        "is the last release that can read all of it.",
+        "From 1.36 to 1.37: 0 blockers, 0 concerns. What is stored was not read from etcd; as far as is known, no known release "
+        "can read all of it.",
+        "",
         "No storage version will change.",
     ]
 
 
-def test_what_was_found_is_in_tables() -> None:
-    finding = {"id": "list_fails/secrets", "what": "LIST fails.", "remediation": "Restore the key."}
+def test_the_end_of_the_data_is_no_limit_of_what_is_stored() -> None:
+    """Issue 15, number 11."""
+    known = {**CHECKED, "data": {"releases": ["1.36", "1.37"]}}
+    newest = "1.37, the newest release known to this version of the collection, can read all of it."
+    assert newest in upgrade_check_text({**known, "safe_up_to": "1.37"})[0]
+    assert "1.36 is the last release that can read all of it." in upgrade_check_text({**known, "safe_up_to": "1.36"})[0]
+
+
+def test_each_finding_is_a_block_with_a_command_to_copy() -> None:
+    """Issue 15, number 10."""
+    finding = {"id": "undecodable/secrets", "check": "undecodable", "resource": "secrets"}
+    told = {"what": "3 objects are stored as v0.", "why": "1.37 can't decode it.", "remediation": "Rewrite them."}
     change = {"resource": "deployments.apps", "from": "apps/v1beta1", "to": "apps/v1", "objects": 3}
-    found = {"blockers": [finding], "concerns": [finding], "unknown": ["Etcd was not read."]}
+    found = {"blockers": [{**finding, **told}], "concerns": [{**finding, **told}], "unknown": ["Etcd was not read."]}
     lines = upgrade_check_text({**CHECKED, **found, "plan": {"changes": [change, {**change, "from": None}]}})
-    assert [line for line in lines if line.endswith(":")] == [
-        "Blockers:",
-        "Concerns:",
-        "Unknown:",
-        "Storage versions that will change:",
+    assert "1 blocker, 1 concern." in lines[0]
+    at = lines.index("BLOCKER undecodable/secrets")
+    assert lines[at + 1 : at + 8] == [
+        "  3 objects are stored as v0.",
+        "  Why: 1.37 can't decode it.",
+        "  Remedy: Rewrite them.",
+        "  To migrate it now:",
+        """    ansible localhost -m kube_storage.upgrade.storage_migrate -a '{"resources": ["secrets"]}'""",
+        "  To upgrade despite it, add:",
+        """    -e '{"rolling_upgrade_ignore_blockers": ["undecodable/secrets"]}'""",
     ]
-    assert "list_fails/secrets  LIST fails.  Restore the key." in lines and "Etcd was not read." in lines
-    assert "v1beta1" in lines[-2] and "apps/v1" not in lines[-2]
+    assert lines.count("  To upgrade despite it, add:") == 1 and "Concern undecodable/secrets" in lines
+    assert "  Etcd was not read." in lines and "v1beta1" in lines[-2] and "apps/v1" not in lines[-2]
 
 
 def test_stored_forms_are_rows() -> None:
@@ -53,3 +69,6 @@ def test_stored_forms_are_rows() -> None:
         ("v1", "", 2),
         ("not visible", "secretbox key1", 2),
     ]
+    stale = {**plain, **counts, "stale": ["version"]}
+    rows = stored_rows({"a": {"stored": [{**plain, **counts}]}, "b": {"stored": [stale]}})
+    assert [row["resource"] for row in rows] == ["b", "a"]

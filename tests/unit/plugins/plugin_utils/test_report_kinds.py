@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report import findings
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import ReportedFinding
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.store import keep
 from ansible_collections.kube_storage.upgrade.tests.unit.plugins.plugin_utils.report_data import (
     URLS,
@@ -69,8 +71,9 @@ def check(files: ReportFiles, **news: Any) -> dict[str, Any]:
 def test_a_check_tells_what_blocks_and_how_to_fix_it(files: ReportFiles) -> None:
     check(files, checked=checked(finding(1), finding(2)), ignored=["webhook/2"])
     text = shown(files)
-    assert "1 thing blocks the upgrade" in text and "webhook/1: Bring it up." in text
-    assert "&lt;b&gt;1&lt;/b&gt; denies" in text and "ignored on request" in text
+    assert "1 thing blocks the upgrade" in text and "secrets: &lt;b&gt;1&lt;/b&gt; denies Bring it up." in text
+    assert "<h3>secrets: &lt;b&gt;1&lt;/b&gt; denies</h3>" in text and "ignored on request" in text
+    assert "<code>kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations</code>" in text
     assert "Whether it rains." in text
     assert "/registry/" not in text + files.json.read_text(encoding="utf-8")
 
@@ -100,6 +103,48 @@ def test_blockers_that_are_ignored_are_in_the_headline(files: ReportFiles) -> No
 def test_a_check_that_failed_says_why(files: ReportFiles) -> None:
     found = check(files, outcomes=[{"failed": True, "msg": "beta is down."}])
     assert found["status"] == "failed" and "beta is down." in shown(files)
+
+
+@pytest.mark.parametrize("kind", ["check", "audit"])
+def test_a_page_without_credentials_claims_nothing_about_the_api_servers(files: ReportFiles, kind: str) -> None:
+    for news in ({"outcomes": [{"failed": True, "msg": "No kubeconfig was found."}]}, {}):
+        keep(files, {"kind": kind, "version": "1.37", **news}, at(5))
+        text = shown(files)
+        assert "unknown" in text and "none was asked" in text
+        assert not [claim for claim in ("Not true:", "Not ready", "do not agree", "0 of 0") if claim in text]
+
+
+@pytest.mark.parametrize(
+    ("check_name", "what", "headline", "command"),
+    [
+        (
+            "outstanding_migration",
+            "Not finished.",
+            "a.b: Not finished.",
+            'storage_migrate -a \'{"resources": ["a.b"]}\'',
+        ),
+        ("crd_terminating", "The CRD a.b goes.", "The CRD a.b goes.", "kubectl get crd a.b -o yaml"),
+        ("write_refused", "Refused.", "a.b: Refused.", "kubectl get a.b --all-namespaces"),
+        ("etcd_no_leader", "A.B has no leader.", "A.B has no leader.", None),
+    ],
+)
+def test_a_finding_has_its_subject_and_a_command(
+    check_name: str, what: str, headline: str, command: str | None
+) -> None:
+    found = ReportedFinding(f"{check_name}/a.b", check_name, "a.b", what, "Why.", "How.")
+    assert findings.headline(found) == headline
+    shown_command = findings.command(found)
+    assert shown_command is None if command is None else (shown_command or "").endswith(command)
+
+
+def test_the_name_of_the_cluster_is_on_top_and_stays(files: ReportFiles) -> None:
+    keep(files, {"version": "1.37", "cluster_name": "<shop>", "begin": True, "observed": [look(0, "666")]}, at(1))
+    keep(files, {"version": "1.37", "observed": [look(2, "666")]}, at(3))
+    assert '<p class="cluster">Cluster &lt;shop&gt;</p>' in shown(files) and "<title>&lt;shop&gt;, " in shown(files)
+    check(files, cluster_name="warehouse", checked=checked())
+    assert "Cluster warehouse" in shown(files)
+    check(files, checked=checked())
+    assert 'class="cluster"' not in shown(files)
 
 
 def test_an_audit_names_reasons_and_keys(files: ReportFiles) -> None:

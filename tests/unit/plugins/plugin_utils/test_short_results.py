@@ -55,3 +55,14 @@ def test_unknown_counts_are_reported_and_not_dropped() -> None:
 def test_only_a_failure_is_spread_over_lines_by_the_callback_for_playbooks() -> None:
     assert "_ansible_verbose_always" not in shorten({"servers": [], "baseline_found": True}, HASHES)
     assert shorten({"servers": [], "failed": True}, HASHES)["_ansible_verbose_always"] is True
+
+
+def test_the_pace_is_one_line() -> None:
+    server = {"in_flight": 3.4}
+    latency = {"p50": 5.1, "p90": 8.0, "p99": 18.0}
+    pace = {"impact": "normal", "latency_ms": latency, "servers": [server, {"in_flight": None}, {"in_flight": 2.0}]}
+    assert shorten({**migration(1), "pace": pace}, MIGRATION)["summary"][-1] == (
+        "Impact normal: half of the writes took at most 5.1 ms, 99 of 100 at most 18 ms, with 3.4, 2 in flight to each API server."
+    )
+    nothing = {**pace, "latency_ms": {"p50": None, "p90": None, "p99": None}}
+    assert "Impact" not in shorten({**migration(1), "pace": nothing}, MIGRATION)["summary"][-1]

@@ -10,8 +10,9 @@ from datetime import datetime, timezone
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access import Access, certificate_problem
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access import Access
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_clusters
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import certificate_problem
 from hypothesis import given
 from hypothesis import strategies as st
 

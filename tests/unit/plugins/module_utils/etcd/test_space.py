@@ -219,14 +219,14 @@ def test_nothing_is_tried_that_could_fill_a_small_etcd() -> None:
     assert pacer.look(901, [member(45.7, None)]) is Decision.STOP and not pacer.stuck
 
 
-def test_a_try_is_measured_by_the_own_speed_whatever_others_write() -> None:
+def test_what_others_write_says_nothing_about_what_a_try_would_write() -> None:
     pacer = Pacer(9)
     assert pacer.look(0, [member(40, None)]) is Decision.WRITE
     assert pacer.look(1, [member(43, None)]) is Decision.HOLD
     assert pacer.look(8, [member(43.001, None)]) is Decision.HOLD
 
 
-def test_a_slow_look_allows_at_most_half_of_the_room() -> None:
+def test_a_slow_look_allows_no_more_than_half_of_what_remains() -> None:
     for size in (26, 40, 44):
         pacer = Pacer(600)
         assert pacer.look(0, [member(size, size)]) is Decision.WRITE

@@ -9,12 +9,14 @@ import ssl
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.oldest_python import refusal
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import require_known
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.redaction import printable
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import transport_failure
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import api_error, forbidden_sentence
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import _proxy, normalize_url
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import normalize_url
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import server_addresses
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import error_outcome
 
@@ -25,6 +27,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.ou
         ("https://10.0.0.11:6443/", "https://10.0.0.11:6443"),
         ("https://10.0.0.11:443", "https://10.0.0.11"),
         ("https://[fd00::1]:6443", "https://[fd00::1]:6443"),
+        ("https://[FD00:0:0::0001]:6443", "https://[fd00::1]:6443"),
         (" https://api.example.com ", "https://api.example.com"),
         ("https://rancher.example.com/k8s/clusters/c-1", "https://rancher.example.com/k8s/clusters/c-1"),
     ],
@@ -47,19 +50,39 @@ def test_credentials_in_a_url_are_refused_and_not_shown() -> None:
 
 @pytest.mark.parametrize(
     "proxy",
-    ["http://me:hun/ter2@p:1", "me:hunter2@p:1", "http://[me:hunter2@p", "socks5://me:hunter2@p", "http://:hunter2@:1"],
+    [
+        "http://me:hun/ter2@p:1",
+        "http://[me:hunter2@p",
+        "ftp://me:hunter2@p",
+        "http://:hunter2@:1",
+        "p:0",
+        "http://p/path",
+    ],
 )
 def test_a_malformed_proxy_is_one_sentence_without_its_password(proxy: str) -> None:
     """Issue 13, number 14."""
     with pytest.raises(BadInputError, match="is not the URL of a proxy") as refused:
-        _proxy(proxy)
+        parse_proxy(proxy, "proxy")
     assert "ter2" not in refused.value.message
 
 
-def test_proxies() -> None:
-    assert _proxy(None) is None
-    for url in ("http://p:3128", "https://me:hunter2@[fd00::1]:1", "http://p"):
-        assert _proxy(url) == url
+@pytest.mark.parametrize(
+    ("written", "url", "user", "password"),
+    [
+        ("http://p:3128", "http://p:3128", None, None),
+        ("p:3128", "http://p:3128", None, None),
+        ("me:hunter2@p", "http://p", "me", "hunter2"),
+        ("https://me:hunter%402@[fd00::1]:1/", "https://[fd00::1]:1", "me", "hunter@2"),
+        ("socks5://me@p", "socks5h://p", "me", ""),
+    ],
+)
+def test_proxies(written: str, url: str, user: str | None, password: str | None) -> None:
+    """Issue 17, number 5."""
+    proxy = parse_proxy(written, "proxy")
+    assert (proxy.url, proxy.user, proxy.password) == (url, user, password)
+    assert ("Proxy-Authorization" in proxy.headers) == bool(user)
+    assert "hunter" not in repr(proxy)
+    assert parse_proxy(written, "proxy", {"proxy-authorization": "x"}).headers == {"Proxy-Authorization": "x"}
 
 
 def test_forbidden_says_who_may_not_do_what() -> None:
@@ -99,6 +122,13 @@ def test_tls_failures_say_what_to_change() -> None:
     wrong_name = ssl.SSLCertVerificationError(1, "mismatch")
     wrong_name.verify_message = "IP address mismatch, certificate is not valid for '10.0.0.1'"
     assert "tls_server_name" in transport_failure("https://a:1/x", wrong_name)[1]
+
+
+def test_an_old_python_is_refused_in_one_sentence() -> None:
+    """Issue 17, number 8."""
+    assert refusal((3, 10), "python") is None
+    said = str(refusal((3, 9, 18), "/usr/bin/python3"))
+    assert "needs Python 3.10" in said and "3.9 at /usr/bin/python3" in said and "ansible_python_interpreter" in said
 
 
 def test_endpoint_slices() -> None:

@@ -223,6 +223,8 @@ class Http:
 
 
 class Anonymous:
+    renewal = None
+
     def authorize(self) -> list[tuple[str, str]]:
         return []
 

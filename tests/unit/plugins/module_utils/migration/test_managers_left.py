@@ -64,6 +64,8 @@ class Server:
 
 
 class _Connection:
+    renewal = None
+
     def authorize(self) -> list[tuple[str, str]]:
         return []
 

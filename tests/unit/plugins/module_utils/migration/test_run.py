@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -303,3 +304,24 @@ def test_a_run_is_held_in_the_middle(setting: Setting) -> None:
     with pytest.raises(MigrationIncompleteError, match="Stopped before etcd is full") as stopped:
         setting.migrate(etcd_quota=48 * MIB, max_rate=0.7, workers=1)
     assert 1 <= stopped.value.result["rewritten"] < 3 and setting.server.stale
+
+
+@pytest.mark.parametrize(("kind", "told"), [("Exempt", 1), ("Limited", 0)])
+def test_a_run_as_an_exempt_user_says_so_once(setting: Setting, kind: str, told: int) -> None:
+    headers = {"X-Kubernetes-PF-FlowSchema-UID": "s", "X-Kubernetes-PF-PriorityLevel-UID": "l"}
+
+    def with_priority(method: str, path: str) -> Response | None:
+        if path.endswith("/flowschemas") or path.endswith("/prioritylevelconfigurations"):
+            uid, spec = path.rpartition("/")[2][0].replace("p", "l").replace("f", "s"), {"type": kind}
+            return Response(
+                200, {}, json.dumps({"items": [{"metadata": {"name": "n", "uid": uid}, "spec": spec}]}).encode()
+            )
+        if method == "PATCH" and path.startswith(SECRETS):
+            return Response(200, headers, json.dumps(setting.server.objects[path]).encode())
+        return None
+
+    setting.server.before = with_priority
+    pace = setting.migrate()["pace"]
+    assert (pace["flow_schema"], pace["priority_level"], pace["exempt"]) == ("n", "n", kind == "Exempt")
+    assert sum("exempts this user" in event.message for event in setting.events) == told
+    assert pace["note"] is None and pace["servers"][0]["writes"] >= 5

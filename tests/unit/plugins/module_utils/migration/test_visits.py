@@ -11,6 +11,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration import visits
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.base import ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import (
     Failure,
@@ -28,6 +29,32 @@ R, U, C, D, F = Verdict.REWRITTEN, Verdict.UNCHANGED, Verdict.CONFLICT, Verdict.
 M = Verdict.UNCERTAIN
 SECRETS = ServedResource("secrets", "", "secrets", "Secret", True, frozenset({"list", "patch"}), ("v1",), ("h",))
 ALL = Target(SECRETS, "v1", "selected")
+
+
+@pytest.mark.parametrize("room", [True, False], ids=["in a file", "without room for one"])
+def test_what_is_set_aside_still_counts(monkeypatch: pytest.MonkeyPatch, room: bool) -> None:
+    def no_room() -> None:
+        raise OSError("No space left on device")
+
+    aside = visits._Aside()
+    monkeypatch.setattr(visits, "_ASIDE", aside)
+    if not room:
+        monkeypatch.setattr(visits.tempfile, "TemporaryFile", lambda **_how: no_room())
+    runs = [ResourceRun(ALL, "direct"), ResourceRun(ALL, "direct")]
+    for run in runs:
+        for number in range(1200):
+            run.count(ObjectKey("default", f"{id(run)}-{number}"), U if number % 3 else R)
+        run.visits.set_aside()
+        run.count(ObjectKey("default", f"{id(run)}-late"), D)
+        run.visits.set_aside()
+    assert (aside._file is not None) is room
+    for run in runs:
+        assert run.visits.of(ObjectKey("default", f"{id(run)}-3")) is R
+        assert run.visits.of(ObjectKey("default", f"{id(run)}-4")) is U
+        assert run.visits.of(ObjectKey("default", f"{id(run)}-late")) is D
+        assert run.visits.of(ObjectKey("default", "another")) is None
+        run.count(ObjectKey("default", f"{id(run)}-3"), U)
+        assert run.visits.twice == OutcomeCounts(unchanged=1), "a rewritten object stays one"
 
 
 class Passing(Passes):
@@ -148,3 +175,21 @@ def test_what_was_not_served_for_a_moment_is_visited_again() -> None:
     ((target, _why),) = passes._to_redo(Observation((report,)))
     assert target.name == "secrets" and target.objects is None
     assert passes._to_redo(Observation((replace(report, resources={}),))) == []
+
+
+def test_a_done_resource_is_sampled_once_and_again_at_the_end() -> None:
+    """With thousands of resources, counting all of them several times per second would take most of the time."""
+    result = MigrationResult(Plan((), ()))
+    run = ResourceRun(ALL, "direct")
+    result.begin([run])
+    result.sample(0.5)
+    run.started = 1.0
+    run.count(ObjectKey("default", "a"), R)
+    result.sample(1.0)
+    run.finished = 2.0
+    result.sample(2.0)
+    run.count(ObjectKey("default", "b"), R)
+    result.sample(3.0)
+    result.sample(4.0, last=True)
+    samples = result.history.as_dict()["samples"]
+    assert [(one["seconds"], one["resources"]["secrets"]["visited"]) for one in samples] == [(1.0, 1), (4.0, 2)]

@@ -20,6 +20,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift.ru
     masters,
     obstacle,
     offer_of,
+    refused_for_good,
     still_to_come,
     superseded,
     target_of,
@@ -190,9 +191,54 @@ def test_what_is_broken_already_is_repaired_first() -> None:
 
 
 def test_a_patch_leaves_nothing_of_an_earlier_update() -> None:
-    wanted = update_patch(TARGET, force=False)["spec"]["desiredUpdate"]
-    assert wanted == {"version": NEW, "image": None, "force": None, "architecture": None}
-    assert offer_of(cluster_version(**OFFERED), TARGET) is not None
+    nothing: dict[str, Any] = {"version": NEW, "image": None, "force": None, "architecture": None}
+    assert update_patch(TARGET, None, force=False)["spec"]["desiredUpdate"] == nothing
+
+
+def test_version_and_image_of_the_offer_are_both_requested() -> None:
+    """Issue 17: by its version alone the cluster-version operator calls a conditional update invalid."""
+    for offered in (OFFERED, {"conditionalUpdates": [{"release": OFFERED["availableUpdates"][0]}]}):
+        offer = offer_of(cluster_version(**offered), TARGET)
+        wanted = update_patch(TARGET, offer, force=True)["spec"]["desiredUpdate"]
+        assert wanted == {"version": NEW, "image": DIGEST, "force": True, "architecture": None}
+    by_image = UpdateTarget(None, DIGEST)
+    wanted = update_patch(by_image, offer_of(cluster_version(**OFFERED), by_image), force=False)["spec"][
+        "desiredUpdate"
+    ]
+    assert (wanted["version"], wanted["image"]) == (NEW, DIGEST)
+
+
+def test_invalid_is_an_obstacle_and_an_end() -> None:
+    """Issue 17."""
+    broken = said("Invalid", message="spec.upstream is no URL.")
+    told = obstacle(cluster_version(conditions=(broken,), **OFFERED), [], TARGET, Overrides(force=True))
+    assert told is not None and "is invalid" in told and "spec.upstream is no URL" in told
+    conditional = {"conditionalUpdates": [{"release": OFFERED["availableUpdates"][0]}]}
+    half = cluster_version(asked={"version": NEW}, conditions=(broken,), **conditional)
+    assert update_state(half, TARGET) is UpdateState.NOT_BEGUN, "requested again, with its image"
+    assert obstacle(half, [], TARGET, Overrides(not_recommended=True)) is None
+    assert "is invalid" in troubles(Look(half, {}, ()), TARGET)["invalid"]
+    assert refused_for_good(half, TARGET) is None
+    half["metadata"], half["status"]["observedGeneration"] = {"generation": 3}, 2
+    assert refused_for_good(half, TARGET) is None
+    half["status"]["observedGeneration"] = 3
+    assert "no URL" in str(refused_for_good(half, TARGET))
+
+
+def test_accepted_risks_alone_request_no_update() -> None:
+    """Issue 17: it was told as an update to None."""
+    assert update_state(cluster_version(asked={"acceptRisks": [{"name": "SomeBug"}]}), TARGET) is UpdateState.NOT_BEGUN
+
+
+def test_warnings_can_be_accepted_as_with_oc() -> None:
+    """Issue 17: past Failing=True that is the way, not force."""
+    warned = cluster_version(conditions=(said("Failing"),), **OFFERED)
+    degraded = [operator("dns", said("Degraded"))]
+    assert "allow_upgrade_with_warnings" in str(obstacle(warned, [], TARGET, TIMID))
+    assert "allow_upgrade_with_warnings" in str(obstacle(cluster_version(**OFFERED), degraded, TARGET, TIMID))
+    assert obstacle(warned, degraded, TARGET, Overrides(warnings=True)) is None
+    pinned = cluster_version(conditions=(said("Upgradeable", "False"),), **OFFERED)
+    assert "not upgradeable" in str(obstacle(pinned, [], TARGET, Overrides(warnings=True)))
 
 
 def test_an_update_has_finished_when_all_of_it_has() -> None:
@@ -254,9 +300,24 @@ def test_a_flap_does_not_count_and_trouble_that_lasts_does() -> None:
 
 
 def test_an_update_that_another_replaced() -> None:
-    assert superseded(cluster_version(entry(OTHER, "Partial"), entry(NEW, "Partial"), entry(OLD)), TARGET) == OTHER
-    assert superseded(cluster_version(entry(NEW, "Partial"), entry(OLD)), TARGET) is None
-    assert superseded(cluster_version(), TARGET) is None
+    old, new = entry(OLD), entry(NEW, "Partial")
+    assert superseded(cluster_version(entry(OTHER, "Partial"), new, old), TARGET, old) == OTHER
+    assert superseded(cluster_version(entry(OTHER, "Partial"), new, old), TARGET, new) == OTHER
+    assert superseded(cluster_version(new, old), TARGET, old) is None
+    assert superseded(cluster_version(), TARGET, old) is None
+
+
+def test_a_release_is_visited_again_after_a_rollback() -> None:
+    """Issue 17: its entry before the rollback was taken for an update that something had replaced."""
+    back = {**entry(OLD), "startedTime": "2026-02-01T00:00:00Z"}
+    history = (back, entry(NEW), entry(OLD))
+    assert update_state(cluster_version(*history), TARGET) is UpdateState.NOT_BEGUN
+    assert superseded(cluster_version(*history), TARGET, back) is None
+    again = {**entry(NEW, "Partial"), "startedTime": "2026-03-01T00:00:00Z"}
+    assert superseded(cluster_version(again, *history), TARGET, back) is None
+    other = {**entry(OTHER, "Partial"), "startedTime": "2026-03-02T00:00:00Z"}
+    assert superseded(cluster_version(other, again, *history), TARGET, back) == OTHER
+    assert superseded(cluster_version(other, *history), TARGET, back) is None
 
 
 def test_which_kubernetes_it_is() -> None:

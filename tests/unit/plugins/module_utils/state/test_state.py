@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import random
+import uuid
 from dataclasses import replace
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StateStoreError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.state import (
+    KnownCrd,
     ResourceState,
     State,
     from_document,
@@ -17,7 +22,12 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.state 
     parse,
     render,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource, ServerReport
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.crd_identity import CrdIdentity
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
+    ServedResource,
+    ServerReport,
+    storage_version_hash,
+)
 
 NAME = "things.example.com"
 
@@ -142,3 +152,21 @@ def test_a_merge_takes_the_newer_baseline_and_our_run() -> None:
     assert both.recorded_at == "2026-02-01T00:00:00Z" and both.of(NAME).before == "example.com/v2"
     assert both.of(NAME).progress == {"token": "mine"} and both.last_run == {"finished": True}
     assert both.of("their.own") == ResourceState(("x",), progress={"token": "t"})
+
+
+def test_two_thousand_custom_resources_fit_into_a_configmap_with_room_to_spare() -> None:
+    """At worst: each between two versions, its CRD on record, sixteen in progress. A ConfigMap ends at 1 MiB."""
+    chance = random.Random(1)
+    resources = {}
+    for number in range(2000):
+        group = f"group{number % 150}.example.com"
+        now, before = (storage_version_hash(group, version, f"Kind{number}") for version in ("v1", "v1beta1"))
+        crd = CrdIdentity(str(uuid.UUID(int=chance.getrandbits(128))), chance.randrange(1, 9))
+        seen = f"2026-11-27T12:{number % 60:02d}:00Z"
+        progress = {"hash": now, "token": "x" * 300} if number < 16 else None
+        resources[f"kind{number}s.{group}"] = ResourceState(
+            (now, before), f"{group}/v1beta1", seen, progress, KnownCrd(crd, now, seen, migrated=True)
+        )
+    state = State("2026-11-27T12:00:00Z", {}, resources, {"done": sorted(resources)})
+    packed = base64.b64encode(gzip.compress(render(state).encode(), mtime=0))  # As ConfigMapStore does.
+    assert len(packed) < 200_000

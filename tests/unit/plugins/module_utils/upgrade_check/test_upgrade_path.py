@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import (
     UpgradePath,
-    evaluate_rollback,
+    evaluate_downgrade,
     evaluate_steps,
     upgrade_path,
 )
@@ -41,4 +41,28 @@ def test_where_an_upgrade_starts_from(
     reports = [ServerReport(f"https://{at}", "", f"v{minor}.1", ready=True) for at, minor in enumerate(minors)]
     path = upgrade_path(reports, target)
     assert (path.current, path.back, path.pending) == (current, back, pending)
-    assert [finding.blocks for finding in evaluate_rollback(path)] == ([False] if back else [])
+    assert [finding.id for finding in evaluate_downgrade(path, RELEASES) if finding.blocks] == (
+        ["downgrade/kube-apiserver"] if back else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("current", "target", "check", "meant"),
+    [
+        ("1.36", "1.3.7", "impossible_release", "; 1.36 or 1.37 may be meant"),
+        ("1.37", "1.3.7", "impossible_release", "; 1.37 or 1.38 may be meant"),
+        ("1.39", "1.4", "impossible_release", "; 1.40 may be meant"),
+        ("1.37", "1.1", "impossible_release", ""),
+        ("1.37", "2.0", "impossible_release", ""),
+        ("1.37", "0.37", "impossible_release", ""),
+        ("1.36", "1.73", "skipped_minors", ""),
+        ("1.36", "1.38", "skipped_minors", ""),
+        ("1.37", "1.36", "downgrade", ""),
+    ],
+)
+def test_a_release_to_which_no_upgrade_goes_blocks(current: str, target: str, check: str, meant: str) -> None:
+    """Issue 15, number 3: each blocks, by one finding that can be ignored by its name."""
+    path = UpgradePath(current, ".".join(target.split(".")[:2]))
+    findings = [*evaluate_downgrade(path, RELEASES), *evaluate_steps(path, RELEASES)[0]]
+    assert [finding.check for finding in findings if finding.blocks] == [check]
+    assert meant in findings[0].what and (check != "impossible_release" or "in quotes" in findings[0].remediation)

@@ -45,6 +45,12 @@ def test_agreement_of_all() -> None:
     assert Observation((report("https://a"), report("https://b"))).converged
 
 
+def test_what_is_asked_for_each_of_thousands_of_resources_is_found_once() -> None:
+    seen = Observation((report("https://a"), report("https://b")))
+    assert seen.resources is seen.resources and seen.disagreements is seen.disagreements
+    assert replace(seen, reports=()).resources == {}
+
+
 EXPECTS_1_37 = Expectation(version="1.37")
 
 

@@ -160,6 +160,17 @@ def test_aggregated_group_versions_are_those_with_a_service() -> None:
         ("v1.37.2+rke2r1", "1.36", "1.36.4+rke2r1", True),
         ("v1.36.4", "1.36", "1.36.4", True),
         ("v1.36.3", "1.36", "1.36.4", False),
+        # Exactly one of the two steps, or the older release itself.
+        ("v1.37.2", "1.36", "1.37 emulating 1.36", True),
+        ("v1.37.2", "1.36", "v1.37.2 emulating 1.36", True),
+        ("v1.37.2", "1.36", "v1.37.1 emulating 1.36", False),
+        ("v1.37.2", "1.35", "1.37 emulating 1.36", False),
+        ("v1.37.2", None, "1.37 emulating 1.36", False),
+        ("v1.36.5", None, "1.37 emulating 1.36", False),
+        ("v1.37.2", "1.36", "1.36 itself", False),
+        ("v1.36.5", None, "1.36 itself", True),
+        ("v1.36.5", None, "v1.36.5 itself", True),
+        ("v1.36.4", None, "v1.36.5 itself", False),
         # Nothing known.
         (None, None, "1.37", False),
         ("", None, "1.37", False),

@@ -2,20 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How the limit of requests in flight follows what a server can do."""
+"""How the limit of requests in flight follows the throughput of a server."""
 
 from __future__ import annotations
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.concurrency import (
     FIRST,
-    ConcurrencyLimit,
+    ThroughputLimit,
 )
 
 
 class Server:
     """Answers at a steady rate for as long as it is told, as a limit that is always full sees it."""
 
-    def __init__(self, limit: ConcurrencyLimit) -> None:
+    def __init__(self, limit: ThroughputLimit) -> None:
         self.limit = limit
         self.now = 100.0
 
@@ -26,7 +26,7 @@ class Server:
 
 
 def test_it_grows_while_that_brings_throughput_and_shrinks_when_it_does_not() -> None:
-    server = Server(ConcurrencyLimit(64))
+    server = Server(ThroughputLimit(64))
     server.answers(400, 0.6)
     grown = server.limit.slots
     assert grown > FIRST
@@ -35,14 +35,14 @@ def test_it_grows_while_that_brings_throughput_and_shrinks_when_it_does_not() ->
 
 
 def test_it_never_grows_beyond_workers() -> None:
-    server = Server(ConcurrencyLimit(20))
+    server = Server(ThroughputLimit(20))
     for rate in (400, 800, 1600, 3200):
         server.answers(rate, 0.6)
     assert server.limit.slots == 20
 
 
 def test_an_overloaded_server_gets_less_at_once_counted_once_per_window() -> None:
-    limit = ConcurrencyLimit(64)
+    limit = ThroughputLimit(64)
     limit.overloaded(100.0)
     limit.overloaded(100.1)
     assert limit.slots == int(FIRST * 0.7)
@@ -52,7 +52,7 @@ def test_an_overloaded_server_gets_less_at_once_counted_once_per_window() -> Non
 
 
 def test_rising_latency_shrinks_it_but_not_below_where_it_began() -> None:
-    server = Server(ConcurrencyLimit(64, value=40.0))
+    server = Server(ThroughputLimit(64, value=40.0))
     server.answers(1000, 2.0)
     before = server.limit.slots
     server.answers(300, 3.0)
@@ -63,7 +63,7 @@ def test_rising_latency_shrinks_it_but_not_below_where_it_began() -> None:
 
 
 def test_one_slow_moment_changes_nothing() -> None:
-    server = Server(ConcurrencyLimit(64, value=40.0))
+    server = Server(ThroughputLimit(64, value=40.0))
     server.answers(1000, 2.0)
     before = server.limit.slots
     server.answers(300, 0.4)

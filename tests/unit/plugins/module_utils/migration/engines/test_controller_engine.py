@@ -493,3 +493,27 @@ def test_a_migration_of_another_with_our_name_is_left_alone() -> None:
     played = Replaced(says=at_work)
     run_against(played, control=control)
     assert played.deletions == [] and MIGRATION in played.migrations
+
+
+def test_what_a_stuck_controller_does_not_take_up_is_done_by_the_direct_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 17: every later run failed, since the migrator retries a refused object forever."""
+    monkeypatch.setattr(InTree, "may_hang", True)
+    played = Played(lambda _document, _look: [])
+    run, control, told = run_against(played, stall_timeout=0.05)
+    assert run.complete and control.stopped is None and run.engine == "direct" and played.migrations == {}
+    assert "nothing took it up within 0.05 s" in told[0] and "The direct engine finishes configmaps" in told[0]
+    _run, control, _told = run_against(Played(lambda _document, _look: []), allowed=False, stall_timeout=0.05)
+    assert isinstance(control.stopped, MigrationIncompleteError)
+
+
+def test_how_long_a_controller_with_a_limit_takes_is_told_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 17."""
+    monkeypatch.setattr(InTree, "objects_per_second", 0.01)
+    run, _control, told = run_against(Played(succeeds))
+    assert (
+        run.complete
+        and "at most about 0.01 objects per second" in told[0]
+        and "3 objects take at least 5 min" in told[0]
+    ), told
+    monkeypatch.setattr(InTree, "objects_per_second", 1.0)
+    assert run_against(Played(succeeds))[2] == []

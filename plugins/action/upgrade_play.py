@@ -1,0 +1,164 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reads the play and the role's variables, which only the controller has; what they mean is decided in plugin_utils."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import yaml
+from ansible import context
+from ansible.playbook.role_include import IncludeRole
+from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _play, _variables
+
+_SPEC: dict[str, Any] = {
+    "entry_point": {"type": "str", "required": True},
+    "masters": {"type": "list", "elements": "str", "required": True},
+    "refuse": {"type": "bool", "default": True},
+}
+# Entry points that take masters down one after another.
+_ROLLS = ("main", "upgrade_master", "rotate_encryption_key")
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed for this
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _checked, given = self.validate_argument_spec(argument_spec=_SPEC)
+        variables = task_vars or {}
+        result.update(problems=[], later={}, names={}, server={}, sure={})
+        unselected = self._unselected()
+        if unselected and not self._included_dynamically():
+            return result  # The tags leave the whole role out, as somebody wants.
+        entry, masters = given["entry_point"], given["masters"]
+        play = self._play(variables)
+        # These can't wait for the first master: with the first, nothing else runs; with the second, others are ahead of it.
+        at_once = unselected or (_play.strategy_refusal(play) if entry in _ROLLS else "")
+        if at_once:
+            result.update(failed=True, problems=[at_once], msg=f"{at_once} Nothing was touched.")
+            return result
+        specs = self._argument_specs()
+        own_options = specs.get(entry, {}).get("options", {})
+        values, problems = self._values(own_options, variables)
+        options = {name for spec in specs.values() for name in spec.get("options", {})}
+        problems += [
+            *(_play.hosts_refusals(play, masters, variables.get("hostvars") or {}) if entry in _ROLLS else ()),
+            *_play.unknown_extra_variables(load_extra_vars(self._loader), options),
+            *self._of_variables(entry, values),
+        ]
+        batch = play.batch
+        hosts = variables.get("hostvars") or {}
+        later = {
+            name: self._of_variables(entry, _overlaid(values, hosts[name], own_options))
+            for name in masters
+            if name not in batch and name in hosts
+        }
+        result.update(problems=problems, later=later)
+        for name in masters if entry == "main" else ():
+            if name in hosts:
+                here = name == variables.get("inventory_hostname")
+                own = variables if here else hosts[name]
+                url = values.get("rolling_upgrade_server") if here else own.get("rolling_upgrade_server")
+                result["names"][name] = self._names(name, own)
+                result["server"][name] = str(url or "")
+                # A later batch has not gathered facts, and may get its address from the play.
+                result["sure"][name] = name in batch or bool(own.get("ansible_facts"))
+        if problems and given["refuse"]:
+            # Other masters may be done.
+            alone = f"{variables.get('inventory_hostname')} was not touched."
+            touched = alone if entry == "upgrade_master" else "No master was touched."
+            result.update(failed=True, msg=" ".join([*problems, touched]))
+        return result
+
+    def _argument_specs(self) -> dict[str, Any]:
+        """What the role's meta/argument_specs.yml says, by entry point."""
+        role = self._task._role
+        path = os.path.join(role._role_path, "meta", "argument_specs.yml") if role else ""
+        if not os.path.isfile(path):
+            return {}
+        with open(path, encoding="utf-8") as file:
+            found: dict[str, Any] = yaml.safe_load(file)["argument_specs"]
+        return found
+
+    def _values(self, options: Mapping[str, Any], variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """The options that are set, as this host sees them, and which of them can't be evaluated."""
+        values, problems = {}, []
+        for name in options:
+            if name in variables:
+                try:
+                    values[name] = self._templar.template(variables[name])
+                except Exception as error:
+                    problems.append(f"{name} can't be evaluated: {clean_line(str(error).splitlines()[0]).rstrip('.')}.")
+        return values, problems
+
+    def _play(self, variables: Mapping[str, Any]) -> _play.Play:
+        return _play.Play(
+            strategy=str(self._task.get_play().strategy or "linear"),
+            hosts=variables.get("ansible_play_hosts_all") or (),
+            alive=variables.get("ansible_play_hosts") or (),
+            batch=variables.get("ansible_play_batch") or (),
+        )
+
+    def _unselected(self) -> str:
+        tags = {str(tag) for tag in self._task.tags} - {"always"}
+        return _play.tags_refusal(tags, context.CLIARGS.get("tags") or ())
+
+    def _included_dynamically(self) -> bool:
+        """Whether include_role brought the role in, so that its tags decided only about the inclusion itself."""
+        above = self._task._parent
+        while above is not None:
+            if isinstance(above, IncludeRole) and not above.statically_loaded:
+                return True
+            above = getattr(above, "_parent", None)
+        return False
+
+    def _of_variables(self, entry: str, values: Mapping[str, Any]) -> list[str]:
+        problems = _variables.wrong_values(values, entry)
+        if entry in ("main", "upgrade_master"):
+            refusal = _variables.tasks_file_refusal(values, self._find_tasks, self._loader.load_from_file)
+            problems += [refusal] if refusal else []
+        return problems
+
+    def _find_tasks(self, name: str) -> str | None:
+        """Where include_tasks would find the file: as it does, in the role, beside the playbook and in the working folder."""
+        role = self._task._role._role_path if self._task._role else self._loader.get_basedir()
+        ways = (
+            lambda: self._loader.path_dwim_relative(role, "tasks", name, is_role=True),
+            lambda: self._loader.path_dwim_relative(
+                os.path.join(role, "tasks", "drivers", "tasks"), "tasks", name, is_role=True
+            ),
+            lambda: self._loader.path_dwim(name),
+        )
+        for way in ways:
+            path = str(way())
+            if os.path.isfile(path):
+                return path
+        return None
+
+    def _names(self, name: str, own: Mapping[str, Any]) -> list[str]:
+        """Every name and address of a host, as tasks/own_server.yml has them."""
+        facts = own.get("ansible_facts") or {}
+        found = [name, own.get("ansible_host"), *(facts.get(fact) for fact in ("hostname", "fqdn", "nodename"))]
+        found += [*(facts.get("all_ipv4_addresses") or ()), *(facts.get("all_ipv6_addresses") or ())]
+        return [str(self._templar.template(value)) for value in found if value]
+
+
+def _overlaid(values: Mapping[str, Any], of_host: Mapping[str, Any], options: Collection[str]) -> dict[str, Any]:
+    """The values with those of another host's own variables."""
+    merged = dict(values)
+    for name in options:
+        if name in of_host:
+            try:
+                merged[name] = of_host[name]
+            except Exception:  # It is evaluated in that master's own turn, before it is touched.
+                merged.pop(name, None)
+    return merged

@@ -1,0 +1,19 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Addresses as texts that can be compared. Pure."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+
+def same_address(host: str) -> str:
+    """One spelling for each IP address, with or without brackets (IPv6 has many, RFC 5952); names in lower case."""
+    text = host.strip().lower()
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        return str(ip_address(bare))
+    except ValueError:
+        return text

@@ -1,0 +1,99 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which feature gates and flags the control plane of a release accepts, from the data, and which a command line uses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._data import components as data
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import within
+
+API_SERVER = "kube-apiserver"
+COMPONENTS = (API_SERVER, "kube-controller-manager", "kube-scheduler")
+_GATES = "feature-gates"
+# These stand for all gates of a stage.
+_GROUPS = ("AllAlpha", "AllBeta")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """How a component is started. ``where``: for a sentence, such as ``master-1``. ``flags``: (name, value) in order."""
+
+    component: str
+    where: str
+    flags: tuple[tuple[str, str], ...]
+
+    @property
+    def gates(self) -> dict[str, bool]:
+        """The feature gates that it sets; of several settings of one gate, the last one counts."""
+        found = {}
+        for name, value in self.flags:
+            if name == _GATES:
+                for part in value.split(","):
+                    gate, _equals, to = part.partition("=")
+                    # Since 1.32 a gate may be for one component: kube:Gate=true (component-base, compatibility/registry.go);
+                    # /flagz shows it with an empty one.
+                    component, _colon, own = gate.strip().rpartition(":")
+                    if own and component in ("", "kube"):
+                        found[own] = to.strip().lower() in ("true", "1", "t")
+        return found
+
+
+def parse_command(component: str, where: str, arguments: Iterable[str]) -> CommandLine:
+    """From ``--name=value``, ``--name value`` and ``--name`` (which is true); anything else is left out."""
+    flags: list[tuple[str, str]] = []
+    waiting = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            if waiting:
+                flags.append((waiting, "true"))
+            name, equals, value = argument[2:].partition("=")
+            waiting = "" if equals else name
+            if equals:
+                flags.append((name, value))
+        elif waiting:
+            flags.append((waiting, argument))
+            waiting = ""
+    if waiting:
+        flags.append((waiting, "true"))
+    return CommandLine(component, where, tuple(flags))
+
+
+@dataclass(frozen=True)
+class ComponentData:
+    """What the data say; ``releases`` that were asked. None where they say nothing."""
+
+    releases: tuple[str, ...] = field(default_factory=lambda: tuple(data.RELEASES))
+    known_gates: Mapping[str, str] = field(default_factory=lambda: data.GATES, repr=False)
+    locked: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: data.LOCKED, repr=False)
+    flags: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: data.FLAGS, repr=False)
+
+    def lost_gate(self, gate: str, target: str) -> str | None:
+        """The last release that knows a gate which the target doesn't know; None if it does, or if no release is known to."""
+        return self._lost(self.known_gates.get(gate, ""), target)
+
+    def lost_flag(self, component: str, flag: str, target: str) -> str | None:
+        """The same for a flag."""
+        return self._lost(self.flags.get(component, {}).get(flag, ""), target)
+
+    def locked_to(self, gate: str, target: str) -> bool | None:
+        """The only value that a gate may have; None if it may have both."""
+        for value in (True, False):
+            if within(target, self.locked.get(str(value).lower(), {}).get(gate, "")):
+                return value
+        return None
+
+    def _lost(self, spans: str, target: str) -> str | None:
+        if not spans or within(target, spans):
+            return None
+        known = [release for release in self.releases if within(release, spans)]
+        return known[-1] if known else None
+
+
+def is_group(gate: str) -> bool:
+    """Whether it is no gate, but stands for all of a stage."""
+    return gate in _GROUPS

@@ -1,0 +1,82 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Documentation only: the work is done by the action plugin of the same name, on the controller.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: upgrade_play
+short_description: Refuse a play or variables with which the role rolling_upgrade can't work
+version_added: 0.1.0
+author:
+  - kube_storage.upgrade contributors (@kube-storage)
+description:
+  - Looks at the play in which it runs, and at the variables of the role P(kube_storage.upgrade.rolling_upgrade#role), and says what
+    can't work before anything is touched. It talks to no cluster.
+  - "The play: a strategy that doesn't keep the masters' order; masters that aren't in the inventory or that have failed; tags with which
+    C(include_role) would run nothing."
+  - "The variables: their values, for this host and for masters whose turn in C(serial) comes later; the tasks file of the driver V(tasks); and
+    extra variables (C(-e)) that begin with C(rolling_upgrade_) and aren't options of the role."
+  - "The role calls it first. Its task needs C(tags: [always]), to find out which tags leave out the other tasks."
+attributes:
+  action:
+    description: Runs on the controller.
+    support: full
+  check_mode:
+    description: It changes nothing, so it does the same.
+    support: full
+  diff_mode:
+    description: Shows what changes, in diff mode.
+    support: none
+options:
+  entry_point:
+    description: The entry point of the role whose variables to check.
+    type: str
+    required: true
+  masters:
+    description: The masters in order.
+    type: list
+    elements: str
+    required: true
+  refuse:
+    description: Whether to fail if something can't work. Otherwise RV(problems) says what.
+    type: bool
+    default: true
+seealso:
+  - module: kube_storage.upgrade.upgrade_lease
+"""
+
+EXAMPLES = r"""
+- name: Refuse what can't work
+  kube_storage.upgrade.upgrade_play:
+    entry_point: migrate
+    masters: "{{ rolling_upgrade_masters }}"
+  tags: [always]
+"""
+
+RETURN = r"""
+problems:
+  description: What can't work on this host, one sentence each.
+  returned: always
+  type: list
+  elements: str
+later:
+  description: By master that is not in this batch of the play, what can't work there as far as is known.
+  returned: always
+  type: dict
+names:
+  description: With O(entry_point=main), the names and addresses by which an API server may know each master.
+  returned: always
+  type: dict
+server:
+  description: The URL of each master's own API server, where C(rolling_upgrade_server) gives it.
+  returned: always
+  type: dict
+sure:
+  description: Of each master, whether all of its names are known.
+  returned: always
+  type: dict
+"""

@@ -1,0 +1,103 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether the role can work in a play: its strategy, its tags, its hosts, and the names of its extra variables. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+# Those that take all hosts through one task before the next one. debug is linear with a debugger.
+_LOCKSTEP = ("linear", "debug", "mitogen_linear")
+_PREFIX = "rolling_upgrade_"
+# Variables of the collection's playbooks, which are no options of the role.
+_OF_PLAYBOOKS = ("rolling_upgrade_hosts", "rolling_upgrade_gather_facts")
+
+
+@dataclass(frozen=True)
+class Play:
+    """What a host sees of its play: all hosts (in the inventory's order), those that have not failed, and the batch of ``serial``."""
+
+    strategy: str = "linear"
+    hosts: Sequence[str] = ()
+    alive: Sequence[str] = ()
+    batch: Sequence[str] = ()
+
+
+def strategy_refusal(play: Play) -> str:
+    """Why the strategy can't keep the masters' order. With one host in a batch there is nothing to keep; any strategy will do."""
+    if play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP or len(play.batch) <= 1:
+        return ""
+    return (
+        f"This play has the strategy {play.strategy}, and the role upgrades the masters in their order only with the strategy linear; "
+        "set 'strategy: linear' in the play."
+    )
+
+
+def hosts_refusals(play: Play, masters: Sequence[str], inventory: Collection[str]) -> list[str]:
+    """Masters that are no hosts, are named twice, failed before the role, or of which the first isn't in the first batch."""
+    problems = []
+    if not masters:
+        return ["rolling_upgrade_masters is empty; it must list the masters in order, or be left out."]
+    twice = sorted({name for name in masters if list(masters).count(name) > 1})
+    if twice:
+        problems.append(f"rolling_upgrade_masters lists {', '.join(twice)} more than once.")
+    # The implicit localhost is a host of a play that names it, but is in no inventory.
+    strange = [name for name in masters if name not in inventory and name not in play.hosts]
+    if strange:
+        problems.append(f"rolling_upgrade_masters lists {', '.join(strange)}, which the inventory doesn't have.")
+    failed = [name for name in masters if name in play.hosts and name not in play.alive]
+    if failed:
+        are = "is" if len(failed) == 1 else "are"
+        problems.append(
+            f"{', '.join(failed)} {are} no longer in this play, because a task before failed there or the host can't be reached."
+        )
+    return problems
+
+
+def tags_refusal(tags: Collection[str], only: Collection[str]) -> str:
+    """Why ``--tags`` would leave out the tasks of a role that the play includes dynamically; empty if they run.
+
+    ``tags``: those of the role's first task, without ``always``. The rules are those of ansible.playbook.taggable.
+    """
+    named = bool(set(tags) & set(only))
+    every = "all" in only or ("tagged" in only and bool(tags)) or ("untagged" in only and not tags)
+    if not only or named or (every and "never" not in tags):
+        return ""
+    names = ", ".join(sorted(only))
+    return (
+        f"With --tags {names} none of the role's tasks would run, because include_role doesn't pass its tags on. "
+        f"Give it 'apply: {{tags: [{names}]}}' beside 'name', or use import_role."
+    )
+
+
+def unknown_extra_variables(given: Iterable[str], options: Collection[str]) -> list[str]:
+    """Extra variables that look like options of the role, but are none: mistyped, or facts of the role that none may override."""
+    problems = []
+    known = {*options, *_OF_PLAYBOOKS}
+    for name in sorted(given):
+        if not name.startswith(_PREFIX) or name in known:
+            continue
+        close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.9)
+        hint = (
+            f"did you mean {close[0]}?"
+            if close
+            else "'ansible-doc -t role kube_storage.upgrade.rolling_upgrade' lists them."
+        )
+        problems.append(f"{name} is not a variable of the role; {hint}")
+    return problems
+
+
+def merged_problems(problems: Mapping[str, Sequence[str]]) -> list[str]:
+    """The problems of all masters, once if all have the same, otherwise with the names of the masters."""
+    found: dict[str, list[str]] = {}
+    for master, sentences in problems.items():
+        for sentence in sentences:
+            found.setdefault(sentence, []).append(master)
+    return [
+        sentence if len(masters) == len(problems) else f"{', '.join(masters)}: {sentence}"
+        for sentence, masters in found.items()
+    ]

@@ -1,0 +1,182 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The last words of the role: what was done or why it stopped, and what to do next. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import count, listed
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import short_version
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._proof_text import proof_text
+
+_MASTERS_NAMED = 10
+# The end of what a command said is about its error; more than this is not a sentence anymore.
+_MOST_SAID = 300
+_WORDS_OF_COMMANDS = ("non-zero return code", "MODULE FAILURE")
+
+
+def failure_text(result: Mapping[str, Any]) -> str:
+    """A failed task's message, with the end of what its command said on stderr (else stdout) in its first line."""
+    items = [item for item in result.get("results") or () if isinstance(item, Mapping) and item.get("failed")]
+    if items:
+        return failure_text(items[0])
+    message = str(result.get("msg") or "see the task before.").strip()
+    first, *more = message.splitlines()
+    if result.get("rc") is None or (more and not first.startswith(_WORDS_OF_COMMANDS)):
+        return message
+    said = _end_of(result.get("stderr")) or _end_of(result.get("stdout"))
+    if not said or f" {said}".rstrip(".") in message:
+        return message
+    code = f" {result['rc']}" if first.rstrip(".") == "non-zero return code" else ""
+    return "\n".join([f"{first.rstrip('.:')}{code}: {_as_sentence(said)}", *more])
+
+
+def _end_of(output: Any) -> str:
+    """The last line that says something, and those before it that belong to the same error, such as apt's "E: ..." lines."""
+    lines = [line.strip() for line in str(output or "").splitlines() if line.strip()]
+    errors = [line for line in lines[-5:] if line.lower().startswith(("e:", "error", "fatal"))]
+    return " ".join(errors or lines[-1:])[-_MOST_SAID:]
+
+
+def _as_sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def failed_outcome(outcomes: Iterable[Any]) -> str:
+    """The message of the last of these results of tasks that failed; empty if none did."""
+    messages = [
+        str(outcome.get("msg") or "")
+        for outcome in outcomes
+        if isinstance(outcome, Mapping) and (outcome.get("failed") or outcome.get("error"))
+    ]
+    return messages[-1] if messages else ""
+
+
+def stopped_lines(message: str, report: str, command: Sequence[str]) -> list[str]:
+    """For a failed run: why, and what to do."""
+    first, *more = message.splitlines() or [""]
+    return ["", f"STOPPED: {first}", *more, *_report_line(report), *_again(command)]
+
+
+def _again(command: Sequence[str]) -> list[str]:
+    """The command to run again, unless it has values of variables, which may be secrets."""
+    words = list(command)
+    if not words:
+        return []
+    inline = any(
+        (word in ("-e", "--extra-vars") and not following.startswith("@"))
+        or (word.startswith("-e") and len(word) > 2 and not word.startswith("-e@"))
+        or word.startswith("--extra-vars=")
+        for word, following in zip(words, [*words[1:], ""])
+    )
+    if inline:
+        return ["Next: fix this, and run the same command again."]
+    return ["Next: fix this, and run again:", f"    {shlex.join(words)}"]
+
+
+def _report_line(report: str) -> list[str]:
+    return [f"Report: {report}"] if report else []
+
+
+def done_lines(
+    masters: Sequence[str], version: str, proof: Mapping[str, Any], migration: Mapping[str, Any], report: str
+) -> list[str]:
+    """For a run in which the result was verified."""
+    etcd = proof.get("source") == "etcd"
+    word = "DONE AND PROVEN" if proof.get("proven") else "DONE"
+    sentences = [f"{word}: {_masters(masters)} at {version}."]
+    rewritten = (migration.get("totals") or {}).get("rewritten", migration.get("rewritten"))
+    if rewritten is not None:
+        sentences.append(f"{count(int(rewritten), 'object')} rewritten.")
+    sentences.append(
+        proof_text(proof) if etcd else "What etcd holds was not read, so that nothing stale remains is not proven."
+    )
+    following = (
+        [] if etcd else ["Next: set rolling_upgrade_etcd and run again for the proof; nothing else remains to be done."]
+    )
+    return ["", " ".join(sentences), *_report_line(report), *following]
+
+
+def _masters(names: Sequence[str]) -> str:
+    return f"{listed(names, _MASTERS_NAMED)} {'is' if len(names) == 1 else 'are'}"
+
+
+def plan_lines(
+    masters: Sequence[str],
+    done: Collection[str],
+    checked: Mapping[str, Any],
+    preview: Mapping[str, Any],
+    select: str,
+    by_platform: bool,
+) -> list[str]:
+    """For a run in check mode that found nothing in the way: what a real one would do."""
+    first, target = checked.get("current_version"), checked.get("target_version")
+    to_do = [name for name in masters if name not in done]
+    parts = []
+    if by_platform:
+        parts.append(
+            f"have the platform upgrade its masters from {first} to {target}" if checked.get("upgrade_pending") else ""
+        )
+    elif to_do:
+        one = ", one at a time" if len(to_do) > 1 else ""
+        parts.append(f"upgrade {listed(to_do, _MASTERS_NAMED)} from {first} to {target}{one}")
+    parts.append(_rewriting(checked.get("plan") or {}, preview, select))
+    parts = [part for part in parts if part]
+    left = [name for name in masters if name in done and not by_platform]
+    sentences = (
+        [f"CHECKED, NOTHING WAS CHANGED: would {'; then '.join(parts)}."]
+        if parts
+        else ["CHECKED: nothing remains to be done."]
+    )
+    if left and to_do:
+        sentences.append(f"{_masters(left)} at {target} already.")
+    return ["", " ".join(sentences)]
+
+
+def _rewriting(plan: Mapping[str, Any], preview: Mapping[str, Any], select: str) -> str:
+    changes = [change for change in plan.get("changes") or () if change.get("objects") != 0]
+    objects = (plan.get("changed") or {}).get("objects")
+    resources = count(len(changes), "resource")
+    work = f"{_number(objects)} of {resources}{_about((plan.get('changed') or {}).get('seconds'))}"
+    words = [f"rewrite {work}" if changes else "find no object whose storage version changes"]
+    every = (plan.get("all") or {}).get("objects", preview.get("would_visit"))
+    if select == "all" and every:
+        words.append(
+            f"visiting {count(int(every), 'object')} to make sure of it{_about((plan.get('all') or {}).get('seconds'))}"
+        )
+    crds = plan.get("trims") or ()
+    if crds:
+        words.append(f"trim {count(len(crds), 'CRD')}")
+    return ", ".join(words)
+
+
+def _number(objects: Any) -> str:
+    return "an unknown number of objects" if objects is None else count(int(objects), "object")
+
+
+def _about(seconds: Any) -> str:
+    return "" if not isinstance(seconds, (int, float)) else f" (about {max(1, round(seconds))} s)"
+
+
+def stored_diff(checked: Mapping[str, Any]) -> dict[str, list[str]]:
+    """For diff mode: the versions in which objects of the resources that change are stored now, and in which afterwards."""
+    before, after = [], []
+    for change in (checked.get("plan") or {}).get("changes") or ():
+        name = str(change["resource"])
+        held = [version for version in checked.get("stored") or () if version.get("resource") == name]
+        told = [
+            f"{short_version(version.get('version') or 'not visible', name)}{_objects(version)}" for version in held
+        ]
+        before.append(f"{name}: {', '.join(told) or short_version(change.get('from') or 'unknown', name)}")
+        after.append(f"{name}: {short_version(change.get('to') or 'unknown', name)}{_objects(change)}")
+    return {"before": before, "after": after}
+
+
+def _objects(counted: Mapping[str, Any]) -> str:
+    number = counted.get("objects")
+    return "" if number is None else f" ({count(int(number), 'object')})"

@@ -1,0 +1,58 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The releases to upgrade to in turn, from the result of upgrade_check. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import minor_of
+
+# What an earlier run left undone at the current release.
+_UNDONE = ("unfinished_migration", "outstanding_migration")
+
+
+def way(checked: Mapping[str, Any], target: str, named: Sequence[Any]) -> list[str]:
+    """The current release, if something must be finished there, and each after it. ``named``: patch releases for some of them.
+
+    The last one is the target as the user wrote it.
+    """
+    minors = _minors(checked)
+    findings = [finding for key in ("blockers", "concerns") for finding in checked.get(key) or ()]
+    undone = any(finding.get("check") in _UNDONE for finding in findings)
+    if not minors or undone or checked["path"][0].get("migrate_first"):
+        minors = [str(checked.get("current_version")), *minors]
+    patches = {minor_of(str(name)): str(name) for name in (target, *named)}
+    return [patches.get(minor, minor) for minor in minors]
+
+
+def way_refusals(checked: Mapping[str, Any], named: Sequence[Any]) -> list[str]:
+    """Why the way can't be taken."""
+    if checked.get("error") is not None:
+        return [str(checked.get("msg") or "The API servers could not be asked.")]
+    found = []
+    target = str(checked.get("target_version"))
+    minors = [str(checked.get("current_version")), *_minors(checked)]
+    if minors[-1] != minor_of(target):
+        found.append(
+            f"There is no way up from {minors[0]} to {target}; a way back goes one release at a time, with rolling_upgrade_rollback."
+        )
+    unknown = [str(name) for name in named if minor_of(str(name)) not in minors]
+    if unknown:
+        found.append(
+            f"rolling_upgrade_releases names {', '.join(unknown)}, which is not on the way from {minors[0]} to {target}."
+        )
+    for hop in checked.get("path") or ():
+        if hop.get("unreadable"):
+            found.append(
+                f"Kubernetes {hop['release']} can't read {', '.join(hop['unreadable'])} as stored then, and no migration before it helps: delete these "
+                "objects, or have their owner store them differently."
+            )
+    return found
+
+
+def _minors(checked: Mapping[str, Any]) -> list[str]:
+    return [str(hop["release"]) for hop in checked.get("path") or ()]

@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Three masters to play with: starts them, prints what to try, opens a shell, and takes everything down when that shell ends.
+
+With arguments, it runs these as one command of the shell instead: ``play.py 'ansible-playbook kube_storage.upgrade.audit'``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.control_plane.build import BuildError  # noqa: E402
+from tests.control_plane.cluster import Cluster, ClusterError  # noqa: E402
+from tests.control_plane.hosts import HostError  # noqa: E402
+from tests.demo.run import NEW, OLD, fill  # noqa: E402
+
+FOLDER = ROOT / "build" / "play"
+LESSONS = f"""
+Three masters at {OLD} are up, full of objects, in this folder's cluster. This shell has everything in its PATH, and KUBECONFIG is set.
+
+  1. Look: in which version does each API server store each resource? Do all agree?
+       ansible localhost -m kube_storage.upgrade.storage_version_hashes
+
+  2. What does etcd hold, and how much of it is stale already? (An operator has moved its CRD on.)
+       ansible-playbook kube_storage.upgrade.audit
+
+  3. Would {NEW} read everything, and would the migration succeed?
+       ansible-playbook kube_storage.upgrade.check -e rolling_upgrade_version={NEW}
+
+  4. Upgrade, rewrite, prove. upgrade_one_master.yml is how one master here is upgraded.
+       ansible-playbook upgrade.yml
+     Run it again: nothing changes. report.html shows what happened.
+
+  5. Break it: stop a master, and see that nothing is written while one API server is missing.
+       cluster kill {{folder}} master-2
+       ansible localhost -m kube_storage.upgrade.storage_migrate
+       cluster start {{folder}} master-2
+
+Leave this shell with exit or Ctrl-D: that takes everything down.
+"""
+
+
+def main() -> int:
+    try:
+        print(f"Starting one etcd and three kube-apiservers at {OLD}, each a host of its own …", flush=True)
+        cluster = Cluster.up(FOLDER / "cluster", masters=3, version=OLD, owner_pid=os.getpid())
+    except (BuildError, ClusterError, HostError) as error:
+        print(f"The playground can't start: {error}", file=sys.stderr)
+        return 2
+    try:
+        fill(cluster)
+        environment = prepare(cluster)
+        print(LESSONS.format(folder="cluster"), flush=True)
+        command = ["-c", " ".join(sys.argv[1:])] if sys.argv[1:] else ["--norc", "-i"]
+        done = subprocess.run(["bash", *command], cwd=FOLDER, env=environment, check=False)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        cluster.down()
+        shutil.rmtree(FOLDER / "cluster", ignore_errors=True)
+        print("Everything is taken down.", flush=True)
+    return done.returncode if sys.argv[1:] else 0
+
+
+def prepare(cluster: Cluster) -> dict[str, str]:
+    """Writes the inventory, the playbook and the settings beside the cluster; the environment of the shell."""
+    programs = Path(sys.executable).parent
+    (FOLDER / "bin").mkdir(exist_ok=True)
+    control = ROOT / "tests" / "control_plane" / "cluster.py"
+    helper = FOLDER / "bin" / "cluster"
+    helper.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{control}" "$@"\n', encoding="utf-8")
+    helper.chmod(0o755)
+    masters = {name: {"ansible_host": cluster.data["masters"][name]["address"]} for name in cluster.masters}
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "rolling_upgrade_etcd": cluster.etcd,
+    }
+    inventory = {"all": {"vars": variables, "children": {"kube_control_plane": {"hosts": masters}}}}
+    (FOLDER / "inventory.yml").write_text(json.dumps(inventory, indent=2) + "\n", encoding="utf-8")
+    (FOLDER / "ansible.cfg").write_text(
+        f"[defaults]\ninventory = inventory.yml\ncollections_path = {ROOT / '.ansible' / 'collections'}\n",
+        encoding="utf-8",
+    )
+    (FOLDER / "upgrade_one_master.yml").write_text(
+        "- name: Replace this master's kube-apiserver with the new release\n"
+        "  ansible.builtin.command:\n"
+        '    argv: [cluster, upgrade, cluster, "{{ inventory_hostname }}", --version, "{{ rolling_upgrade_version }}"]\n'
+        '    chdir: "{{ playbook_dir }}"\n'
+        "  changed_when: true\n",
+        encoding="utf-8",
+    )
+    (FOLDER / "upgrade.yml").write_text(
+        "- name: Upgrade the control plane\n"
+        "  hosts: kube_control_plane\n"
+        "  gather_facts: false\n"
+        "  tasks:\n"
+        "    - name: Upgrade, migrate, prove\n"
+        "      ansible.builtin.import_role:\n"
+        "        name: kube_storage.upgrade.rolling_upgrade\n"
+        "      vars:\n"
+        f'        rolling_upgrade_version: "{NEW}"\n'
+        '        rolling_upgrade_tasks_file: "{{ playbook_dir }}/upgrade_one_master.yml"\n'
+        '        rolling_upgrade_report_path: "{{ playbook_dir }}/report.html"\n',
+        encoding="utf-8",
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"}
+    return {
+        **environment,
+        "PATH": f"{FOLDER / 'bin'}:{FOLDER / 'cluster' / 'bin'}:{programs}:{os.environ['PATH']}",
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "K8S_AUTH_KUBECONFIG": str(cluster.kubeconfig),
+        "PS1": "play:\\w$ ",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Issue 15, numbers 1 and 4: what the role refuses before it asks the cluster anything, said once. No cluster is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .support.plays import PLAYBOOKS, run_playbook
+
+ROLL, INCLUDED = PLAYBOOKS / "roll.yml", PLAYBOOKS / "included.yml"
+HOSTS = """[masters]
+master-1
+master-2 {second}
+master-3
+[masters:vars]
+ansible_connection=local
+ansible_python_interpreter={python}
+"""
+
+
+def run(
+    folder: Path, playbook: Path, *arguments: str, second: str = "", **variables: Any
+) -> subprocess.CompletedProcess[str]:
+    (folder / "hosts").write_text(HOSTS.format(second=second, python=sys.executable), encoding="utf-8")
+    (folder / "driver.yml").write_text("- ansible.builtin.debug: {msg: drives}\n", encoding="utf-8")
+    given = {"rolling_upgrade_kubeconfig": "/nowhere", **variables}
+    return run_playbook(playbook, folder, "-i", "hosts", *arguments, timeout=60, variables=given)
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *sentences: str) -> None:
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("fatal: ") == 1 and "Take the Lease, so" not in done.stdout, done.stdout
+    for sentence in sentences:
+        assert sentence in done.stdout, done.stdout
+
+
+def test_mistakes_of_all_masters_are_told_once_by_the_first(tmp_path: Path) -> None:
+    assert_refused(
+        run(
+            tmp_path,
+            ROLL,
+            second="rolling_upgrade_server=master-2",
+            rolling_upgrade_verison="1.37",
+            rolling_upgrade_select="stael",
+            rolling_upgrade_tasks_file="gone.yml",
+        ),
+        "rolling_upgrade_verison is not a variable of the role; did you mean rolling_upgrade_version?",
+        "rolling_upgrade_version is required",
+        "stale may be meant",
+        "rolling_upgrade_tasks_file is 'gone.yml', and there is no such file",
+        "master-2: rolling_upgrade_server has 'master-2', which is not the URL",
+        "No master was touched",
+    )
+
+
+def test_a_master_of_a_later_batch_is_checked_with_the_first(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        ROLL,
+        second="rolling_upgrade_server=master-2",
+        rolling_upgrade_version=1.4,
+        rolling_upgrade_tasks_file=str(tmp_path / "driver.yml"),
+        play_serial=1,
+    )
+    assert_refused(
+        done, "put it in quotes, because an unquoted 1.40", "master-2: rolling_upgrade_server has 'master-2'"
+    )
+
+
+@pytest.mark.parametrize("strategy", ["free", "host_pinned"])
+def test_a_strategy_that_does_not_keep_the_order(tmp_path: Path, strategy: str) -> None:
+    done = run(
+        tmp_path,
+        ROLL,
+        play_strategy=strategy,
+        rolling_upgrade_version="1.37",
+        rolling_upgrade_tasks_file=str(tmp_path / "driver.yml"),
+    )
+    assert done.returncode == 2 and f"This play has the strategy {strategy}" in done.stdout, done.stdout
+    assert "Take the Lease, so" not in done.stdout
+
+
+def test_tags_that_would_run_nothing(tmp_path: Path) -> None:
+    """With the tag of include_role; other tags leave the role out, as they should."""
+    for entry in ("main", "migrate"):
+        done = run(tmp_path, INCLUDED, "--tags", "upgrade", entry_point=entry)
+        assert done.returncode == 2 and "apply: {tags: [upgrade]}" in done.stdout, done.stdout
+    other = run(tmp_path, INCLUDED, "--tags", "other")
+    assert other.returncode == 0 and "was run" in other.stdout, other.stdout
+    static = run(tmp_path, ROLL, "--tags", "other", rolling_upgrade_version="1.37")
+    assert static.returncode == 0, static.stdout

@@ -1,0 +1,79 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Issue 15: the table of facts in the role's README names each, who sets it and who reads it; options are alike in all entry points."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROLE = Path(__file__).resolve().parents[2] / "roles" / "rolling_upgrade"
+NAME = re.compile(r"\brolling_upgrade_\w+")
+# Facts of one driver, or of the rotation of keys, which has its own.
+OF_PARTS = ("rolling_upgrade_kubeadm_", "rolling_upgrade_openshift_", "rolling_upgrade_encryption_")
+
+
+def set_in(node: Any) -> Iterator[str]:
+    """The facts that tasks set, and the results that they register."""
+    if isinstance(node, list):
+        for item in node:
+            yield from set_in(item)
+    elif isinstance(node, dict):
+        yield from (node.get("ansible.builtin.set_fact") or {}).keys()
+        if "register" in node:
+            yield str(node["register"])
+        for part in node.values():
+            yield from set_in(part)
+
+
+def computed() -> dict[str, tuple[str, str]]:
+    """By fact that more than one file of tasks uses: who sets it and who else reads it. forget.yml, which resets them, doesn't count."""
+    setters: dict[str, set[str]] = defaultdict(set)
+    readers: dict[str, set[str]] = defaultdict(set)
+    for path in [*sorted((ROLE / "tasks").rglob("*.yml")), ROLE / "vars" / "main.yml"]:
+        name = "vars" if path.parent.name == "vars" else str(path.relative_to(ROLE / "tasks").with_suffix(""))
+        if name == "forget" or name.startswith("rotate_encryption_key"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        for fact in set_in(yaml.safe_load(text)) if name != "vars" else ():
+            setters[fact].add(name)
+        for fact in set(NAME.findall(text)):
+            readers[fact].add(name)
+    return {
+        fact: (", ".join(sorted(setters[fact])), ", ".join(sorted(readers[fact] - setters[fact])))
+        for fact in sorted(setters)
+        if readers[fact] - setters[fact] and not fact.startswith(OF_PARTS)
+    }
+
+
+def test_the_table_of_facts_is_complete() -> None:
+    text = (ROLE / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| `(rolling_upgrade_\w+)` \| ([^|]+) \| ([^|]*) \| ([^|]*) \|$", text)
+    assert {fact: (setters, readers) for fact, _meaning, setters, readers in rows} == computed()
+    assert all(len(meaning) > 10 for _fact, meaning, _setters, _readers in rows)
+
+
+def test_an_option_is_the_same_in_all_entry_points() -> None:
+    specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    first: dict[str, dict[str, Any]] = {}
+    for spec in specs.values():
+        for name, option in spec["options"].items():
+            known = first.setdefault(name, option)
+            for key in ("type", "elements", "default"):
+                assert known.get(key) == option.get(key), (name, key)
+
+
+def test_every_option_with_a_default_in_the_specification_has_that_one() -> None:
+    specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    for spec in specs.values():
+        for name, option in spec["options"].items():
+            if "default" in option and "{{" not in str(defaults.get(name)):
+                assert defaults.get(name) == option["default"], name

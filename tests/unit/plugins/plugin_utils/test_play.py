@@ -1,0 +1,212 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Issue 15, numbers 1 and 4: which plays and variables the role refuses, before anything is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.kube_storage.upgrade.plugins.filter.play_refusals import play_refusals
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _play
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import Play
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._variables import (
+    CHOICES,
+    tasks_file_refusal,
+    wrong_values,
+)
+
+THREE = ("master-1", "master-2", "master-3")
+ROLE = Path(__file__).resolve().parents[4] / "roles" / "rolling_upgrade"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "batch", "refused"),
+    [
+        ("linear", THREE, False),
+        ("ansible.builtin.linear", THREE, False),
+        ("debug", THREE, False),
+        ("mitogen_linear", THREE, False),
+        ("free", THREE, True),
+        ("ansible.builtin.free", THREE, True),
+        ("host_pinned", THREE, True),
+        ("mitogen_free", THREE, True),
+        ("mitogen_host_pinned", THREE, True),
+        ("somebodys.own", THREE, True),
+        ("free", THREE[:1], False),
+        ("host_pinned", THREE[:1], False),
+    ],
+)
+def test_strategies(strategy: str, batch: tuple[str, ...], refused: bool) -> None:
+    found = _play.strategy_refusal(Play(strategy, THREE, THREE, batch))
+    assert bool(found) is refused and ("strategy: linear" in found) is refused
+
+
+@pytest.mark.parametrize(
+    ("tags", "only", "refused"),
+    [
+        ((), (), False),
+        ((), ("all",), False),
+        ((), ("upgrade",), True),
+        (("upgrade",), ("upgrade",), False),
+        (("other",), ("upgrade",), True),
+        (("upgrade",), ("tagged",), False),
+        ((), ("tagged",), True),
+        ((), ("untagged",), False),
+        (("upgrade",), ("untagged",), True),
+        (("never",), ("all",), True),
+        (("never", "upgrade"), ("upgrade",), False),
+    ],
+)
+def test_tags(tags: tuple[str, ...], only: tuple[str, ...], refused: bool) -> None:
+    found = _play.tags_refusal(tags, only)
+    assert bool(found) is refused
+    if refused:
+        assert f"apply: {{tags: [{', '.join(only)}]}}" in found
+
+
+def test_hosts() -> None:
+    inventory = {name: {} for name in (*THREE, "other")}
+    assert _play.hosts_refusals(Play("linear", THREE, THREE, THREE[:1]), THREE, inventory) == []
+    assert _play.hosts_refusals(Play("linear", ("other",), ("other",), ("other",)), THREE, inventory) == []
+    implicit = ("localhost",)
+    assert _play.hosts_refusals(Play("linear", implicit, implicit, implicit), implicit, inventory) == []
+    (failed,) = _play.hosts_refusals(Play("linear", THREE, THREE[:2], THREE[:2]), THREE, inventory)
+    assert failed.startswith("master-3 is no longer in this play")
+    (strange,) = _play.hosts_refusals(Play("linear", THREE, THREE, THREE), [*THREE, "master-4"], inventory)
+    assert "master-4, which the inventory doesn't have" in strange
+    (twice,) = _play.hosts_refusals(Play("linear", THREE, THREE, THREE), [*THREE, "master-1"], inventory)
+    assert "lists master-1 more than once" in twice
+    assert _play.hosts_refusals(Play(), [], inventory)
+
+
+def test_extra_variables_that_are_no_options() -> None:
+    options = {"rolling_upgrade_version", "rolling_upgrade_engine"}
+    given = [
+        "rolling_upgrade_version",
+        "rolling_upgrade_verison",
+        "rolling_upgrade_may_begin",
+        "mine",
+        "rolling_upgrade_hosts",
+    ]
+    first, second = _play.unknown_extra_variables(given, options)
+    assert first.startswith("rolling_upgrade_may_begin is not a variable") and "ansible-doc" in first
+    assert second == "rolling_upgrade_verison is not a variable of the role; did you mean rolling_upgrade_version?"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, 'rolling_upgrade_version is required: the release to upgrade to, such as "1.37".'),
+        ({"version": 1.4}, 'is the number 1.4; put it in quotes, because an unquoted 1.40 is the same number: "1.40".'),
+        ({"version": 1.37}, ""),
+        ({"version": "v1.37.2+rke2r1"}, ""),
+        ({"version": "1.37."}, "is '1.37.', but must be a release"),
+        ({"version": "latest"}, "is 'latest', but must be a release"),
+        ({"select": "stael"}, "is 'stael', but must be all, changed or stale; stale may be meant."),
+        ({"select": "stale"}, "set rolling_upgrade_etcd, or select 'changed'"),
+        ({"select": "stale", "etcd": {"endpoints": ["https://127.0.0.1:2379"]}}, ""),
+        ({"engine": "directly"}, "direct may be meant"),
+        ({"managed_fields": "purge"}, "must be keep, rewrite or prune"),
+        ({"workers": 0}, "rolling_upgrade_workers is '0', but must be a number of at least 1."),
+        ({"workers": "many"}, "rolling_upgrade_workers is 'many'"),
+        ({"workers": "8", "max_rate": "2.5"}, ""),
+        ({"max_rate": -1}, "at least 0"),
+        ({"servers": ["10.0.0.1:6443"]}, "has '10.0.0.1:6443', which is not the URL of an API server"),
+        ({"servers": "https://10.0.0.1:6443"}, "must be a list of URLs"),
+        ({"server": "master-1"}, "rolling_upgrade_server has 'master-1'"),
+        ({"etcd": {"endpoint": ["https://x:2379"]}}, "has the unknown key 'endpoint'; endpoints may be meant"),
+        ({"etcd": {"ca_cert": "/x"}}, "rolling_upgrade_etcd has no endpoints"),
+        ({"etcd": "https://x:2379"}, "rolling_upgrade_etcd must be a dictionary"),
+        ({"sampling": {"connections": "few"}}, "rolling_upgrade_sampling: "),
+        ({"ignore_blockers": ["rolback"]}, "there is no check 'rolback'; rollback may be meant"),
+        ({"ignore_blockers": ["downgrade", "webhook/deny.example.com"]}, ""),
+        ({"emulate": 1.36}, "emulate is '1.36', but must be a minor release in quotes"),
+        ({"emulate": "v1.36.5"}, "emulate is 'v1.36.5'"),
+        ({"stop_before": "finalise"}, "stop_before is 'finalise', but must be migrate or trim"),
+    ],
+)
+def test_values(values: dict[str, Any], says: str) -> None:
+    given = {
+        f"rolling_upgrade_{name}": value for name, value in ({"version": "1.37", **values} if values else {}).items()
+    }
+    found = wrong_values(given, "main")
+    if says:
+        assert any(says in sentence for sentence in found), found
+    else:
+        assert found == []
+
+
+def test_only_who_upgrades_needs_a_release() -> None:
+    assert wrong_values({}, "migrate") == [] and wrong_values({"rolling_upgrade_version": ""}, "check") == []
+
+
+def test_ansible_itself_refuses_none_of_it() -> None:
+    """Its check prints the whole specification for every host."""
+    specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    for entry in ("main", "check", "snapshot", "upgrade_master", "converge", "migrate", "verify"):
+        options = specs[entry]["options"]
+        assert not [name for name, option in options.items() if option.get("required") or option.get("choices")], entry
+    for name, choices in CHOICES.items():
+        for spec in specs.values():
+            option = spec["options"].get(f"rolling_upgrade_{name}")
+            if option and name not in ("engine",):
+                text = str(option["description"])
+                assert [choice for choice in choices if f"V({choice})" not in text] == [], name
+
+
+def test_the_tasks_file() -> None:
+    found = {"there.yml": "/x/there.yml"}
+
+    def refusal(given: dict[str, Any], content: Any = ({"name": "a"},)) -> str:
+        return tasks_file_refusal(
+            {f"rolling_upgrade_{k}": v for k, v in given.items()}, found.get, lambda path: content
+        )
+
+    assert refusal({"tasks_file": "there.yml"}) == "" and refusal({"driver": "kubeadm"}) == ""
+    assert "needs rolling_upgrade_tasks_file" in refusal({})
+    assert "there is no such file; give its absolute path" in refusal({"tasks_file": "gone.yml"})
+    assert "must hold a list of tasks" in refusal({"tasks_file": "there.yml"}, {"hosts": "all"})
+
+
+def test_all_masters_are_asked_before_the_first_is_touched() -> None:
+    """What is the same everywhere is said once; a master of a later batch counts as the first saw it."""
+    ok: dict[str, Any] = {"problems": [], "later": {"master-3": ["its file is missing."]}}
+    hosts = {"master-1": {"rolling_upgrade_play": ok}, "master-2": {"rolling_upgrade_play": {"problems": ["wrong."]}}}
+    assert play_refusals(THREE, hosts, THREE[:2]) == ["master-2: wrong.", "master-3: its file is missing."]
+    alike = {name: {"rolling_upgrade_play": {"problems": ["wrong."]}} for name in THREE}
+    assert play_refusals(THREE, alike, THREE) == ["wrong."]
+    assert (
+        play_refusals(THREE, {**alike, "master-2": {}}, THREE)[1]
+        == "master-2: the role did not run there; include it for every master, without run_once or a condition."
+    )
+
+
+def test_every_master_is_matched_with_an_api_server_first() -> None:
+    servers = [{"url": f"https://10.0.0.{at}:6443", "name": f"node-{at}"} for at in (1, 2, 3)]
+
+    def look(name: str, names: list[str], server: str = "", sure: bool = True) -> dict[str, Any]:
+        return {"names": {name: names}, "server": {name: server}, "sure": {name: sure}}
+
+    def refusals(third: dict[str, Any]) -> list[str]:
+        hosts = {
+            "master-1": {"rolling_upgrade_play": look("master-1", ["node-1"])},
+            "master-2": {"rolling_upgrade_play": look("master-2", ["x", "10.0.0.2"])},
+            "master-3": {"rolling_upgrade_play": third},
+        }
+        return play_refusals(THREE, hosts, THREE, found={"servers": servers})
+
+    assert refusals(look("master-3", ["NODE-3"])) == []
+    assert refusals(look("master-3", ["x"], "https://10.0.0.3:6443/")) == []
+    assert refusals(look("master-3", ["x"], sure=False)) == []
+    (none,) = refusals(look("master-3", ["x"]))
+    assert (
+        none.startswith("No API server could be matched with master-3")
+        and "set rolling_upgrade_server for this host" in none
+    )
+    (shared,) = refusals(look("master-3", [], "https://10.0.0.1:6443"))
+    assert shared.startswith("https://10.0.0.1:6443 is the API server of master-3 and of another master, master-1")

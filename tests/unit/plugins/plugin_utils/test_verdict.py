@@ -1,0 +1,152 @@
+# Copyright (c) 2026, kube_storage.upgrade contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Issue 15, numbers 6, 7 and 8: the last words of the role."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.kube_storage.upgrade.plugins.filter.upgrade_verdict import upgrade_verdict
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._verdict import (
+    failure_text,
+    stopped_lines,
+    stored_diff,
+)
+
+THREE = ["master-1", "master-2", "master-3"]
+COMMAND: dict[str, Any] = {"msg": "non-zero return code", "rc": 100}
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        ({"msg": "The operator is stuck."}, "The operator is stuck."),
+        ({}, "see the task before."),
+        (
+            {**COMMAND, "stderr": "W: wait\nE: Version 1.38.0-1.1 for kubeadm was not found\n", "stdout": "Reading"},
+            "non-zero return code 100: E: Version 1.38.0-1.1 for kubeadm was not found.",
+        ),
+        ({**COMMAND, "stderr": "E: one\nE: two\n"}, "non-zero return code 100: E: one E: two."),
+        ({**COMMAND, "stderr": "", "stdout": "first\nno space left\n\n"}, "non-zero return code 100: no space left."),
+        (COMMAND, "non-zero return code"),
+        (
+            {"msg": "MODULE FAILURE: see stderr", "rc": 1, "stderr": "Killed"},
+            "MODULE FAILURE: see stderr: Killed.",
+        ),
+        ({"msg": "apt said: E: gone", "rc": 100, "stderr": "E: gone"}, "apt said: E: gone"),
+        (
+            {"msg": "kubeadm failed.\nkubeadm upgrade\nits output", "rc": 1, "stderr": "x"},
+            "kubeadm failed.\nkubeadm upgrade\nits output",
+        ),
+        (
+            {
+                "msg": "One or more items failed",
+                "results": [{"msg": "ok"}, {**COMMAND, "failed": True, "stderr": "no"}],
+            },
+            "non-zero return code 100: no.",
+        ),
+    ],
+)
+def test_the_end_of_stderr_is_in_the_sentence(result: dict[str, Any], text: str) -> None:
+    assert failure_text(result) == text
+
+
+def test_long_output_is_cut() -> None:
+    assert len(failure_text({**COMMAND, "stderr": "x" * 5000})) < 400
+
+
+def test_why_it_stopped_and_what_to_do() -> None:
+    lines = stopped_lines("The upgrade failed.\noutput", "/r.html", ["ansible-playbook", "-i", "my hosts", "up.yml"])
+    assert lines == [
+        "",
+        "STOPPED: The upgrade failed.",
+        "output",
+        "Report: /r.html",
+        "Next: fix this, and run again:",
+        "    ansible-playbook -i 'my hosts' up.yml",
+    ]
+
+
+@pytest.mark.parametrize("words", [["-e", "token=s3cret"], ["-etoken=s3cret"], ["--extra-vars=token=s3cret"]])
+def test_values_on_the_command_line_are_not_repeated(words: list[str]) -> None:
+    lines = stopped_lines("It failed.", "", ["ansible-playbook", "up.yml", *words])
+    assert lines[-1] == "Next: fix this, and run the same command again."
+    assert stopped_lines("It failed.", "", ["ansible-playbook", "up.yml", "-e", "@vars.yml"])[-1].endswith(
+        "-e @vars.yml"
+    )
+
+
+def test_only_who_has_something_to_say_speaks() -> None:
+    assert upgrade_verdict(THREE) == []
+    assert upgrade_verdict(THREE, outcomes=[{}, {"failed": False, "msg": "fine"}]) == []
+    failed = upgrade_verdict(THREE, outcomes=[{"failed": True, "msg": "No master was touched."}, {}])
+    assert failed[1] == "STOPPED: No master was touched."
+    assert (
+        upgrade_verdict(THREE, outcomes=[{"failed": True, "msg": "x"}], stopped="The roll.")[1] == "STOPPED: The roll."
+    )
+
+
+def test_done() -> None:
+    proof = {"source": "etcd", "proven": True, "objects": 77, "unprovable": 0}
+    facts = {"version": "1.37", "proof": proof, "migration": {"totals": {"rewritten": 1}}, "report": "/r.html"}
+    assert upgrade_verdict(THREE, verified=True, facts=facts) == [
+        "",
+        "DONE AND PROVEN: master-1, master-2, master-3 are at 1.37. 1 object rewritten. Proven from etcd: 0 of 77 objects are stale. "
+        "Each is stored as the API servers would write it now.",
+        "Report: /r.html",
+    ]
+    without = upgrade_verdict(THREE[:1], verified=True, facts={"version": "1.37", "proof": {"source": "api_servers"}})
+    assert (
+        without[1].startswith("DONE: master-1 is at 1.37. What etcd holds was not read")
+        and "rolling_upgrade_etcd" in without[2]
+    )
+
+
+CHECKED: dict[str, Any] = {
+    "current_version": "1.36",
+    "target_version": "1.37",
+    "upgrade_pending": True,
+    "stored": [
+        {"resource": "policies.x", "version": "x/v1alpha1", "objects": 10},
+        {"resource": "policies.x", "version": "x/v1", "objects": 30},
+    ],
+    "plan": {
+        "changes": [
+            {"resource": "policies.x", "from": "x/v1", "to": "x/v2", "objects": 40},
+            {"resource": "bindings.x", "from": "x/v1", "to": "x/v2", "objects": 37},
+        ],
+        "changed": {"objects": 77, "seconds": 0.4},
+        "all": {"objects": 400, "seconds": None},
+        "trims": ["widgets.shop.example.com"],
+    },
+}
+
+
+def test_check_mode_is_a_plan() -> None:
+    def plan(**facts: Any) -> str:
+        lines = upgrade_verdict(THREE, planned=True, facts={"checked": CHECKED, "select": "changed", **facts})
+        return " ".join(lines).strip()
+
+    rewriting = "then rewrite 77 objects of 2 resources (about 1 s), trim 1 CRD."
+    assert plan() == (
+        f"CHECKED, NOTHING WAS CHANGED: would upgrade master-1, master-2, master-3 from 1.36 to 1.37, one at a time; {rewriting}"
+    )
+    assert (
+        "; then rewrite 77 objects of 2 resources (about 1 s), visiting 400 objects to make sure of it, trim"
+        in plan(select="all")
+    )
+    assert "would upgrade master-3 from 1.36 to 1.37; then" in plan(done=THREE[:2])
+    assert plan(done=THREE[:2]).endswith("master-1, master-2 are at 1.37 already.")
+    assert plan(done=THREE) == f"CHECKED, NOTHING WAS CHANGED: would {rewriting.removeprefix('then ')}"
+    assert "would have the platform upgrade its masters from 1.36 to 1.37; then" in plan(by_platform=True)
+
+
+def test_the_diff_has_the_versions_as_they_are() -> None:
+    assert stored_diff(CHECKED) == {
+        "before": ["policies.x: v1alpha1 (10 objects), v1 (30 objects)", "bindings.x: v1"],
+        "after": ["policies.x: v2 (40 objects)", "bindings.x: v2 (37 objects)"],
+    }
+    assert stored_diff({}) == {"before": [], "after": []}
