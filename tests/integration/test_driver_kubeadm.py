@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.control_plane.cluster import Cluster
 
-from .support import warm_ansible
+from .support import warm_ansible, warm_python
 from .support.modules import ROOT, environment
 from .support.objects import apply
 
@@ -50,7 +50,7 @@ def refusals(folder: Path, cluster: Cluster | None, cases: Mapping[str, Mapping[
             "rolling_upgrade_driver": "kubeadm",
             "rolling_upgrade_kubeadm_package_tasks_file": str(packages),
             "rolling_upgrade_kubeconfig": str(cluster.kubeconfig) if cluster else "/nowhere",
-            "ansible_python_interpreter": sys.executable,
+            "ansible_python_interpreter": warm_python.interpreter(),
         },
         "tasks": tasks,
     }

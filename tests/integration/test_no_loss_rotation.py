@@ -25,7 +25,7 @@ import yaml
 
 from tests.control_plane.cluster import Cluster
 
-from .support import warm_ansible
+from .support import warm_ansible, warm_python
 from .support.etcd import delete, read_etcd
 from .support.modules import ROOT, Result, environment
 
@@ -81,7 +81,7 @@ class Masters:
         )
         (self.folder / "inventory.ini").write_text(
             f"[kube_control_plane]\n{hosts}\n[kube_control_plane:vars]\nansible_connection=local\n"
-            f"ansible_python_interpreter={sys.executable}\n",
+            f"ansible_python_interpreter={warm_python.interpreter()}\n",
             encoding="utf-8",
         )
         commands = " && ".join(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ import pytest
 from tests.control_plane.cluster import Cluster, ClusterError
 from tests.control_plane.processes import wait_for
 
+from .support import warm_python
 from .support.controllers import Migrator, install_migrator
 from .support.etcd import read_etcd
 from .support.modules import Result, run_module
@@ -297,7 +297,7 @@ def play(shift: OpenShift, folder: Path) -> subprocess.CompletedProcess[str]:
         "rolling_upgrade_stable_for": 1,
         "rolling_upgrade_wait_timeout": 60,
         "rolling_upgrade_report_path": str(folder / "report.html"),
-        "ansible_python_interpreter": sys.executable,
+        "ansible_python_interpreter": warm_python.interpreter(),
     }
     return run_playbook(PLAYBOOKS / "roll_on_localhost.yml", folder, timeout=400, variables=given)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 from tests.control_plane.cluster import Cluster
 from tests.tools.ansible_test import newest_core
 
-from .support import browser
+from .support import browser, warm_python
 from .support.modules import ANSIBLE, ROOT, environment
 from .support.objects import apply, config_maps
 
@@ -73,7 +72,7 @@ def run(*command: Any) -> subprocess.CompletedProcess[str]:
 def adhoc(cluster: Cluster, module: str, params: dict[str, Any], *more: str) -> tuple[str, Any]:
     """What is printed, and the result in it."""
     params = {"kubeconfig": str(cluster.kubeconfig), "progress": False, **params}
-    interpreter = f"ansible_python_interpreter={sys.executable}"
+    interpreter = f"ansible_python_interpreter={warm_python.interpreter()}"
     done = run(ANSIBLE, "localhost", "-m", PREFIX + module, "-a", json.dumps(params), "-e", interpreter, *more)
     shown = done.stdout + done.stderr
     text = done.stdout[done.stdout.index(" => ") + 4 :]
@@ -139,7 +138,7 @@ def test_in_a_playbook_a_failure_is_short_unless_something_can_read_it(
     inner, playbook = tmp_path / "inner.yml", tmp_path / "play.yml"
     inner.write_text("- kube_storage.upgrade.storage_migrate: {resources: [configmaps]}\n", encoding="utf-8")
     playbook.write_text(PLAY.format(kubeconfig=cluster.kubeconfig, inner=inner), encoding="utf-8")
-    done = run(program, playbook, "-e", f"ansible_python_interpreter={sys.executable}")
+    done = run(program, playbook, "-e", f"ansible_python_interpreter={warm_python.interpreter()}")
     assert done.returncode == 2, done.stdout + done.stderr
     assert f"read {FROZEN} in a rescue" in done.stdout, done.stdout
     assert f"registered {FROZEN}" in done.stdout, done.stdout
@@ -174,7 +173,7 @@ def test_a_browser_shows_what_was_found(
         "rolling_upgrade_etcd": cluster.etcd,
         "rolling_upgrade_version": "1.37",
         "rolling_upgrade_report_path": str(tmp_path / f"{playbook}.html"),
-        "ansible_python_interpreter": sys.executable,
+        "ansible_python_interpreter": warm_python.interpreter(),
     }
     done = run(ANSIBLE.with_name("ansible-playbook"), PREFIX + playbook, "-e", json.dumps(given))
     assert done.returncode == status, done.stdout + done.stderr

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
-from .support import browser
+from .support import browser, warm_python
 from .support.etcd import read_etcd
 from .support.modules import run_module
 from .support.objects import install_widgets
@@ -247,7 +246,7 @@ def test_the_playbook_migrate_writes_a_report(repaired: Repaired, tmp_path: Path
         "rolling_upgrade_kubeconfig": str(cluster.kubeconfig),
         "rolling_upgrade_etcd": cluster.etcd,
         "rolling_upgrade_report_path": "migration.html",
-        "ansible_python_interpreter": sys.executable,
+        "ansible_python_interpreter": warm_python.interpreter(),
     }
     done = run_playbook(
         "kube_storage.upgrade.migrate", tmp_path, "-i", "localhost,", "-c", "local", timeout=300, variables=variables

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .support import warm_python
 from .support.plays import PLAYBOOKS, run_playbook
 
 ROLL, INCLUDED = PLAYBOOKS / "roll.yml", PLAYBOOKS / "included.yml"
@@ -29,7 +29,7 @@ ansible_python_interpreter={python}
 def run(
     folder: Path, playbook: Path, *arguments: str, second: str = "", **variables: Any
 ) -> subprocess.CompletedProcess[str]:
-    (folder / "hosts").write_text(HOSTS.format(second=second, python=sys.executable), encoding="utf-8")
+    (folder / "hosts").write_text(HOSTS.format(second=second, python=warm_python.interpreter()), encoding="utf-8")
     (folder / "driver.yml").write_text("- ansible.builtin.debug: {msg: drives}\n", encoding="utf-8")
     given = {"rolling_upgrade_kubeconfig": "/nowhere", **variables}
     return run_playbook(playbook, folder, "-i", "hosts", *arguments, timeout=60, variables=given)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
+from .support import warm_python
 from .support.etcd import read_etcd, steady
 from .support.plays import PLAYBOOKS, run_playbook
 
@@ -44,7 +44,7 @@ def run(
         "rolling_upgrade_stable_for": 0,
         "rolling_upgrade_request_timeout": 1,
         "rolling_upgrade_hosts": "all",
-        "ansible_python_interpreter": sys.executable,
+        "ansible_python_interpreter": warm_python.interpreter(),
         **variables,
     }
     if "here" in variables:
@@ -158,7 +158,7 @@ def test_the_audit_of_two_clusters_and_of_one_that_is_listed_twice(single_master
     hosts = {"a": single_master.kubeconfig, "b": other, "c": other, "d": "/nowhere"}
     lines = [f"{name} rolling_upgrade_kubeconfig={path} ansible_connection=local" for name, path in hosts.items()]
     (tmp_path / "hosts").write_text("\n".join(lines), encoding="utf-8")
-    given = {"rolling_upgrade_hosts": "all", "ansible_python_interpreter": sys.executable}
+    given = {"rolling_upgrade_hosts": "all", "ansible_python_interpreter": warm_python.interpreter()}
     audit = "kube_storage.upgrade.audit"
     done = run_playbook(audit, tmp_path, "-i", "hosts", timeout=300, variables=given)
     shown = done.stdout[done.stdout.index("TASK [Show the state of the API servers]") :].partition("TASK [Read")[0]

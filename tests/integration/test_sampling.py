@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
-from .support import warm_ansible
+from .support import warm_ansible, warm_python
 from .support.etcd import put_json, read_etcd
 from .support.modules import ANSIBLE, ROOT, Result, environment, run_module
 from .support.objects import POLICIES, apply
@@ -78,7 +77,7 @@ def shown(cluster: Cluster, **params: Any) -> str:
     """What a user sees, warnings included."""
     params = {"kubeconfig": str(cluster.kubeconfig), **params}
     command = [str(ANSIBLE), "localhost", "-m", f"kube_storage.upgrade.{NAME}", "-a", json.dumps(params)]
-    command += ["-e", f"ansible_python_interpreter={sys.executable}"]
+    command += ["-e", f"ansible_python_interpreter={warm_python.interpreter()}"]
     done = warm_ansible.run(command, cwd=ROOT, env=environment(), timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return " ".join((done.stdout + done.stderr).split())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import yaml
 
 from tests.control_plane.cluster import Cluster
 
+from .support import warm_python
 from .support.etcd import delete, etcd_request, put, read_etcd
 from .support.modules import ROOT, Result
 from .support.objects import POLICIES, apply, config_maps, install_widgets, policy, widgets_crd
@@ -558,7 +558,7 @@ def test_from_an_older_server_to_the_next_release(
         "rolling_upgrade_kubeconfig": str(cluster.kubeconfig),
         "rolling_upgrade_etcd": cluster.etcd,
         "rolling_upgrade_crd_manifests": [str(tmp_path / "crd.yml")],
-        "ansible_python_interpreter": sys.executable,
+        "ansible_python_interpreter": warm_python.interpreter(),
     }
     checked = playbook("check", variables)
     assert checked.returncode != 0

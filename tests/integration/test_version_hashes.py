@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
+from .support import warm_python
 from .support.modules import Result, run_module
 from .support.objects import POLICIES, apply, widgets_crd
 from .support.plays import PLAYBOOKS, run_playbook
@@ -194,6 +194,9 @@ def test_certificates_are_verified_by_another_name_if_asked(
 
 
 def test_group_defaults_reach_the_modules(three_masters: Cluster, tmp_path: Path) -> None:
-    variables = {"kubeconfig_of_the_group": str(three_masters.kubeconfig), "ansible_python_interpreter": sys.executable}
+    variables = {
+        "kubeconfig_of_the_group": str(three_masters.kubeconfig),
+        "ansible_python_interpreter": warm_python.interpreter(),
+    }
     done = run_playbook(PLAYBOOKS / "group_defaults.yml", tmp_path, variables=variables)
     assert done.returncode == 0, done.stdout + done.stderr

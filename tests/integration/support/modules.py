@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.control_plane.cluster import Cluster
 
-from . import warm_ansible
+from . import warm_ansible, warm_python
 
 ROOT = Path(__file__).resolve().parents[3]
 ANSIBLE = Path(sys.executable).with_name("ansible")
@@ -53,7 +53,7 @@ def run_module(cluster: Cluster | None, name: str, *, check: bool = False, verbo
     if name == "storage_migrate":
         params.setdefault("request_timeout", NO_REQUESTS)
     command = [str(ANSIBLE), "localhost", "-o", "-m", f"kube_storage.upgrade.{name}", "-a", json.dumps(params)]
-    command += ["-e", f"ansible_python_interpreter={sys.executable}"]
+    command += ["-e", f"ansible_python_interpreter={warm_python.interpreter()}"]
     command += ["--check"] if check else []
     command += [verbose] if verbose else []
     done = warm_ansible.run(command, cwd=ROOT, env=environment(), timeout=300)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from tests.control_plane.cluster import Cluster
 
-from . import warm_ansible
+from . import warm_ansible, warm_python
 from .modules import ANSIBLE, ROOT, environment
 
 CLUSTER = ROOT / "tests" / "control_plane" / "cluster.py"
@@ -49,7 +48,7 @@ def write_inventory(
     names = cluster.masters[::-1] if reverse else cluster.masters
     addresses = {name: cluster.data["masters"][name]["address"] for name in names}
     hosts = "\n".join(f"{name} ansible_host={addresses[name]} {each.format(name=name)}".rstrip() for name in names)
-    common = f"ansible_connection=local\nansible_python_interpreter={sys.executable}"
+    common = f"ansible_connection=local\nansible_python_interpreter={warm_python.interpreter()}"
     (folder / "inventory.ini").write_text(f"[{group}]\n{hosts}\n[{group}:vars]\n{common}\n", encoding="utf-8")
     return "inventory.ini"
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.control_plane.cluster import Cluster
 
-from . import warm_ansible
+from . import warm_ansible, warm_python
 from .modules import ROOT, environment
 
 _CLUSTER = ROOT / "tests" / "control_plane" / "cluster.py"
@@ -139,7 +139,7 @@ class StandIns:
             f"{name} ansible_host={self.cluster.data['masters'][name]['address']} ansible_shell_executable={self.folder}/shell-{name}"
             for name in self.hosts
         )
-        common = f"ansible_python_interpreter={sys.executable}"
+        common = f"ansible_python_interpreter={warm_python.interpreter()}"
         inventory = (
             f"localhost ansible_connection=local {common}\n[{group}]\n{hosts}\n"
             f"[{group}:vars]\nansible_connection=local\n{common}\n[etcd]\n{self.hosts[0]}\n"
