@@ -20,9 +20,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parents[3]
 
 # (command line, working directory, environment), as marshal writes it: who asks must be the same Python.
 Request = tuple[list[str], str, dict[str, str]]
@@ -95,6 +99,13 @@ class Started:
         """Kills it with its process group if it still runs."""
         self._answers.close()
         self._connection.close()
+
+
+def compiled_files(folders: Iterable[Path]) -> dict[bytes, CodeType]:
+    """The code of all Python files below these folders, by their sources."""
+    paths = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    codes = {path.read_bytes(): SourceFileLoader("compiled", str(path)).get_code("compiled") for path in paths}
+    return {source: code for source, code in codes.items() if code is not None}
 
 
 def serve(run: Callable[[list[str]], int]) -> None:

@@ -21,7 +21,7 @@ from typing import IO, Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from tests.integration.support.fork_server import Server, Started, serve
+from tests.integration.support.fork_server import ROOT, Server, Started, compiled_files, serve
 
 # Some tests have settings of their own.
 _SERVERS_AT_MOST = 3
@@ -56,6 +56,20 @@ def _server(env: Mapping[str, str]) -> Server:
     return _servers[key]
 
 
+def _remember_compiled() -> None:
+    """Ansible compiles a collection's plugins in each process that uses them."""
+    from ansible.utils.collection_loader import _collection_finder
+
+    collections = ROOT / ".ansible" / "collections" / "ansible_collections"
+    known = compiled_files([collections / "kube_storage" / "upgrade" / "plugins"])
+
+    def compiled(source: bytes, *arguments: Any, **options: Any) -> Any:
+        found = known.get(source)
+        return found if found is not None else compile(source, *arguments, **options)
+
+    _collection_finder.compile = compiled
+
+
 def _programs() -> dict[str, Callable[[list[str]], Any]]:
     from ansible import constants as _constants  # noqa: F401
     from ansible.cli.adhoc import AdHocCLI
@@ -75,4 +89,5 @@ def _run(programs: Mapping[str, Callable[[list[str]], Any]], command: list[str])
 if __name__ == "__main__":
     sys.path[:2] = [str(Path(sys.executable).parent)]  # As for the programs themselves.
     programs = _programs()
+    _remember_compiled()
     serve(lambda command: _run(programs, command))

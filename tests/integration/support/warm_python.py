@@ -18,19 +18,18 @@ import os
 import runpy
 import shutil
 import sys
+import sysconfig
 import tempfile
 import threading
 import zipimport
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from tests.integration.support.fork_server import Server, serve
+from tests.integration.support.fork_server import ROOT, Server, compiled_files, serve
 
-_ROOT = Path(__file__).resolve().parents[3]
 _LIBRARIES = ("asyncio", "concurrent.futures.thread", "kubernetes.dynamic", "uuid", "yaml", "zipfile")
 # What Ansible calls as the interpreter: hands a module to the server. The real Python runs anything else, and modules for which
 # the environment changes Python itself.
@@ -38,7 +37,7 @@ _INTERPRETER = """#!{python} -IS
 import _signal, _socket, marshal, os, sys
 def cold():
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
-own = any(name.startswith("PYTHON") and name != "PYTHONWARNINGS" for name in os.environ)
+own = {{"PYTHONHOME", "PYTHONPATH"}} & set(os.environ)
 if own or len(sys.argv) != 2 or "/AnsiballZ_" not in sys.argv[1]:
     cold()
 server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -81,16 +80,11 @@ def interpreter() -> str:
 
 def _remember_compiled() -> None:
     """Has the importer of Ansible's archives find the code of each source that is the same as in a file here."""
-    import ansible.module_utils
-
-    collections = _ROOT / ".ansible" / "collections" / "ansible_collections"
-    folders = [Path(ansible.module_utils.__path__[0]), Path(ansible.module_utils.__path__[0]).parent / "modules"]
+    collections = ROOT / ".ansible" / "collections" / "ansible_collections"
+    ansible = Path(sysconfig.get_path("purelib")) / "ansible"
+    folders = [ansible / "module_utils", ansible / "modules"]
     folders += [collections / "kube_storage/upgrade/plugins", collections / "kubernetes/core/plugins/module_utils"]
-    known: dict[bytes, CodeType] = {}
-    for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
-        code = SourceFileLoader("compiled", str(path)).get_code("compiled")
-        if code is not None:
-            known[path.read_bytes()] = code
+    known = compiled_files(folders)
     compile_source = zipimport._compile_source  # type: ignore[attr-defined]
 
     def compiled(pathname: str, source: bytes) -> CodeType:
@@ -98,8 +92,6 @@ def _remember_compiled() -> None:
         return found if found is not None else compile_source(pathname, source)
 
     zipimport._compile_source = compiled  # type: ignore[attr-defined]
-    for name in [name for name in sys.modules if name == "ansible" or name.startswith("ansible.")]:
-        del sys.modules[name]
 
 
 def _run(command: list[str]) -> int:
