@@ -21,7 +21,7 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
-from .support import warm_ansible
+from .support import warm_ansible, warm_python
 from .support.modules import ROOT, environment, run_module
 from .support.plays import CLUSTER, PLAYBOOKS, cluster_variables, write_inventory
 from .support.waiting import wait_until
@@ -51,6 +51,7 @@ class Rolls:
         inventory = write_inventory(self.folder, self.cluster)
         (self.folder / f"{name}-driver.yml").write_text(driver, encoding="utf-8")
         variables = {
+            "ansible_python_interpreter": warm_python.interpreter(),
             "rolling_upgrade_version": "1.37",
             "rolling_upgrade_tasks_file": str(self.folder / f"{name}-driver.yml"),
             "rolling_upgrade_kubeconfig": str(self.cluster.kubeconfig),

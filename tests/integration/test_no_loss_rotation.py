@@ -80,9 +80,7 @@ class Masters:
             for name, master in self.cluster.data["masters"].items()
         )
         (self.folder / "inventory.ini").write_text(
-            f"[kube_control_plane]\n{hosts}\n[kube_control_plane:vars]\nansible_connection=local\n"
-            f"ansible_python_interpreter={warm_python.interpreter()}\n",
-            encoding="utf-8",
+            f"[kube_control_plane]\n{hosts}\n[kube_control_plane:vars]\nansible_connection=local\n", encoding="utf-8"
         )
         commands = " && ".join(
             f"{sys.executable} {CLUSTER} {verb} {self.cluster.folder} {{{{ inventory_hostname }}}}"
@@ -91,6 +89,7 @@ class Masters:
         restart = f"- name: Restart\n  ansible.builtin.shell: {commands}\n  changed_when: true\n"
         (self.folder / "restart.yml").write_text(restart, encoding="utf-8")
         given = {
+            "ansible_python_interpreter": warm_python.interpreter(),
             "rolling_upgrade_gather_facts": False,
             "rolling_upgrade_encryption_key": "new",
             "rolling_upgrade_encryption_reload_tasks_file": str(self.folder / "restart.yml"),

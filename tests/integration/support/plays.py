@@ -33,7 +33,8 @@ def run_playbook(
     """
     if "rolling_upgrade_etcd_snapshot_path" not in variables and "folders" not in variables:
         variables = {**variables, "rolling_upgrade_etcd_snapshot_path": ""}
-    command = [str(ANSIBLE.with_name("ansible-playbook")), str(playbook), *arguments, "-e", json.dumps(dict(variables))]
+    given = {"ansible_python_interpreter": warm_python.interpreter(), **variables}  # Of the implicit localhost, too.
+    command = [str(ANSIBLE.with_name("ansible-playbook")), str(playbook), *arguments, "-e", json.dumps(given)]
     settings = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
     return warm_ansible.run(command, cwd=folder, env=settings, timeout=timeout)
 
