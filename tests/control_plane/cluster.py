@@ -30,7 +30,7 @@ if __package__ in (None, ""):
 
 from tests.control_plane import build, cgroups, hosts, processes, releases
 from tests.control_plane.certificates import Authority, Pair, service_account_key
-from tests.control_plane.folder import ClusterFolder, await_end, get, short_name
+from tests.control_plane.folder import ClusterFolder, Server, await_end, get, short_name
 from tests.control_plane.processes import Process, wait_for
 
 _MASTER_HOST, _ETCD_HOST = 11, 21
@@ -344,6 +344,10 @@ class Cluster(ClusterFolder):
         """Whether a master says that it is ready, asked at its own address."""
         return self._ask(self.address(master), _PORT, "/readyz", "ca", "admin") == b"ok"
 
+    def server(self, master: str) -> Server:
+        """One to ask often, as an administrator."""
+        return Server(self.address(master), _PORT, self._context("ca", "admin"))
+
     # Inside
 
     def _catch_up(self) -> None:
@@ -571,10 +575,13 @@ class Cluster(ClusterFolder):
 
     def _ask(self, address: str, port: int, path: str, ca: str, client: str) -> bytes:
         """The body of a GET; empty where there is no good answer."""
+        return get(address, port, path, self._context(ca, client))
+
+    def _context(self, ca: str, client: str) -> ssl.SSLContext:
         pair = self.certificate(client)
         context = ssl.create_default_context(cafile=str(self.certificate(ca).cert))
         context.load_cert_chain(pair.cert, pair.key)
-        return get(address, port, path, context)
+        return context
 
 
 def _build_all(version: str, controllers_version: str, etcd_version: str) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -63,15 +64,30 @@ def short_name(host: str) -> str:
 
 def get(address: str, port: int, path: str, context: ssl.SSLContext) -> bytes:
     """The body of a GET; empty where there is no good answer."""
-    connection = http.client.HTTPSConnection(address, port, context=context, timeout=5)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.read() if answer.status == 200 else b""
-    except (OSError, http.client.HTTPException):
+    with contextlib.closing(Server(address, port, context)) as server:
+        return server.get(path)
+
+
+class Server:
+    """A server that is asked again and again, over one connection as long as that lasts."""
+
+    def __init__(self, address: str, port: int, context: ssl.SSLContext) -> None:
+        self._connection = http.client.HTTPSConnection(address, port, context=context, timeout=5)
+
+    def get(self, path: str) -> bytes:
+        """The body; empty where there is no good answer."""
+        for _kept_or_new in range(2 if self._connection.sock else 1):
+            try:
+                self._connection.request("GET", path)
+                answer = self._connection.getresponse()
+                body = answer.read()
+                return body if answer.status == 200 else b""
+            except (OSError, http.client.HTTPException):
+                self.close()
         return b""
-    finally:
-        connection.close()
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def await_end(pid: int) -> None:

@@ -115,14 +115,18 @@ class Sampled:
 
 @contextmanager
 def sampled(cluster: Cluster) -> Iterator[Sampled]:
-    """Asks /readyz of every master, one after another, ten times a second; a restart takes seconds."""
+    """Asks /readyz of every master, one after another, five times a second; a restart takes seconds."""
     seen, ended = Sampled(), threading.Event()
+    servers = {name: cluster.server(name) for name in cluster.masters}
+
+    def is_down(name: str) -> bool:
+        return servers[name].get("/readyz") != b"ok"
 
     def look() -> None:
-        while not ended.wait(0.1):
-            down = tuple(name for name in cluster.masters if not cluster.is_ready(name))
+        while not ended.wait(0.2):
+            down = tuple(filter(is_down, servers))
             # Not at the same moment: who is back by now was not down together with the last one.
-            down = tuple(name for name in down if len(down) == 1 or not cluster.is_ready(name))
+            down = tuple(name for name in down if len(down) == 1 or is_down(name))
             seen.samples += 1
             seen.worst = max(seen.worst, down, key=len)
 
@@ -133,6 +137,8 @@ def sampled(cluster: Cluster) -> Iterator[Sampled]:
     finally:
         ended.set()
         thread.join()
+        for server in servers.values():
+            server.close()
 
 
 @pytest.fixture(scope="module")
