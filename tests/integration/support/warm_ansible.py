@@ -70,6 +70,31 @@ def _remember_compiled() -> None:
     _collection_finder.compile = compiled
 
 
+def _load_plugins() -> None:
+    """Ansible loads plugins in the process of each task."""
+    import ansible.cli
+    from ansible.plugins import loader
+
+    loader.init_plugin_loader()
+    ansible.cli.init_plugin_loader = lambda *_arguments: None
+    for kind in (loader.action_loader, loader.inventory_loader, loader.vars_loader):
+        list(kind.all(class_only=True))
+    for jinja_plugins in (loader.filter_loader, loader.test_loader):
+        list(jinja_plugins.all())
+    for kind, names in (
+        (loader.connection_loader, ("local", "ssh")),
+        (loader.shell_loader, ("sh",)),
+        (loader.become_loader, ("sudo",)),
+        (loader.callback_loader, ("default",)),
+        (loader.strategy_loader, ("linear",)),
+    ):
+        for name in names:
+            kind.get(f"ansible.builtin.{name}", class_only=True)
+    own = ROOT / ".ansible" / "collections" / "ansible_collections" / "kube_storage" / "upgrade" / "plugins" / "action"
+    for path in own.glob("*.py"):
+        loader.action_loader.get(f"kube_storage.upgrade.{path.stem}", class_only=True)
+
+
 def _programs() -> dict[str, Callable[[list[str]], Any]]:
     from ansible import constants as _constants  # noqa: F401
     from ansible.cli.adhoc import AdHocCLI
@@ -90,4 +115,5 @@ if __name__ == "__main__":
     sys.path[:2] = [str(Path(sys.executable).parent)]  # As for the programs themselves.
     programs = _programs()
     _remember_compiled()
+    _load_plugins()
     serve(lambda command: _run(programs, command))
