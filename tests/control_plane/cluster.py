@@ -21,6 +21,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -231,13 +232,13 @@ class Cluster(ClusterFolder):
         if name == "controller-manager":
             if version:
                 build.binaries(build.control_plane(releases.release(version)))
-                self.data["controllers_version"] = version
+                self._change(lambda data: data.update(controllers_version=version))
             self._start_controller_manager()
             return {"name": name}
         self._require_master(name)
         if version:
             releases.server(version)
-            self.data["masters"][name]["version"] = version
+            self._change(lambda data: data["masters"][name].update(version=version))
         self._set_flags([flag if flag.startswith("master-") else f"{name}:{flag}" for flag in flags])
         self._start_master(name)
         self._await_ready(name)
@@ -316,8 +317,7 @@ class Cluster(ClusterFolder):
         """Changes how many cores each kube-apiserver may use; only for clusters made with a ``cpu_quota``."""
         if not self.data["cpu_quota"]:
             raise ClusterError("This cluster was made without a CPU quota; start it with --cpu-quota.")
-        self.data["cpu_quota"] = cores
-        self._save()
+        self._change(lambda data: data.update(cpu_quota=cores))
         for name in self.masters:
             cgroups.limited(self._cgroup(name), cores)
 
@@ -370,8 +370,7 @@ class Cluster(ClusterFolder):
         return process is not None and process.alive
 
     def _forget(self, name: str) -> None:
-        self.data["processes"].pop(name, None)
-        self._save()
+        self._change(lambda data: data["processes"].pop(name, None))
 
     def _cgroup(self, name: str) -> str:
         return f"ksu{self.data['network']}-{name}"
@@ -382,6 +381,7 @@ class Cluster(ClusterFolder):
         self._keep(name, processes.spawn([*prefix, *command], self.folder / "logs" / f"{name}.log", cgroup=group))
 
     def _set_flags(self, flags: Sequence[str]) -> None:
+        changed: dict[str, dict[str, str]] = defaultdict(dict)
         for flag in flags:
             found = re.fullmatch(r"(?:(master-\d+):)?(?:--)?([a-z0-9-]+)=(.*)", flag, re.DOTALL)
             if found is None:
@@ -389,8 +389,13 @@ class Cluster(ClusterFolder):
             master, name, value = found.groups()
             for named in [master] if master else self.masters:
                 self._require_master(named)
-                self.data["masters"][named]["flags"][name] = value
-        self._save()
+                changed[named][name] = value
+
+        def change(data: dict[str, Any]) -> None:
+            for master, values in changed.items():
+                data["masters"][master]["flags"].update(values)
+
+        self._change(change)
 
     def _make_hosts(self) -> None:
         for name, member in self.data["members"].items():

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
 import select
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,15 +48,20 @@ class ClusterFolder:
     def address(self, master: str) -> str:
         return str(self.data["masters"][master]["address"])
 
-    def _save(self) -> None:
-        temporary = self.folder / f"{self.STATE}.new"
-        temporary.write_text(json.dumps(self.data, indent=1), encoding="utf-8")
-        os.replace(temporary, self.folder / self.STATE)
+    def _change(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Changes the state as it is in the file now: other processes may start and stop other servers at the same time."""
+        with open(self.folder / "lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            data = json.loads((self.folder / self.STATE).read_text(encoding="utf-8"))
+            change(data)
+            temporary = self.folder / f"{self.STATE}.new"
+            temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+            os.replace(temporary, self.folder / self.STATE)
+        self.data = data
 
     def _keep(self, name: str, process: Process) -> None:
         """Records a process, so that ``down`` ends it."""
-        self.data["processes"][name] = process.as_dict()
-        self._save()
+        self._change(lambda data: data["processes"].update({name: process.as_dict()}))
 
 
 def short_name(host: str) -> str:
