@@ -73,7 +73,7 @@ def test_bad_options_are_refused_before_anything_is_touched(tmp_path: Path) -> N
     cases: dict[str, tuple[dict[str, Any], str]] = {
         "version": (
             {"rolling_upgrade_version": "newest"},
-            "rolling_upgrade_version is 'newest', but must be a release such as 1.37",
+            'rolling_upgrade_version is \'newest\', but must be a release such as "1.37" or "v1.37.2".',
         ),
         "packages": ({f"{prefix}packages": "snap"}, f"{prefix}packages is 'snap', but must be tasks or distribution."),
         "no tasks": ({f"{prefix}package_tasks_file": ""}, f"{prefix}package_tasks_file must be the absolute path"),
