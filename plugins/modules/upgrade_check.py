@@ -134,7 +134,7 @@ blockers:
           V(etcd_before_3_6), V(etcd_hashes_differ), V(feature_gate), V(component_flag) or V(deprecated_api).
       type: str
     resource:
-      description: The resource, or the webhook, that it is about.
+      description: What it is about, such as a resource, a webhook, a feature gate, a flag, C(etcd) or C(kube-apiserver).
       type: str
     what:
       description: What was found.
