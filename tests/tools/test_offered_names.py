@@ -17,6 +17,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.provide
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import choice
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.direct import DirectEngine
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Check
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._variables import CHOICES
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "rolling_upgrade"
@@ -53,6 +54,7 @@ def test_each_engine_that_is_offered_is_chosen_and_described() -> None:
         dialect.name for name in engines if (dialect := choice.dialect_of(name, None)) is not None
     }
     assert engines <= values_in(option["description"])
+    assert set(CHOICES["engine"]) == set(option["choices"])
     for path in (("README.md",), ("docs", "docsite", "rst", "engines.rst")):
         assert not [engine for engine in engines if f"`{engine}`" not in text_of(*path)], path
 

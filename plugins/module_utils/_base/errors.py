@@ -13,8 +13,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-# For its effect: every module imports this file before any that an older Python can't.
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base import oldest_python  # noqa: F401
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.oldest_python import require
+
+require()  # Every module imports this file before any that an older Python can't.
 
 
 class StorageUpgradeError(Exception):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ends a module that runs in a Python that is too old, with one sentence. errors.py imports it before anything can fail.
+"""Ends a module that runs in a Python that is too old, with one sentence. errors.py calls it before anything can fail.
 
 RHEL 9's own Python 3.9 is among those: asyncio's locks and events belong to the loop that exists when they are made until 3.10.
 """
@@ -26,7 +26,9 @@ def refusal(version: tuple[int, ...], executable: str) -> str | None:
     )
 
 
-_REFUSAL = refusal(tuple(sys.version_info[:2]), sys.executable)
-if _REFUSAL is not None:
-    sys.stdout.write(json.dumps({"failed": True, "msg": _REFUSAL, "error": "bad_input"}) + "\n")
-    sys.exit(1)
+def require() -> None:
+    """Ends this process, with the result of a failed module, if its Python is too old."""
+    found = refusal(tuple(sys.version_info[:2]), sys.executable)
+    if found is not None:
+        sys.stdout.write(json.dumps({"failed": True, "msg": found, "error": "bad_input"}) + "\n")
+        raise SystemExit(1)

@@ -91,4 +91,3 @@ class StreamingClient(Protocol):
 
         ``timeout``: seconds until the next piece. What ``take`` raises, if it is a StorageUpgradeError, this raises.
         """
-        ...

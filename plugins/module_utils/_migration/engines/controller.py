@@ -569,7 +569,10 @@ class ControllerEngine:
         """Whether the controller may be stuck, and everything can be done without it."""
         if not self.dialect.may_hang or not self.settings.fall_back:
             return False
-        return all([await self.may_finish(migration.run.target) for migration in migrations])
+        for migration in migrations:
+            if not await self.may_finish(migration.run.target):
+                return False
+        return True
 
     # Without the controller
 

@@ -590,10 +590,9 @@ class DirectEngine:
                 return refusal
         if self._settings.rehearsal:
             return self._outcome(await send(dry_run(path)), version, about)
-        answer = await self._for_good(work, item, Sent(version, wanted), send(path))
+        answer, outcome = await self._for_good(work, item, Sent(version, wanted), send(path), about)
         if self._endpoints.pace.classified is None:
             self._endpoints.pace.classified = classified(answer.headers)
-        outcome = self._outcome(answer, version, about)
         if item.doubtful and outcome.verdict is Verdict.REWRITTEN and self._lost(work, item, answer):
             work.run.visits.wrote = True
             return Outcome(Verdict.FAILED, 0, FIELD_MANAGERS, DROPPED_AFTER_ALL)
@@ -620,17 +619,21 @@ class DirectEngine:
     def _outcome(self, answer: Response, resource_version: str, about: About) -> Outcome:
         return outcome_of(answer, resource_version, about, self._settings.say)
 
-    async def _for_good(self, work: _Work, item: _Item, sent: Sent, sending: Awaitable[Response]) -> Response:
+    async def _for_good(
+        self, work: _Work, item: _Item, sent: Sent, sending: Awaitable[Response], about: About
+    ) -> tuple[Response, Outcome]:
         """Awaits the answer to a patch that writes; until one says what became of the patch, that is noted as unknown."""
         if item.sent is not None:
-            return await sending
+            answer = await sending
+            return answer, self._outcome(answer, sent.resource_version, about)
         item.sent, self._unanswered_for[id(item)] = sent, (work, item)
         item.promised = work.rules.promised(item.before, item.wanted)
         perhaps_done = True
         try:
             answer = await sending
-            perhaps_done = outcome_of(answer, sent.resource_version).perhaps_done
-            return answer
+            outcome = self._outcome(answer, sent.resource_version, about)
+            perhaps_done = outcome.perhaps_done
+            return answer, outcome
         except UnreachableError as error:
             perhaps_done = transport_outcome(error).perhaps_done
             raise

@@ -105,7 +105,7 @@ class Simulation:
             self._at(machine.done_at(arrives, self.chance) + self.round_trip / 2, (endpoint, self.now))
         self.most_in_flight = max(self.most_in_flight, self.pool.writes)
         wait = self.pool.delay(self.now)
-        if wait is not None and not self._wakes > self.now:
+        if wait is not None and self._wakes <= self.now:
             self._wakes = self.now + wait
             self._at(self._wakes, None)
 
