@@ -72,9 +72,9 @@ options:
 notes:
   - An object that no API server can read anymore can be removed with an unsafe delete. First make sure that none of them can (V(servers_differ) in
     RV(blockers) names those that differ). An unsafe delete skips finalizers and admission, so anything that the object owned stays behind; restore
-    the object from a backup if you can. Unsafe deletes are on by default since 1.37, and need the API servers' feature gate V(AllowUnsafeMalformedObjectDeletion)
-    from 1.32 to 1.36. API servers before 1.32 have neither, and don't start with that gate. With those, take a snapshot, and delete the object's key
-    in etcd.
+    the object from a backup if you can. Unsafe deletes are on by default since 1.37, and need the API servers' feature gate
+    V(AllowUnsafeMalformedObjectDeletion) from 1.32 to 1.36. API servers before 1.32 have neither, and don't start with that gate. With those, take a
+    snapshot, and delete the object's key in etcd.
   - "The request is a DELETE of the object's path with the body
     C({\"apiVersion\": \"v1\", \"kind\": \"DeleteOptions\", \"ignoreStoreReadErrorWithClusterBreakingPotential\": true}),
     for which the user needs the verb C(unsafe-delete-ignore-read-errors). With C(kubectl) it is C(kubectl delete --raw PATH -f FILE)."
