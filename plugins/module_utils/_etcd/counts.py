@@ -62,8 +62,8 @@ def count_problems(uncounted: Mapping[str, Uncounted]) -> list[str]:
             for doubt in differ
         ]
         found.append(
-            f"The API servers list other objects than this etcd holds, so nothing is proven about {_listed(texts)}. "
-            "If the API servers have --etcd-servers-overrides, name the other etcd in etcd.overrides."
+            f"The API servers list other objects than this etcd holds, so nothing is proven about {_listed(texts)}; "
+            "if the API servers have --etcd-servers-overrides, name the other etcd in etcd.overrides."
         )
     by_reason: dict[str, list[str]] = {}
     for doubt in uncounted.values():
