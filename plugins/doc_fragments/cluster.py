@@ -25,16 +25,16 @@ options:
     type: int
   ignored_servers:
     description:
-      - API servers that are alive according to their Leases but need not be asked, such as those of another cluster whose Leases are here. Each by host
-        name, address, URL, name of the Lease, or its holder.
-      - V(*) ignores all that are not asked, so that the result is about O(servers) alone, and does not count as cross-checked.
+      - API servers that are alive according to their Leases but need not be asked, such as those of another cluster with Leases in this one. Name
+        each by host name, address, URL, or the name or holder of its Lease.
+      - V(*) ignores all that are not asked; the result is then about O(servers) alone, and does not count as cross-checked.
     type: list
     elements: str
     version_added: 0.1.0
   accept_unchecked:
     description:
-      - Whether agreement counts if the Leases can't be read, or if not every API server renews one, so that nobody knows whether all that are alive were
-        asked. Set it only if you know. Results are still labeled as not cross-checked.
+      - Whether agreement counts if the Leases can't be read, or if not every API server renews one. Then it is unknown whether all that are alive
+        were asked; set it only if you know that they were. Results are still labeled as not cross-checked.
       - Without it, such agreement is reported with a warning, and M(kube_storage.upgrade.storage_migrate) records nothing as persisted and trims no CRD.
       - A living API server that is known and was not asked is never accepted; name it in O(ignored_servers).
     type: bool
@@ -48,7 +48,7 @@ options:
   cluster_name:
     description:
       - What you call this cluster. RV(ignore:cluster) has it beside the context and the server.
-      - Inside a pod, a kubeconfig in E(KUBECONFIG) or at C(~/.kube/config) is preferred to the pod's own account, as by C(kubectl).
+      - Inside a pod, a kubeconfig in E(KUBECONFIG) or at C(~/.kube/config) takes precedence over the pod's service account, as with C(kubectl).
     type: str
     version_added: 0.1.0
   state_store:
@@ -85,7 +85,7 @@ options:
     description:
       - Return the complete result. Otherwise its long parts are left out (RV(ignore:left_out) names them), and
         RV(ignore:summary) has their essence in a few lines.
-      - By default the result is complete if something can read it, that is if the task has C(register), C(until), C(failed_when)
+      - By default the result is complete if something can read it, that is, if the task has C(register), C(until), C(failed_when)
         or C(changed_when), or is in a block with C(rescue), if Ansible runs with C(-v), C(--one-line) or C(--tree),
         or if a callback that does more than print (unlike C(default) and C(minimal)) receives the results. So it is short in ad-hoc
         calls, and for a failed task without C(register).
@@ -104,10 +104,10 @@ notes:
 options:
   sampling:
     description:
-      - For a cluster whose API servers can't be asked one by one, such as a managed one with only one address. Excludes O(servers).
-      - Each round makes many fresh connections to that one address and asks over each of them. A single different answer means no
+      - For a cluster whose API servers can't be asked one by one, such as a managed one with only one address. Can't be combined with O(servers).
+      - Each round opens many fresh connections to that one address, and asks over each of them. A single different answer means no
         agreement.
-      - B(Agreement by sampling is weaker evidence than asking each server at its own address), and is always reported as such. The result has
+      - B(Agreement by sampling is weaker evidence than asking each server at its own address), and is always labeled as such. The result has
         C(proven_by=sampling), and a warning, the role and its report explain the evidence.
       - Answers are attributed to servers if the user may get C(/flagz) (the address that the server advertises, since Kubernetes 1.36) or
         C(/metrics/slis) or C(/metrics) (when it started). There must be as many servers as renew their identity Leases in V(kube-system), or as
@@ -128,9 +128,9 @@ options:
         default: 6
       require_identity:
         description:
-          - Whether answers must be attributed to servers. With V(false), and if servers can't be identified, the number of connections
-            alone decides, and C(sampling.chance_missed) in the result is the probability that a server was missed. That is even weaker, and worthless behind
-            a load balancer that always sends a client to the same server.
+          - Whether answers must be attributed to servers. With V(false), if servers can't be identified, the number of connections alone decides, and
+            C(sampling.chance_missed) in the result is the probability that a server was missed. That is even weaker, and worthless behind a load
+            balancer that always sends a client to the same server.
         type: bool
         default: true
 """
@@ -155,7 +155,7 @@ options:
         type: list
         elements: str
       ca_cert:
-        description: Path of the CA certificate that verifies etcd's certificate. If none of the three is given, V(/etc/kubernetes/pki/etcd/ca.crt).
+        description: Path of the CA certificate that verifies etcd's certificate. If none of the three files is given, V(/etc/kubernetes/pki/etcd/ca.crt).
         type: path
       client_cert:
         description: Path of the client certificate. If none of the three is given, V(/etc/kubernetes/pki/etcd/healthcheck-client.crt).
@@ -186,8 +186,8 @@ options:
         default: /registry
       overrides:
         description:
-          - Further etcd clusters, in which the API servers keep some resources, often events (C(--etcd-servers-overrides)).
-          - Options that an entry leaves out default to those of the first etcd, as API servers have one client certificate and prefix for all.
+          - Other etcd clusters in which the API servers keep some resources, often events (C(--etcd-servers-overrides)).
+          - Options that an entry leaves out default to those of the first etcd, as API servers use one client certificate and prefix for all.
         type: list
         elements: dict
         suboptions:

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Writes a new EncryptionConfiguration on a master only if the current file is, byte for byte, the one that the new one was made from.
-    So a key that somebody else added meanwhile is never lost.
+  - Writes a new EncryptionConfiguration on a master, but only if the current file is, byte for byte, the one that the new one was made from. So a key
+    that somebody else added meanwhile is never lost.
   - The new file is complete on disk before it replaces the old one. If writing fails, for instance because the disk is full, the old file
     stays unchanged.
   - Owner, group, SELinux context, access list and mode stay the same, except that permissions for others are removed.
@@ -57,7 +57,7 @@ EXAMPLES = r"""
     checksum_algorithm: sha256
   register: present
 
-- name: Write a new one in its place
+- name: Replace it
   kube_storage.upgrade.encryption_config_file:
     path: /etc/kubernetes/enc/config.yaml
     content: "{{ lookup('ansible.builtin.file', 'config.yaml') | b64encode }}"

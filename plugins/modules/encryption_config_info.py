@@ -12,10 +12,10 @@ version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Reads from the metrics of every Kubernetes API server, each at its own address, which EncryptionConfiguration it uses, so that a
-    key rotation continues only when a new file is not just written but loaded.
-  - Since Kubernetes 1.34 servers report the SHA-256 of the file. With older servers, compare the time of their start and of their last automatic
-    reload with the time when the file was written.
+  - Reads from the metrics of every Kubernetes API server, each at its own address, which EncryptionConfiguration it uses. So a key rotation can wait
+    until a new file is not just written but loaded.
+  - Since Kubernetes 1.34 servers report the SHA-256 of the file. For older servers, compare when they started and last reloaded the file with the
+    time at which it was written.
   - The entry point C(rotate_encryption_key) of the role P(kube_storage.upgrade.rolling_upgrade#role) uses it.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options

@@ -12,13 +12,13 @@ version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Has a member of etcd send a snapshot through its JSON gateway, and writes it to a new file in O(path), on the host where the task runs. The file is the
-    one that C(etcdctl snapshot save) writes, and C(etcdutl snapshot restore) restores it.
-  - The checksum that etcd sends with it is verified, and the file is read to find its revision, which must be at least the one that the cluster had when the
-    task began. Only then does it get its name, so a partial file is never mistaken for a snapshot.
+  - Has a member of etcd send a snapshot through its JSON gateway, and writes it to a new file in O(path), on the host where the task runs. The file
+    is the same as from C(etcdctl snapshot save), and C(etcdutl snapshot restore) restores it.
+  - The checksum that etcd sends with it is verified, and so is its revision, which must be at least the one that the cluster had when the task began.
+    Only then does the file get its name, so a partial file is never mistaken for a snapshot.
   - Checks first that etcd's database fits on the disk.
   - A member that knows no leader, or is a learner, is not asked. A follower is preferred to the leader. If one member fails, the next one is asked.
-  - The file holds every object of the cluster, including Secrets as they are stored. It and the folder are made readable for their owner only.
+  - The file holds every object of the cluster, including Secrets as they are stored. It and the folder are readable by their owner only.
   - A copy of one member's data directory, which C(kubeadm upgrade) makes, is not a consistent snapshot of the cluster.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -45,11 +45,11 @@ options:
     description: Show the progress of a run that takes longer than three seconds on standard error, as the other modules of this collection do.
     type: bool
 notes:
-  - Only O(etcd) is asked, and trusted to be the one of your cluster; M(kube_storage.upgrade.stored_versions_info) with the same option proves it.
+  - Only O(etcd) is asked, and trusted to be your cluster's; to prove that, use M(kube_storage.upgrade.stored_versions_info) with the same option.
     The options for the API servers are accepted so that C(module_defaults) for the group can include this module; they are not used.
   - If authentication is enabled in etcd, the user needs the role V(root), because a snapshot contains everything.
-  - It needs the JSON gateway, so it works neither with SQL databases behind kine, nor with C(--enable-grpc-gateway=false).
-  - Options of etcd's overrides are honored, so one run takes one snapshot of each etcd cluster. They are not of the same moment.
+  - It needs the JSON gateway, so it works neither with kine (SQL databases), nor with C(--enable-grpc-gateway=false).
+  - O(etcd.overrides) are honored, so one run takes a snapshot of each etcd cluster. These are not from the same moment.
 seealso:
   - module: kube_storage.upgrade.upgrade_check
   - module: kube_storage.upgrade.stored_versions_info

@@ -41,7 +41,7 @@ options:
     type: str
   acknowledge:
     description:
-      - Names of the gates that you acknowledge as an administrator. The error lists them with what each asks you to do. They are
+      - Names of the gates that you acknowledge as an administrator. The error lists them, with what each asks you to do. They are
         the keys of the ConfigMap C(admin-gates) in C(openshift-config-managed).
       - Nothing else is ever acknowledged.
     type: list
@@ -53,8 +53,8 @@ options:
     default: false
   allow_upgrade_with_warnings:
     description:
-      - Start the update although the cluster-version operator is failing or an operator is degraded, as C(oc adm upgrade --allow-upgrade-with-warnings)
-        does. OpenShift still makes its own checks.
+      - Start the update even if the cluster-version operator is failing or an operator is degraded, as C(oc adm upgrade
+        --allow-upgrade-with-warnings) does. OpenShift still makes its own checks.
     type: bool
     default: false
     version_added: 0.1.0
@@ -167,8 +167,7 @@ masters:
       type: int
 migrator:
   description:
-    - Whether C(migration.k8s.io/v1alpha1) is served, so that
-      O(kube_storage.upgrade.storage_migrate#module:engine=kube_storage_version_migrator) can be used.
+    - Whether C(migration.k8s.io/v1alpha1) is served, as O(kube_storage.upgrade.storage_migrate#module:engine=kube_storage_version_migrator) requires.
   returned: success
   type: bool
 servers:

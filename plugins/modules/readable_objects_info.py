@@ -15,7 +15,7 @@ description:
   - Has every Kubernetes API server, each at its own address, list the named resources completely and then read each object from etcd.
   - A list alone proves nothing, as a server may answer it from memory. A single object is always read from etcd, and decrypted with
     the keys that the server has at that moment.
-  - Only metadata is transferred, and of an object only its name is returned, and only if it can't be read.
+  - Only metadata is transferred. The result contains only the names of objects that can't be read.
   - The entry point C(rotate_encryption_key) of the role P(kube_storage.upgrade.rolling_upgrade#role) uses it before and after each stage.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options

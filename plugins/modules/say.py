@@ -16,7 +16,7 @@ author:
 description:
   - Prints sentences and tables for people, without the quotes and brackets that M(ansible.builtin.debug) puts around them. Lines that are too
     long for the screen are wrapped between words.
-  - With a callback that prints no results for people, such as C(json), the lines are only in the result.
+  - With a callback whose output is not for people, such as C(json), the lines are only in the result.
 attributes:
   action:
     description: Runs on the controller.
@@ -36,7 +36,7 @@ options:
   diff:
     description:
       - What to show in diff mode, with the keys V(before) and V(after), each a list of lines. If they differ, the task counts as changed, as Ansible
-        shows no other differences.
+        shows differences only of changed tasks.
     type: dict
 seealso:
   - plugin: kube_storage.upgrade.table

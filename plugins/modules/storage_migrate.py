@@ -20,9 +20,9 @@ description:
   - The next run resumes an interrupted one. If an API server was, or may have been, restarted in between, everything is visited again.
   - If an API server is restarted during the run, objects visited before are visited again, since an older release may have run in between.
   - Never fills etcd. Each rewrite adds a revision, and the old one takes space until the API servers compact etcd's history. With O(etcd), or if the
-    user may get the path C(/metrics), the module knows etcd's size and quota. It refuses to begin if what is to be rewritten can't fit, and holds its
+    user may get the path C(/metrics), the module knows etcd's size and quota. It refuses to begin if the rewritten objects can't fit, and holds its
     writes while less than a twentieth of the quota would stay free, until compaction has freed space. See RV(etcd_space).
-  - A Lease makes sure that only one run is active at a time. A run that was suspended for longer than its Lease writes and saves nothing more.
+  - A Lease makes sure that only one run is active at a time. A run that was suspended for longer than its Lease lasts no longer writes or saves anything.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
@@ -37,8 +37,8 @@ options:
         custom resources whose CRD lists versions other than the storage version in C(status.storedVersions).
         If the last migration of a resource left only some failed objects, only those are visited.
       - V(stale) reads etcd (O(etcd)) and selects only the objects whose version, encoding or encryption differs from what
-        the API servers write now. To find out what they write, the module sends each of them a patch of one object of each resource.
-        At the end it reads from etcd what was written meanwhile, rewrites any of it that is stale, and RV(proof) says what etcd then holds.
+        the API servers write now. To find out what they write, the module has each of them patch one object of each resource. At the end it reads
+        from etcd what was written meanwhile, rewrites what is stale, and RV(proof) says what etcd then holds.
     type: str
     choices: [all, changed, stale]
     default: all
@@ -54,7 +54,7 @@ options:
     elements: str
   engine:
     description:
-      - V(direct) lets the module rewrite the objects itself, through all API servers at once.
+      - With V(direct) the module rewrites the objects itself, through all API servers at once.
       - V(storage_version_migration) has kube-controller-manager do it, through StorageVersionMigration objects of
         C(storagemigration.k8s.io) in the newest version that is served (on by default since Kubernetes 1.37).
       - V(kube_storage_version_migrator) has kube-storage-version-migrator do it (OpenShift has it), through
@@ -84,7 +84,7 @@ options:
   require_convergence:
     description:
       - Refuse to write anything while API servers disagree, and stop if they begin to disagree during the run.
-      - With V(false), objects may be stored in the old version. Nothing that a server contradicts is recorded as proven.
+      - With V(false), objects may be stored in the old version. What any server contradicts is not recorded as proven.
     type: bool
     default: true
   workers:
@@ -95,15 +95,15 @@ options:
   impact:
     description:
       - How much of the API servers' time the run may take from their other clients.
-      - V(normal) has only as many requests in flight to each API server as it can work on. It learns that number from latency, and follows it during
-        the run, so that a server is busy but its other clients hardly have to wait.
-      - V(low) sends one request at a time, and then nothing for three times as long as it took, whatever that means for the speed. Use it on a cluster that is
+      - V(normal) has only as many requests in flight to each API server as it can work on. It estimates that number from latency throughout the run,
+        so a server stays busy but its other clients hardly have to wait.
+      - V(low) sends one request at a time, and then nothing for three times as long as it took, however slow that is. Use it on a cluster that is
         short of resources.
       - V(high) goes as fast as possible. Other clients of an API server then wait several times as long.
-      - RV(pace) says what was kept. O(workers) and O(max_rate) remain upper bounds.
+      - RV(pace) shows the result. O(workers) and O(max_rate) remain upper bounds.
       - With a controller as O(engine), it applies only to what V(direct) does. kube-controller-manager sends one request at a time, and
         kube-storage-version-migrator has a limit of its own (OpenShift's allows 40 requests per second); neither can be set for one migration.
-      - An API server that answers with 429 and C(Retry-After) gets nothing until then, whatever this option says.
+      - An API server that answers with 429 and C(Retry-After) gets no requests until that time has passed, whatever this option says.
     type: str
     choices: [low, normal, high]
     default: normal
@@ -114,8 +114,7 @@ options:
     default: 0
   page_size:
     description:
-      - The maximum number of objects in one page of a list. API servers read whole objects to list their metadata, so a page gets smaller
-        if it takes long.
+      - The maximum number of objects in one page of a list. API servers read whole objects to list their metadata, so pages shrink if they take long.
     type: int
     default: 500
   retries:
@@ -132,29 +131,29 @@ options:
   trim_stored_versions:
     description:
       - After the complete migration of a custom resource, reduce C(status.storedVersions) of its CRD to the storage version.
-      - It is left alone if the CRD was edited or recreated meanwhile, an object failed, or API servers disagree. O(request_timeout)
-        determines how long after an edit that lasts.
-      - With O(engine=storage_version_migration) the controller trims in any case since Kubernetes 1.36. If the migration failed, its
-        trimming is undone. Before 1.36 it trims nothing, and the module does.
+      - It is left alone if the CRD was edited or recreated meanwhile, an object failed, or API servers disagree. O(request_timeout) determines how
+        long the module waits after an edit.
+      - With O(engine=storage_version_migration), since Kubernetes 1.36 the controller trims regardless of this option. If the migration failed, that
+        is undone. Before 1.36 the controller trims nothing, so the module does.
     type: bool
     default: true
   managed_fields:
     description:
       - What happens to entries of C(metadata.managedFields) at versions other than the storage version. Once a version is gone from a CRD, every
         server-side apply to an object with an entry at that version fails (C(request to convert CR to an invalid group/version)).
-      - V(keep) leaves them as they are. After a CRD was trimmed, RV(managers_left) says how many objects have entries at the trimmed versions.
+      - V(keep) leaves them unchanged. After a CRD was trimmed, RV(managers_left) says how many objects have entries at the trimmed versions.
       - V(rewrite) moves entries at other versions of the resource's own group to the storage version, in the same patch that rewrites the object.
-        Manager, operation, subresource, fields and time stay. Entries that become duplicates are merged. Run it before a CRD drops
-        the version; it also repairs objects whose version is gone already.
+        Manager, operation, subresource, fields and time stay. Entries that become duplicates are merged. Run it before a CRD drops the version; it
+        also repairs objects with entries at a version that is already gone.
       - V(rewrite) moves nothing in a CRD with a conversion webhook, because only the webhook knows which field of one version is
-        which of another. RV(managers_left) says how many objects that leaves. Have their owners apply them at the storage version, which
+        which of another. RV(managers_left) says how many objects still have such entries. Have their owners apply them at the storage version, which
         moves the entries of server-side apply, and drop the others with V(prune) once the version is no longer served.
       - For built-in resources V(rewrite) moves entries whose version is no longer served. An API server that doesn't know that version drops
         them with the next write. Entries at versions that are served stay, since the API server converts them.
-      - V(prune) drops entries whose version is no longer served. If no entry is left, Kubernetes doesn't track the object's fields again
-        until somebody applies it. Server-side apply then gives all fields to the manager C(before-first-apply) first.
-      - With V(rewrite) and V(prune), O(select=stale) also lists the metadata of all resources, and takes objects with such entries. With O(select=changed)
-        only resources that are selected anyway are considered, so name them in O(resources) with O(select=all).
+      - V(prune) drops entries whose version is no longer served. If no entry is left, Kubernetes doesn't track the object's fields again until
+        somebody applies it. Server-side apply then first assigns all fields to the manager C(before-first-apply).
+      - With V(rewrite) and V(prune), O(select=stale) also lists the metadata of all resources, and selects objects with such entries. With
+        O(select=changed) only resources that are selected anyway are considered, so name them in O(resources) with O(select=all).
       - API servers before 1.37 drop all managers of an object on any write if they can't convert one of them, for instance because its version
         was removed from the CRD (kubernetes/kubernetes#136919). On those, a dry run tests each object at risk. An object that would lose
         managers is left unchanged and counts as failed, unless V(rewrite) moves or V(prune) drops just the entries in the way.
@@ -173,10 +172,10 @@ options:
     description:
       - The API servers' C(--request-timeout), in seconds.
       - A write that began before the last edit of a CRD may still be stored in the old version, and takes at most this long. So a custom resource
-        counts as migrated, and its CRD is trimmed, only if its objects are listed when every API server has had the current CRD for longer
-        than that. The run does everything else first, and then waits.
-      - There is no wait if an earlier run or a baseline saw the CRD as it is now, or if its managedFields show
-        that nobody edited it for at least ten minutes, and five times this option.
+        counts as migrated, and its CRD is trimmed, only if its objects were listed after every API server had used the current CRD for longer than
+        that. The run does everything else first, and then waits.
+      - There is no wait if an earlier run or a baseline saw the CRD as it is now, or if its managedFields show that nobody has edited it for at least
+        ten minutes and at least five times this long.
     type: float
     default: 60
     version_added: 0.1.0
@@ -191,21 +190,21 @@ options:
   failures_file:
     description:
       - Write every failure to this file, one JSON object per line. An existing file is replaced; without failures the file is empty.
-      - It contains names of objects and reasons, no object content unless O(show_server_messages=true), and is readable by its owner only.
+      - It contains names of objects and reasons, but no object content unless O(show_server_messages=true), and is readable by its owner only.
     type: path
   show_server_messages:
     description:
       - Show what API servers, webhooks and policies say when they refuse to write an object, in RV(failures), messages and O(failures_file).
         They may quote the object, even a Secret's data.
-      - By default what a webhook or a policy says is left out, and so are the values in other messages.
+      - By default the messages of webhooks and policies are left out, and so are the values in other messages.
     type: bool
     default: false
     version_added: 0.1.0
   encryption_config:
     description:
       - For O(select=stale) in check mode, the path of the API servers' EncryptionConfiguration on the host where the task runs.
-      - By default the one that the static pod manifest of this host's API server names. Outside check mode, the module sees how the API servers write
-        and doesn't need it.
+      - By default the one that the static pod manifest of this host's API server names. Outside check mode, the module sees how the API servers
+        write, and doesn't need it.
     type: path
   encryption_keys:
     description:
@@ -224,15 +223,15 @@ options:
     description:
       - etcd's space quota in bytes (C(--quota-backend-bytes)). A quota that etcd itself reports takes precedence; it does so since 3.6, and only if
         O(etcd) is given.
-      - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota isn't known, and nothing is held.
+      - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota is unknown, and writes are never held.
     type: int
     version_added: 0.1.0
   compaction_timeout:
     description:
-      - Seconds for which writes may be held at a time until compaction has freed space in etcd. Then the run stops, before etcd is full.
-      - API servers compact every 5 minutes by default (C(--etcd-compaction-interval)), and what was written since the last time stays until the next.
-      - Without O(etcd) it can't be seen that space was freed. Then writes are tried after two thirds of this time, and held again if the database grows.
-        A quota so small that a try could fill etcd is not tried.
+      - For how many seconds at a time writes may be held until compaction has freed space in etcd. After that the run stops, before etcd is full.
+      - API servers compact every 5 minutes by default (C(--etcd-compaction-interval)), and keep what was written since the previous compaction.
+      - Without O(etcd) the module can't see whether space was freed. It then tries to write after two thirds of this time, and holds its writes again
+        if the database grows. It doesn't try if the quota is so small that trying could fill etcd.
     type: float
     default: 900
     version_added: 0.1.0
@@ -269,7 +268,7 @@ EXAMPLES = r"""
   kube_storage.upgrade.storage_migrate:
     engine: storage_version_migration
 
-- name: Let an operator drop an old version of its CRD, with field managers that keep working
+- name: Let an operator drop an old version of its CRD, and keep field managers working
   kube_storage.upgrade.storage_migrate:
     resources:
       - widgets.example.com
@@ -303,9 +302,9 @@ deleted:
 uncertain:
   description:
     - Objects that this run or another client may have written, because the answer to a request got lost, for instance when an API server stopped.
-    - If nothing but the object's resourceVersion changed, and any other write would have left a trace in its managedFields, it
-      counts as RV(rewritten) instead.
-    - RV(ignore:changed) is true if there is one, or if an answer about an object got lost that was deleted or failed afterwards.
+    - If only the object's resourceVersion changed, and any other write would have left a trace in its managedFields, it counts as RV(rewritten)
+      instead.
+    - RV(ignore:changed) is true if there are any, or if the answer got lost for an object that was then deleted or failed.
   returned: always
   type: int
 moved:
@@ -315,7 +314,7 @@ moved:
 pruned:
   description:
     - Objects whose managedFields lost entries; they are among the rewritten ones.
-    - Without O(managed_fields) these are built-in objects, from which any write drops the entries of versions that the API server doesn't know.
+    - Without O(managed_fields) these are built-in objects, as any write drops their entries at versions that the API server doesn't know.
   returned: always
   type: int
 totals:
@@ -419,7 +418,7 @@ failures:
       description: The server's message, without values of the object unless O(show_server_messages=true).
       type: str
 trimmed:
-  description: CRDs whose storedVersions were trimmed.
+  description: CRDs whose C(status.storedVersions) was trimmed.
   returned: always
   type: list
   elements: dict
@@ -444,8 +443,8 @@ untrimmed:
   elements: dict
 managers_left:
   description:
-    - Custom resources with objects whose managedFields still have entries at versions that may go, listed after everything else.
-    - These are versions that were just trimmed, and with O(managed_fields=rewrite) all that could not be moved.
+    - Custom resources with objects whose managedFields still have entries at versions that may be dropped, listed after everything else.
+    - These are versions that were just trimmed, and with O(managed_fields=rewrite) those whose entries could not be moved.
   returned: always
   type: list
   elements: dict
@@ -480,14 +479,14 @@ proof:
 proven_by:
   description:
     - How strong the evidence is that the API servers agreed. V(each_server) if each was asked at its own address.
-    - V(listed_servers) if each that is listed was asked, but RV(cross_checked) is false, so that others may be alive.
+    - V(listed_servers) if each that is listed was asked, but RV(cross_checked) is false, so others may be alive.
     - V(sampling) with O(sampling), which proves less.
   returned: always
   type: str
 cross_checked:
   description:
     - Whether the API servers that were asked were compared with the identity Leases of all that are alive.
-    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive without anybody noticing.
+    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive unnoticed.
   returned: always
   type: bool
 sampling:
@@ -506,7 +505,7 @@ sampling:
       type: int
     chance_missed:
       description:
-        - The chance that some server got none of the connections, behind a load balancer that spreads evenly.
+        - The chance that some server got none of the connections, if the load balancer spreads them evenly.
         - It matters if the servers can't be distinguished. Null if their number is unknown.
       type: float
 etcd_space:
@@ -516,11 +515,11 @@ etcd_space:
   contains:
     source:
       description:
-        - How it is known. V(etcd) if O(etcd) was given, whatever O(select) is, or V(metrics) if an API server told it, which says nothing about what is
-          in use. Null if neither could be read; then nothing was held.
+        - How it is known. V(etcd) if O(etcd) was given, whatever O(select) is, or V(metrics) if it is from an API server's metrics, which don't show
+          what is in use. Null if neither could be read; then no writes were held.
       type: str
     unknown:
-      description: What isn't known, and why, in one sentence.
+      description: What is unknown, and why, in one sentence.
       type: str
     outlook:
       description:
@@ -548,7 +547,7 @@ etcd_space:
           description: V(etcd), V(option) (O(etcd_quota)) or V(default) (etcd's default is assumed).
           type: str
         defragmentation_frees:
-          description: How many bytes a defragmentation would give back; null if unknown.
+          description: How many bytes a defragmentation would free; null if unknown.
           type: int
         alarms:
           description: The alarms that etcd has raised.
@@ -572,8 +571,8 @@ pace:
       type: str
     latency_ms:
       description:
-        - How long the run's own writes took in milliseconds, as the quantiles V(p50), V(p90) and V(p99). Null without any. Other clients' requests to the
-          same API servers queue behind the same ones.
+        - How long the run's own writes took in milliseconds, as the quantiles V(p50), V(p90) and V(p99). Null if there were none. Other clients'
+          requests to the same API servers wait in the same queue.
       type: dict
     servers:
       description: The same for each API server.
@@ -600,7 +599,7 @@ pace:
           type: int
     held_back:
       description:
-        - For how many seconds there was something to write and nothing more was sent, by reason.
+        - For how many seconds there was something to write but nothing more was sent, by reason.
         - V(concurrency) (as many as the API servers can work on were in flight), V(workers), V(max_rate), V(rest) (O(impact=low)), V(retry_after) (API servers
           asked to wait), and V(not_writable) (a doubt about the API servers or the Lease, too little space in etcd, or no server that could be used).
       type: dict
@@ -608,13 +607,13 @@ pace:
       description: The FlowSchema of API Priority and Fairness that matched the writes; null if unknown, for instance because the user may not list them.
       type: str
     priority_level:
-      description: The PriorityLevelConfiguration that it led to; null if unknown.
+      description: The PriorityLevelConfiguration that it assigns; null if unknown.
       type: str
     exempt:
-      description: Whether that level is exempt, so that the writes never waited for other clients' requests; null if unknown.
+      description: Whether that level is exempt, in which case the writes never waited for other clients' requests; null if unknown.
       type: bool
     note:
-      description: What O(impact) had no effect on, in one sentence; null if it applied to everything.
+      description: Where O(impact) had no effect, in one sentence; null if it applied to everything.
       type: str
 history:
   description: How the run went, in at most 200 samples.

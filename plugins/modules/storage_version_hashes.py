@@ -26,8 +26,8 @@ options:
   state:
     description:
       - V(queried) reads and never reports a change.
-      - V(recorded) also saves the current hashes as the baseline. Recording again adds new hashes and never forgets that a
-        resource is still to be migrated, so it is safe in a cluster that is half upgraded.
+      - V(recorded) also saves the current hashes as the baseline. Recording again adds new hashes, and never forgets that a resource still has to be
+        migrated, so it is safe in a half-upgraded cluster.
       - V(converged) waits until all API servers agree. If they don't in time, it fails and names the servers and resources.
     type: str
     choices: [queried, recorded, converged]
@@ -35,8 +35,8 @@ options:
   expected_version:
     description:
       - The Kubernetes release that each API server must report, such as V(1.37) or V(v1.37.2).
-      - If a server emulates another release, the emulated one counts. Servers before 1.33 do not say that they emulate one.
-      - V(1.37 emulating 1.36) stands for a server of 1.37 that emulates 1.36, and V(1.36 itself) for one of 1.36 that is not a newer one emulating it.
+      - If a server emulates another release, the emulated one counts. Servers before 1.33 don't report that.
+      - V(1.37 emulating 1.36) stands for a server of 1.37 that emulates 1.36, and V(1.36 itself) for a real 1.36, not a newer release that emulates it.
     type: str
   resources:
     description:
@@ -85,7 +85,7 @@ EXAMPLES = r"""
       - https://10.0.0.13:6443
     tls_server_name: kubernetes.default.svc
 
-- name: Wait in a managed cluster, which has only one address (this proves less, and the result says so)
+- name: Wait in a managed cluster, which has only one address (weaker evidence, labeled as such in the result)
   kube_storage.upgrade.storage_version_hashes:
     state: converged
     expected_version: "1.37"
@@ -107,7 +107,7 @@ servers:
     url:
       description:
         - The server's own address.
-        - With O(sampling), the one address and, after V(#), what identifies the server. That is its host name if its Lease has its address.
+        - With O(sampling), the one address and, after V(#), what identifies the server. That is its host name if its Lease contains its address.
       type: str
     name:
       description: The name of its node if that is known, otherwise its address.
@@ -117,7 +117,7 @@ servers:
       type: str
       sample: v1.37.2
     emulated_version:
-      description: The release it emulates, null if none. Servers before 1.33 do not say it, so it is null there, too.
+      description: The release it emulates, null if none. Servers before 1.33 don't report it, so it is null there, too.
       type: str
       sample: "1.36"
     ready:
@@ -133,14 +133,14 @@ converged:
 proven_by:
   description:
     - How strong the evidence for their agreement is. V(each_server) if each was asked at its own address.
-    - V(listed_servers) if each that is listed was asked, but RV(cross_checked) is false, so that others may be alive.
+    - V(listed_servers) if each that is listed was asked, but RV(cross_checked) is false, so others may be alive.
     - V(sampling) with O(sampling), which proves less.
   returned: always
   type: str
 cross_checked:
   description:
     - Whether the API servers that were asked were compared with the identity Leases of all that are alive.
-    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive without anybody noticing.
+    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive unnoticed.
   returned: always
   type: bool
 unchecked_reason:
@@ -148,7 +148,7 @@ unchecked_reason:
   returned: always
   type: str
 unlisted_servers:
-  description: API servers that are alive by their Leases and were not asked with the others.
+  description: API servers that, by their Leases, are alive but were not asked.
   returned: always
   type: list
   elements: dict
@@ -160,7 +160,7 @@ unlisted_servers:
       description: Where it was looked for, null if its Lease has no address.
       type: str
     version:
-      description: What it answered to C(/version) there, null if it did not answer.
+      description: The release that it reported there (C(/version)), null if it did not answer.
       type: str
 sampling:
   description: The evidence for the agreement with O(sampling); null without it.
@@ -178,7 +178,7 @@ sampling:
       type: int
     chance_missed:
       description:
-        - The chance that some server got none of the connections, behind a load balancer that spreads evenly.
+        - The chance that some server got none of the connections, if the load balancer spreads them evenly.
         - It matters if the servers can't be distinguished. Null if their number is unknown.
       type: float
 reasons:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stored_versions_info
-short_description: Read from etcd in which versions objects are really stored, and which are stale
+short_description: Read from etcd in which versions objects are actually stored, and which are stale
 version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
@@ -16,10 +16,10 @@ description:
   - Compares that with what the API servers would write now. An object is stale for one or more of three reasons. Its C(version) is
     not the storage version, it has another C(encoding) (JSON, protobuf, CBOR), or its C(encryption) uses another provider or key.
   - Reads only the envelope of a value. Values never leave the function that reads them, and are never returned.
-  - Without credentials for the API servers, the newest value of each resource stands in for what they would write, and is labeled as such.
-    Then nothing shows that this is their etcd either, so nothing is proven (RV(cluster_verified)).
-  - Encryption is compared if O(encryption_config) is available. Otherwise the newest value is only a guess, and no object is
-    reported as correctly encrypted.
+  - Without credentials for the API servers, the newest value of each resource stands in for what they would write, and is labeled as such. Then
+    nothing shows that this is their etcd, so nothing is proven (RV(cluster_verified)).
+  - Encryption is compared if O(encryption_config) is available. Otherwise the newest value only allows a guess, and no object is reported as
+    correctly encrypted.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
@@ -57,15 +57,15 @@ options:
     type: int
     default: 5
 notes:
-  - etcd is read through its JSON gateway, which needs no etcdctl and no Python library for gRPC, and takes the same client
-    certificates. It is on by default since etcd 3.5, and in 3.4 if etcd is configured by flags and not by a file;
-    C(--enable-grpc-gateway=false) turns it off.
+  - etcd is read through its JSON gateway, which needs neither etcdctl nor a Python library for gRPC, and accepts the same client certificates. It is
+    on by default since etcd 3.5, and in 3.4 if etcd is configured by flags and not by a file; C(--enable-grpc-gateway=false) turns it off.
   - If authentication is enabled in etcd, its JSON gateway takes no user from a client certificate. Set O(etcd.username) and O(etcd.password).
   - On a kubeadm master no options are needed; run the task there with C(become=true). Everywhere else give all of O(etcd), preferably
     with the endpoints of all members, as the scan is spread over them and skips one that is down.
   - On RKE2 and k3s with embedded etcd the files are C(server-ca.crt), C(client.crt) and C(client.key) in
-    C(/var/lib/rancher/rke2/server/tls/etcd) or C(/var/lib/rancher/k3s/server/tls/etcd), and the endpoint is V(https://127.0.0.1:2379).
-  - On OpenShift O(etcd.prefix) is V(/kubernetes.io). On a master the files are, below C(/etc/kubernetes/static-pod-resources/etcd-certs),
+    C(/var/lib/rancher/rke2/server/tls/etcd) or C(/var/lib/rancher/k3s/server/tls/etcd), and the endpoint is V(https://127.0.0.1:2382), or port 2379
+    in releases before autumn 2023.
+  - On OpenShift O(etcd.prefix) is V(/kubernetes.io). On a master the files below C(/etc/kubernetes/static-pod-resources/etcd-certs) are
     C(configmaps/etcd-all-bundles/server-ca-bundle.crt) (C(configmaps/etcd-serving-ca/ca-bundle.crt) before 4.17), and
     C(secrets/etcd-all-certs/etcd-peer-NODE.crt) with its C(.key). What OpenShift's own API servers store is below V(/openshift.io).
   - k3s with SQLite, MySQL or PostgreSQL (kine) has no JSON gateway, so this module can't read it.
@@ -159,7 +159,7 @@ resources:
           type: list
           elements: str
         provable:
-          description: Whether their version could be compared with the expected one.
+          description: Whether their version could be compared with the expected version.
           type: bool
         encryption_unknown:
           description:
@@ -167,8 +167,8 @@ resources:
             - V(guessed) if only the newest value of the resource shows how the API servers encrypt; set O(encryption_config).
             - V(key_name) if more than one name of their key is possible; set O(encryption_config) or O(encryption_keys).
             - V(same_name) if O(encryption_config) has several keys with that name and different secrets, which can't be distinguished in etcd.
-            - V(kms_key) if it is unknown which key the KMS v2 plugin uses now. Each API server asks the plugin about once a minute, and then shows
-              the key in its metrics. The task waits for that. V(problems) says what was missing.
+            - V(kms_key) if the key that the KMS v2 plugin uses now is unknown. Each API server asks the plugin about once a minute, and then shows
+              the key in its metrics; the task waits for that. V(problems) says what was missing.
           type: str
         samples:
           description: Some of their keys.
@@ -229,17 +229,18 @@ resources:
       type: dict
     unprovable:
       description:
-        - How many have no visible fault, but a version that is unknown or can't be compared.
-        - If this etcd was not shown to hold all objects of the resource, every object that isn't stale counts, including those that only the API
-          servers list.
+        - How many don't look stale, but have a version that is unknown or can't be compared.
+        - If it isn't certain that this etcd holds all objects of the resource, this counts every object that isn't stale, including those that only
+          the API servers list.
       type: int
     unprovable_reasons:
       description:
         - How many for each reason; reasons that don't occur are left out.
         - V(encrypted) values hide their version, V(corrupt) and V(empty) values have none. V(nothing_expected) means that no server serves
           the resource, or that servers disagree about it.
-        - V(counts_differ) means that the API servers list other objects than this etcd holds, so they keep the resource in another one
-          (O(etcd.overrides)). V(not_counted) means that this is unknown, for instance because the user may not list the resource; RV(problems) says why.
+        - V(counts_differ) means that the API servers list other objects than this etcd holds, so they keep the resource in another etcd
+          (O(etcd.overrides)). V(not_counted) means that the comparison was not possible, for instance because the user may not list the resource;
+          RV(problems) says why.
       type: dict
     encryption_unknown:
       description: How many aren't stale, but may not be encrypted as the API servers would encrypt them now.
@@ -301,7 +302,7 @@ encryption_unknown_resources:
       key_name: 12
 cluster_verified:
   description:
-    - V(true) if etcd was shown to be the one that the API servers write to. If it is another, the task fails.
+    - V(true) if etcd was shown to be the one that the API servers write to. If it is a different one, the task fails.
     - Null if no API server was asked. Then nothing is proven.
   returned: success
   type: bool
@@ -351,14 +352,14 @@ converged:
 proven_by:
   description:
     - How strong the evidence for their agreement is. V(each_server) if each was asked at its own address; null if they were not asked.
-    - V(listed_servers) if each that is listed was asked, but RV(cross_checked) is false, so that others may be alive.
+    - V(listed_servers) if each that is listed was asked, but RV(cross_checked) is false, so others may be alive.
     - V(sampling) with O(sampling), which proves less.
   returned: success
   type: str
 cross_checked:
   description:
     - Whether the API servers that were asked were compared with the identity Leases of all that are alive; null if none was asked.
-    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive without anybody noticing.
+    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive unnoticed.
   returned: success
   type: bool
 etcd:

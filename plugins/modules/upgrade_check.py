@@ -15,24 +15,25 @@ description:
   - Looks for anything that would break an upgrade of the API servers to O(target_version), before the first of them is touched.
   - With O(etcd), compares every stored version with what the target, and each release on the way to it, can decode. That data comes from the
     releases' own Go modules and ships with the collection; RV(data) says which releases it covers.
-  - Without O(etcd), only the storage version hashes of all API servers, the record of earlier migrations and the CRDs' status.storedVersions
-    are known. RV(unknown) says what does not follow from them.
-  - Lists every resource completely, as metadata in pages. One object that can't be decoded or decrypted makes the LIST of its whole
+  - Without O(etcd), only the storage version hashes of all API servers, the record of earlier migrations and the CRDs' C(status.storedVersions) are
+    known. RV(unknown) lists what they don't show.
+  - Lists every resource completely, but only metadata. One object that can't be decoded or decrypted makes the LIST of its whole
     resource fail; with O(etcd), or if the API server names them, the result names such objects.
   - Asks every API server at its own address for objects of each encrypted resource (of each resource without O(etcd)), and names the servers
     that can't read what others can. If the servers report different encryption configurations, it lists everything on each of them.
-  - Patches one object of each resource as a migration would, as a dry run, so that the API server asks its own webhooks and policies.
+  - Patches one object of each resource as a migration would, in a dry run, so that the API server calls its webhooks and policies.
   - Names objects whose namespace no longer exists, which API servers refuse to write; with O(etcd) by their keys.
-  - Compares O(crd_manifests) with the CRDs in the cluster, with their stored objects and with the objects' field managers. If the user may
-    (C(patch) for a CRD that exists, C(create) for a new one), it also sends each to the API server as a dry run.
-  - Compares what the migration will have to rewrite with the room that etcd has, on every member. Without O(etcd) only the size of its database is known,
+  - Compares O(crd_manifests) with the CRDs in the cluster, with their stored objects and with the objects' field managers. If the user's permissions
+    allow it (C(patch) for a CRD that exists, C(create) for a new one), it also sends each to the API server in a dry run.
+  - Compares what the migration will have to rewrite with the room on every etcd member. Without O(etcd) only the size of its database is known,
     from an API server's metrics, if the user may get the path C(/metrics).
-  - With O(etcd), asks every member whether it is healthy. All must answer, agree on a leader, have raised no alarm and hold the same at one revision, as
-    their hashes show (since etcd 3.6).
-  - Compares the feature gates and flags of the control plane with what O(target_version) knows, as its components would not start otherwise. They are read
-    from the pods labeled C(tier=control-plane) in C(kube-system) and from kubeadm's configuration; without such pods, feature gates from C(/flagz).
+  - With O(etcd), asks every member whether it is healthy. All must answer, agree on a leader, have no alarm, and hold the same data at one revision,
+    as their hashes show (since etcd 3.6).
+  - Compares the feature gates and flags of the control plane with those that O(target_version) knows, as its components don't start with unknown
+    ones. They are read from the pods labeled C(tier=control-plane) in C(kube-system) and from kubeadm's configuration; without such pods, feature
+    gates from C(/flagz).
   - Names the APIs that clients have used since the API servers started and that O(target_version) doesn't serve, by each API server's metrics.
-  - Never shows object data. What an API server, a webhook or a policy says about an object is left out, unless O(show_server_messages=true).
+  - Never shows object data. Messages of API servers, webhooks and policies about an object are left out, unless O(show_server_messages=true).
   - Reads only; nothing is ever written.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -47,9 +48,9 @@ options:
     required: true
   crd_manifests:
     description:
-      - CustomResourceDefinitions that are going to be applied. Each element is a document, the path of a file or folder on the host where the
-        module runs, or a text in YAML or JSON. Folders are read recursively. Other kinds are ignored.
-      - A file, folder or text without a CustomResourceDefinition is an error, and so is an unrendered chart template.
+      - CustomResourceDefinitions that are going to be applied. Each element is a document, the path of a file or folder on the host where the module
+        runs, or text in YAML or JSON. Folders are read recursively. Other kinds are ignored.
+      - A file, folder or text that contains no CustomResourceDefinition is an error, and so is an unrendered chart template.
       - Files need Python's C(yaml), which C(kubernetes) depends on.
     type: list
     elements: raw
@@ -58,22 +59,22 @@ options:
     description:
       - etcd's space quota in bytes (C(--quota-backend-bytes)). A quota that etcd itself reports takes precedence; it does so since 3.6, and only if
         O(etcd) is given.
-      - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota isn't known.
+      - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota is unknown.
     type: int
     version_added: 0.1.0
   show_server_messages:
     description:
       - Show what API servers, webhooks and policies say when they refuse to write an object. They may quote the object, even a Secret's data.
-      - By default only who refuses, and which fields are wrong, is shown.
+      - By default the result shows only who refuses, and which fields are wrong.
     type: bool
     default: false
     version_added: 0.1.0
 notes:
-  - An object that no API server can read anymore can be removed with an unsafe delete. First make sure that really none of them can
-    (V(servers_differ) in RV(blockers) names those that differ). An unsafe delete skips finalizers and admission, so anything that the object owned
-    stays behind; restore the object from a backup if you can. It is on by default since 1.37, and needs the API servers' feature gate
-    V(AllowUnsafeMalformedObjectDeletion) from 1.32 to 1.36. API servers before 1.32 have neither, and don't start with that gate. Take a snapshot
-    there, and delete the object's key in etcd.
+  - An object that no API server can read anymore can be removed with an unsafe delete. First make sure that none of them can (V(servers_differ) in
+    RV(blockers) names those that differ). An unsafe delete skips finalizers and admission, so anything that the object owned stays behind; restore
+    the object from a backup if you can. Unsafe deletes are on by default since 1.37, and need the API servers' feature gate
+    V(AllowUnsafeMalformedObjectDeletion) from 1.32 to 1.36. API servers before 1.32 have neither, and don't start with that gate. With those, take a
+    snapshot, and delete the object's key in etcd.
   - "The request is a DELETE of the object's path with the body
     C({\"apiVersion\": \"v1\", \"kind\": \"DeleteOptions\", \"ignoreStoreReadErrorWithClusterBreakingPotential\": true}),
     for which the user needs the verb C(unsafe-delete-ignore-read-errors). With C(kubectl) it is C(kubectl delete --raw PATH -f FILE)."
@@ -121,7 +122,7 @@ blockers:
   elements: dict
   contains: &finding
     id:
-      description: RV(blockers[].check) and RV(blockers[].resource), which identify it.
+      description: RV(blockers[].check) and RV(blockers[].resource), which together identify it.
       type: str
       sample: undecodable/horizontalpodautoscalers.autoscaling
     check:
@@ -168,7 +169,7 @@ unknown:
 cross_checked:
   description:
     - Whether the API servers that were asked were compared with the identity Leases of all that are alive.
-    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive without anybody noticing.
+    - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive unnoticed.
   returned: success
   type: bool
 proven_from_etcd:
@@ -180,7 +181,7 @@ proven_from_etcd:
 current_version:
   description:
     - The release that the API servers run as. If they differ, it is the oldest, or the newest if that is newer than the target.
-    - If a server emulates another release, the emulated one counts. Servers before 1.33 do not say that they emulate one.
+    - If a server emulates another release, the emulated one counts. Servers before 1.33 don't report that.
   returned: success
   type: str
 target_version:
@@ -194,7 +195,7 @@ upgrade_pending:
 path:
   description:
     - Each minor release from the current one to the target, the target included; empty if the target is not newer.
-    - More than one means that they must be upgraded to in turn, with a migration at each.
+    - If there are several, upgrade to each in turn, with a migration at each.
   returned: success
   type: list
   elements: dict

@@ -12,15 +12,15 @@ version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Takes, renews and releases a Lease in the cluster, which the role P(kube_storage.upgrade.rolling_upgrade#role) holds from its check to its
-    proof, and while it rotates an encryption key. Use it for the same purpose in your own playbooks that take masters down.
-  - One run of ansible-playbook is one holder, whatever hosts and plays its tasks belong to. While another run holds the Lease, the module
-    fails, and says who holds it, where, since when, and how far along that run is.
+  - Takes, renews and releases a Lease in the cluster. The role P(kube_storage.upgrade.rolling_upgrade#role) holds it from its check to its proof, and
+    while it rotates an encryption key. Use it for the same purpose in your own playbooks that take masters down.
+  - All tasks of one ansible-playbook run are one holder, whatever their hosts and plays. While another run holds the Lease, the module
+    fails, and says who holds it, where, since when, and how far along they are.
   - Nothing renews the Lease in the background, so O(duration) has to cover the longest time from one task with this module to the next.
-  - A Lease that was not released is taken over when it has expired, or at once if its holder ran on this controller and has certainly
-    ended. With O(take_over) you confirm that its holder has ended.
-  - With O(step) it also records that work on a master begins. The step stays on record, even if the Lease is released
-    or taken over, until O(ended) names it. Until then no other step begins.
+  - A Lease that was not released is taken over when it has expired, or at once if its holder ran on this controller and has definitely ended. With
+    O(take_over) you confirm that its holder has ended.
+  - With O(step) it also records that work on a master begins. The step stays on record, even if the Lease is released or taken over, until O(ended)
+    names it. Until then no other step can begin.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - kube_storage.upgrade.cluster
@@ -40,7 +40,7 @@ options:
   acquire:
     description:
       - Whether V(held) may take a Lease that this run doesn't hold.
-      - With V(false) the module fails in that case. Use it in a run that took the Lease before and relies on having held it ever since. In check
+      - With V(false) the module fails in that case. Use it in a run that has already taken the Lease, and relies on having held it ever since. In check
         mode, which never takes the Lease, it doesn't fail.
     type: bool
     default: true
@@ -59,7 +59,7 @@ options:
     elements: str
     default: []
   duration:
-    description: After how many seconds without renewal other runs may take the Lease over.
+    description: After how many seconds without renewal other runs may take over the Lease.
     type: int
     default: 14400
   take_over:
@@ -81,7 +81,7 @@ options:
     type: dict
 notes:
   - The credentials must be allowed to get, update and create the Lease.
-  - O(servers) are asked if the server of the kubeconfig doesn't answer, as that may be the master that is being upgraded.
+  - If the server of the kubeconfig doesn't answer, O(servers) are asked, as it may be the master that is being upgraded.
 seealso:
   - module: kube_storage.upgrade.storage_migrate
 """
@@ -175,15 +175,15 @@ open_step:
       type: dict
     on_controller:
       description:
-        - V(working) while that run, or a worker that it left behind, still runs tasks on this controller, V(ended) if it certainly
-          does not, V(unknown) if it ran on another controller.
+        - V(working) while that run, or a worker that it left behind, still runs tasks on this controller, V(ended) if it definitely does not,
+          V(unknown) if it ran on another controller.
       type: str
 cluster:
   description: A digest of the cluster's CA, which identifies this cluster; null if no CA was given.
   returned: success
   type: str
 forces_handlers:
-  description: Whether the play has handlers and C(force_handlers), so that they run at its end on all hosts at once even if one failed.
+  description: Whether the play has handlers and C(force_handlers); then they run at its end on all hosts at once, even if one failed.
   returned: always
   type: bool
 error:

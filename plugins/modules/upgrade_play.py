@@ -9,18 +9,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: upgrade_play
-short_description: Refuse a play or variables with which the role rolling_upgrade can't work
+short_description: Refuse plays and variables that can't work with the role rolling_upgrade
 version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Looks at the play in which it runs, and at the variables of the role P(kube_storage.upgrade.rolling_upgrade#role), and says what
-    can't work before anything is touched. It talks to no cluster.
-  - "The play: a strategy that doesn't keep the masters' order; masters that aren't in the inventory or that have failed; tags with which
-    C(include_role) would run nothing."
+  - Checks the play in which it runs and the variables of the role P(kube_storage.upgrade.rolling_upgrade#role), and says what can't work before
+    anything is touched. It doesn't talk to any cluster.
+  - "The play: a strategy that doesn't keep the masters' order; masters that aren't in the inventory or that have failed; tags that would make
+    C(include_role) run nothing."
   - "The variables: their values, for this host and for masters whose turn in C(serial) comes later; the tasks file of the driver V(tasks); and
     extra variables (C(-e)) that begin with C(rolling_upgrade_) and aren't options of the role."
-  - "The role calls it first. Its task needs C(tags: [always]), to find out which tags leave out the other tasks."
+  - "The role calls it first. Its task needs C(tags: [always]), so it can tell which tags skip the other tasks."
 attributes:
   action:
     description: Runs on the controller.
@@ -64,7 +64,7 @@ problems:
   type: list
   elements: str
 later:
-  description: By master that is not in this batch of the play, what can't work there as far as is known.
+  description: For each master in a later batch of the play, what can't work there, as far as that is known now.
   returned: always
   type: dict
 names:
@@ -72,11 +72,11 @@ names:
   returned: always
   type: dict
 server:
-  description: The URL of each master's own API server, where C(rolling_upgrade_server) gives it.
+  description: The URL of each master's own API server, if C(rolling_upgrade_server) gives it.
   returned: always
   type: dict
 sure:
-  description: Of each master, whether all of its names are known.
+  description: For each master, whether all of its names are known.
   returned: always
   type: dict
 """

@@ -21,7 +21,7 @@ description:
     at one moment and replaces the previous one. A report of something else is archived under another name.
   - The headline follows from what is proven. An upgrade is never reported as done while an API server is not ready at O(version), or if no
     run visited the objects and etcd was not read.
-  - Without any news it writes nothing, returns what is on record, and fails if the report could not be written.
+  - If there is no news, it writes nothing, returns what is on record, and fails if the report could not be written.
   - The role rolling_upgrade and the playbooks call it; you can also call it in your own playbooks.
   - Only specific fields of results are used. Task options, keys in etcd and object content never get into the report;
     names of objects that could not be rewritten do.
@@ -40,7 +40,7 @@ options:
     choices: [upgrade, key_rotation, check, audit]
     default: upgrade
   cluster_name:
-    description: Name of the cluster, shown on top of the page. A later run without it leaves it unchanged.
+    description: Name of the cluster, shown at the top of the page. A later run without it leaves it unchanged.
     type: str
   version:
     description:
@@ -145,7 +145,7 @@ options:
     default: false
   say:
     description:
-      - Whether to print where the report is when a run has ended, and that it could not be written.
+      - Whether to print where the report is when a run has ended, or that it could not be written.
     type: bool
     default: false
 attributes:

@@ -12,13 +12,13 @@ version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - When ansible-playbook is killed, the task that it ran on a master continues there, and may take the API server down while a second run
-    is upgrading the next master. This module leaves a marker file on the master when a step begins and removes it when the step has ended. It
-    reports to a later run which steps were interrupted, and which of their processes are still running.
+  - When ansible-playbook is killed, the task that it ran on a master continues there, and may take the API server down while a second run is
+    upgrading the next master. This module leaves a marker file on the master when a step begins, and removes it when the step has ended. A later run
+    learns from it which steps were interrupted, and which of their processes are still running.
   - "Processes are recognized by the environment variable E(KUBE_STORAGE_UPGRADE_STEP), which holds the ID of their step. Run the tasks of the step with
     C(environment: {KUBE_STORAGE_UPGRADE_STEP: …})."
-  - Ansible's own processes with the variable count, and all their descendants. So does every other process with the variable, unless it is in
-    its own session, like a daemon that a step starts on purpose.
+  - Ansible's own processes with the variable count, and so do all their descendants. Any other process with the variable counts, too, unless it is in
+    a session of its own, like a daemon that a step starts on purpose.
   - It needs only Python on the master. The role P(kube_storage.upgrade.rolling_upgrade#role) uses it.
 attributes:
   check_mode:

@@ -94,7 +94,7 @@ def done_lines(
     if rewritten is not None:
         sentences.append(f"{count(int(rewritten), 'object')} rewritten.")
     sentences.append(
-        proof_text(proof) if etcd else "What etcd holds was not read, so that nothing stale remains is not proven."
+        proof_text(proof) if etcd else "Etcd was not read, so it is not proven that nothing stale remains."
     )
     following = (
         [] if etcd else ["Next: set rolling_upgrade_etcd and run again for the proof; nothing else remains to be done."]

@@ -74,7 +74,7 @@ class Access:
         if unclear and await self._is_grpc_only(endpoint):
             return Explanation(
                 f"{endpoint} is a gRPC-only port of etcd; its JSON gateway is on the port of --listen-client-http-urls "
-                "(2382 on RKE2 and k3s, 2383 on Talos). Give that as etcd.endpoints. kine, which k3s has with an SQL database instead of "
+                "(2382 on RKE2 and k3s, 2383 on Talos). Give that as etcd.endpoints. kine, which k3s uses with an SQL database instead of "
                 "etcd, has no gateway at all: leave etcd out, and what is stored stays unproven.",
                 passing=False,
             )

@@ -62,16 +62,15 @@ def count_problems(uncounted: Mapping[str, Uncounted]) -> list[str]:
             for doubt in differ
         ]
         found.append(
-            f"This etcd does not hold what the API servers list of {_listed(texts)}, so nothing is proven of "
-            f"{'it' if len(differ) == 1 else 'them'}: where API servers have --etcd-servers-overrides, name the other etcd in "
-            "etcd.overrides."
+            f"The API servers list other objects than this etcd holds, so nothing is proven about {_listed(texts)}; "
+            "if the API servers have --etcd-servers-overrides, name the other etcd in etcd.overrides."
         )
     by_reason: dict[str, list[str]] = {}
     for doubt in uncounted.values():
         if doubt.kind == NOT_COUNTED:
             by_reason.setdefault(doubt.why, []).append(doubt.resource)
     found += [
-        f"Whether etcd holds all that the API servers have of {_listed(names)} is unknown, as {why}."
+        f"Whether etcd holds all objects of {_listed(names)} is unknown, as {why}."
         for why, names in sorted(by_reason.items())
     ]
     return found

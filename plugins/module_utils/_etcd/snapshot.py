@@ -93,7 +93,7 @@ async def _take(etcd: Etcd, members: list[MemberState], folder: SnapshotFolder, 
         except EtcdError as error:
             report(Event("notice", f"No snapshot from {member.address}: {error.message}", {}))
             failed = failed or error
-    raise failed or EtcdError("etcd has no member.")
+    raise failed or EtcdError("etcd lists no members.")
 
 
 async def _from(etcd: Etcd, member: MemberState, folder: SnapshotFolder, report: Report) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class SnapshotFolder:
                 raise FileError(f"{existing} is not a folder; give the folder for etcd's snapshots as path.")
             if not os.access(existing, os.W_OK | os.X_OK):
                 raise FileError(
-                    f"Nothing can be written to {existing}; give another folder as path, or another user to the task."
+                    f"Nothing can be written to {existing}; give another folder as path, or run the task as another user."
                 )
             if not check_mode:
                 self._path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -213,14 +213,14 @@ def _of_member(member: Member, amount: Amount) -> Outlook:
         return _FIT
     exact = amount.at_most == amount.to_write
     figures = (
-        f"{'About' if exact else 'Up to'} {size_text(at_most)} are to be rewritten, and {member.text()}, of which a migration "
-        f"leaves {size_text(member.reserve)} free."
+        f"{'About' if exact else 'Up to'} {size_text(at_most)} must be rewritten, and {member.text()}. A migration keeps "
+        f"{size_text(member.reserve)} of the quota free."
     )
     # What compaction can't free, as far as that is known.
     kept = amount.live or 0
     step = ((member.quota or 0) - kept - _hold_at_most(member)) / (1 + _TO_COMPACT)
     if step <= member.reserve // 2 and not _fits(member, amount.to_write, _OVERHEAD + _TO_COMPACT):
-        why = f"{figures} {size_text(kept)} of it are current values, which compaction keeps."
+        why = f"{figures} Current values, which compaction keeps, take up {size_text(kept)}."
         return Outlook(Fit.NEVER, why, _MORE_ROOM)
     first = max(0.0, (member.room - _hold_at_most(member)) / (1 + _TO_COMPACT))
     rounds = max(1, math.ceil((_OVERHEAD * at_most - first) / max(step, member.reserve)))

@@ -258,7 +258,9 @@ def describe(
         problems += seen.reservations
     if not evaluation.verified:
         asked = "was" if seen is None else "could be"
-        problems.append(f"No API server {asked} asked, so whether this etcd is theirs, and holds all, is unknown.")
+        problems.append(
+            f"No API server {asked} asked, so it is unknown whether this etcd is theirs and holds everything."
+        )
     problems += count_problems(evaluation.uncounted)
     problems += [unknown_key_sentence(plugin, why) for plugin, why in sorted(evaluation.key_ids.unknown.items())]
     totals = {

@@ -71,7 +71,7 @@ def no_passphrase() -> NoReturn:
 def reason_of(error: BaseException) -> str:
     """The reason of an OSError or SSLError without paths, addresses or library names."""
     if isinstance(error, EncryptedKeyError):
-        return "the key is encrypted, and nobody is asked for its passphrase; decrypt it, with openssl pkey"
+        return "the key is encrypted, and the module can't ask for its passphrase; decrypt it with openssl pkey"
     if isinstance(error, ssl.SSLError):
         return str(error.reason or "not a valid PEM file").lower().replace("_", " ")
     if isinstance(error, OSError) and error.strerror:

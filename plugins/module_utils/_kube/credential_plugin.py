@@ -129,7 +129,7 @@ def _issued(output: bytes, asked: str, which: str) -> Issued:
     if document.get("apiVersion") != asked:
         raise BadInputError(
             f"{which} answers in {printable(str(document.get('apiVersion')))}, but the kubeconfig asks for {printable(asked)}; set "
-            "apiVersion there to what the plugin speaks, or update the plugin."
+            "apiVersion there to a version that the plugin supports, or update the plugin."
         )
     status = status if isinstance(status, dict) else {}
     token, certificate, key = (

@@ -147,8 +147,8 @@ class Guard:
             if item.server.name not in self._dead:
                 self._dead.add(item.server.name)
                 text = (
-                    f"{item.server.name} seems to have died: it no longer renews its Lease and is no longer listed, so the run went "
-                    "on without it. If it comes back at an older version, upgrade it and migrate again."
+                    f"{item.server.name} seems to have died: it no longer renews its Lease and is no longer listed, so the run "
+                    "continued without it. If it comes back at an older version, upgrade it and migrate again."
                 )
                 self._result.doubts.append(text)
                 self._report(Event("notice", text, {}))
@@ -174,7 +174,9 @@ class Guard:
         if new:
             why = f"{restarted(new)} during the run"
         elif unseen > _TOO_LATE:
-            why = f"the run was suspended or disconnected for {unseen:.0f} s, in which nobody watched the API servers"
+            why = (
+                f"the run was suspended or disconnected for {unseen:.0f} s, during which nobody watched the API servers"
+            )
         elif self._blind > _BLIND_FOR and not seen.processes.known:
             why = f"for {self._blind:.0f} s it was not checked whether an API server restarted"
         elif back:

@@ -126,7 +126,7 @@ def why_lost(unserved: Collection[str]) -> str:
             "prune (with a conversion webhook only prune)"
         )
     return (
-        f"one of its field managers can't be converted; {tail}: upgrade them first, or see that the object fits its "
+        f"one of its field managers can't be converted; {tail}: upgrade them first, or make sure that the object fits its "
         "schema and that the conversion of its CRD works"
     )
 

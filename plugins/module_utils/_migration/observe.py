@@ -121,7 +121,7 @@ async def _older_versions(
         if error.status != 403:
             raise
         return {}, [
-            f"Of {some_of(names)} only the state store tells whether objects are stored in an older version, since "
+            f"Only the state store shows whether objects of {some_of(names)} are stored in an older version, since "
             f"status.storedVersions of the CRD can't be read: {error.message}"
         ]
     if not options.trim_stored_versions:

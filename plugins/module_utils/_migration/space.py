@@ -147,7 +147,7 @@ class Space:
         else:
             why = (
                 f"writes were held for {self._patience:g} s (compaction_timeout) and no compaction freed enough: "
-                f"{self.pacer.why}. See that the API servers compact etcd (--etcd-compaction-interval must not be 0), or raise "
+                f"{self.pacer.why}. Make sure that the API servers compact etcd (--etcd-compaction-interval must not be 0), or raise "
                 "--quota-backend-bytes"
             )
         return MigrationIncompleteError(f"Stopped before etcd is full: {why}. Then run again to resume.")
@@ -205,10 +205,10 @@ async def find_space(
 
     first = await metrics()
     if first:
-        unknown = f"How much of etcd's file is in use isn't known, only its size{doubt}."
+        unknown = f"Only the size of etcd's file is known, not how much of it is in use{doubt}."
         return Space(metrics, source=METRICS, quota=quota, patience=patience, unknown=unknown, first=first)
     return nothing_known(
-        f"Whether etcd has room for the migration isn't known{doubt}: give etcd, or let the user get /metrics."
+        f"Whether etcd has room for the migration is unknown{doubt}: give etcd, or let the user get /metrics."
     )
 
 

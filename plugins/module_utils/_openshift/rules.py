@@ -112,7 +112,7 @@ def _minor(version: str) -> str:
 class UpdateState(enum.Enum):
     DONE = "done"
     UNDER_WAY = "under way"
-    ASKED_FOR = "asked for, and not taken up yet"
+    ASKED_FOR = "requested, but not started yet"
     NOT_BEGUN = "not begun"
 
 
@@ -239,7 +239,7 @@ def obstacle(
         )
     refused = invalid(cluster_version)
     if refused and not target.fits(requested(cluster_version)):
-        return f"The ClusterVersion is invalid, so that its operator ignores it ({refused}); correct it, see: oc edit clusterversion."
+        return f"The ClusterVersion is invalid, so its operator ignores it ({refused}); correct it, see: oc edit clusterversion."
     if overrides.force:
         return None
     failing = _with_status(cluster_version, "Failing", "True")

@@ -281,7 +281,7 @@ def from_document(document: Any, where: str) -> State:
 def damaged(where: str, why: str) -> StateStoreError:
     """The sentence for a state that can't be read."""
     return StateStoreError(
-        f"{where} is damaged ({why}): restore it, or delete it. Without it there is no baseline, so that the next "
+        f"{where} is damaged ({why}): restore it, or delete it. Without it there is no baseline, so the next "
         "migration with select: changed rewrites every resource once."
     )
 

@@ -149,7 +149,7 @@ def evaluate_deprecated(used: Mapping[DeprecatedApi, list[str]], path: UpgradePa
                 f"Since {listed(servers)} started, a client has asked for {name} as {group_version(api.group, api.version)}, which "
                 f"is not served from {api.removed} on.",
                 f"After the upgrade to {path.target}, that client gets the answer 404.",
-                "Find the client in the audit log (annotation k8s.io/deprecated) and update it. If nobody needs it anymore, go on.",
+                "Find the client in the audit log (annotation k8s.io/deprecated) and update it. If nobody needs that client, ignore this.",
                 blocks=False,
             )
         )

@@ -286,7 +286,7 @@ def evaluate_managers(
 def _how_to_repair(name: str, storage: str | None, versions: Sequence[str], webhook: bool) -> str:
     run = f"storage_migrate with resources: [{name}] and managed_fields"
     if not webhook:
-        return f"Run {run}: rewrite; it moves these entries to {storage}, and ownership stays."
+        return f"Run {run}: rewrite; it moves these entries to {storage}, and keeps the ownership."
     return (
         f"Add {listed(versions)} to the CRD again (it need not be served), have each owner apply the objects at {storage}, then "
         f"drop it; or give up the ownership: run {run}: prune."
@@ -303,7 +303,7 @@ def evaluate_older_managers(
         "managers_of_older_version",
         name,
         f"{_managers_at(objects)}; the storage version is {storage}.",
-        "After a CRD without that version, every server-side apply to these objects fails.",
+        "Once the CRD drops that version, every server-side apply to these objects fails.",
         how_to_move(name, storage, sorted(objects), webhook),
         blocks=False,
     )

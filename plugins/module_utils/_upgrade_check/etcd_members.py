@@ -55,7 +55,7 @@ async def _check(etcd: Etcd) -> Findings:
     old = sorted({state.version for state in members.states if _numbers(state.version) < _HASHES_SINCE})
     if old:
         found.unknown.append(
-            f"Whether all members of {name} hold the same, as the JSON gateway of etcd {listed(old)} doesn't tell their hashes (etcdctl "
+            f"Whether all members of {name} hold the same, as the JSON gateway of etcd {listed(old)} doesn't report their hashes (etcdctl "
             "endpoint hashkv --cluster does)."
         )
         return found
@@ -97,7 +97,7 @@ def evaluate_members(members: Membership) -> list[Finding]:
                 if lost
                 else "The members of etcd don't agree on a leader.",
                 "etcd accepts no write without a leader; an election may be going on.",
-                "Check again; if it stays, find out which members can't reach each other (etcdctl endpoint status --cluster).",
+                "Check again; if nothing changes, find out which members can't reach each other (etcdctl endpoint status --cluster).",
             )
         )
     learners = [member.text for member in members.listed if member.learner]
@@ -107,7 +107,7 @@ def evaluate_members(members: Membership) -> list[Finding]:
                 "etcd_learner",
                 "etcd",
                 f"{count(len(learners), 'member')} of etcd {'is a learner' if len(learners) == 1 else 'are learners'}: {listed(learners)}.",
-                "A learner doesn't vote, so etcd bears the loss of fewer members than it seems.",
+                "A learner doesn't vote, so etcd survives the loss of fewer members than their number suggests.",
                 "Wait until it has caught up and promote it (etcdctl member promote), or remove it.",
                 blocks=False,
             )
@@ -136,7 +136,7 @@ def _versions(versions: Mapping[str, str]) -> list[Finding]:
                 "etcd",
                 f"etcd runs {different[0]}.",
                 "Members that were removed long ago may reappear when a version of 3.5 before 3.5.26 is upgraded to 3.6, and then there may be no "
-                "majority (etcd.io/blog, zombie members). kubeadm brings 3.6 with Kubernetes 1.34 and newer.",
+                "majority (etcd.io/blog, zombie members). kubeadm installs 3.6 with Kubernetes 1.34 and newer.",
                 "Upgrade etcd to 3.5.26 or newer before 3.6.",
                 blocks=False,
             )

@@ -286,7 +286,7 @@ def _restore(reach: Reach) -> str:
     back = "Put back the encryption key or the release that can read it and rewrite it"
     if reach.unasked:
         return (
-            f"{back}. Delete nothing before every API server was asked: {listed(reach.unasked)} could not be, and may be able "
+            f"{back}. Delete nothing until every API server was asked: {listed(reach.unasked)} could not be, and may be able "
             "to read it."
         )
     return f"{back}; else restore it from a backup, or remove it by the unsafe delete described in this module's notes."

@@ -74,8 +74,7 @@ def _impossible(path: UpgradePath, why: str) -> Finding:
     return Finding(
         "impossible_release",
         "kube-apiserver",
-        f"{path.target} can't be the release to go to from {path.current}"
-        + (f"; {meant} may be meant." if meant else "."),
+        f"{path.current} can't be upgraded to {path.target}" + (f"; {meant} may be meant." if meant else "."),
         why,
         f"Name the release to upgrade to. {quote}",
     )

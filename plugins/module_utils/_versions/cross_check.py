@@ -57,7 +57,7 @@ class CrossCheck:
     was asked, since how many seconds its Lease is no longer renewed. ``gone``: other servers whose Lease is no longer renewed.
     """
 
-    why_not: str | None = "nobody looked at the identity Leases in kube-system"
+    why_not: str | None = "the identity Leases in kube-system were not read"
     chosen: bool = False
     living: tuple[Alive, ...] = ()
     unlisted: tuple[Unlisted, ...] = ()

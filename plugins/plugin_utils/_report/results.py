@@ -81,7 +81,7 @@ def unchecked_of(result: Result) -> str | None:
     """Why a result of storage_version_hashes was not compared with the Leases of all living servers; None if it was."""
     if result.get("cross_checked") is True:
         return None
-    return bounded(result.get("unchecked_reason")) or "nobody looked at the identity Leases in kube-system"
+    return bounded(result.get("unchecked_reason")) or "the identity Leases in kube-system were not read"
 
 
 def migration_of(result: Result, now: str) -> Migration:

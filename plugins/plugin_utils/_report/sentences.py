@@ -375,7 +375,7 @@ def hint(failure: FailedObject) -> str:
     if "too large" in message or status == 413:
         return "The object is too large for etcd: make it smaller."
     if status == 403:
-        return "The user lacks rights: allow list and patch for this resource (see the page Permissions of the documentation)."
+        return "The user lacks permissions: allow list and patch for this resource (see the page Permissions of the documentation)."
     if status == 422:
         return "The object does not pass the current validation: correct it (kubectl edit), or relax the CRD's schema."
     if status in (404, 405):

@@ -166,7 +166,7 @@ def impact_note(chosen: Chosen) -> str | None:
         return None
     return (
         f"impact applies only to what this module rewrites itself; with engine: {chosen.name} the controller has its own pace, which "
-        "nobody can set for one migration."
+        "can't be set for one migration."
     )
 
 

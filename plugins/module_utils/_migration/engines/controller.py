@@ -561,7 +561,7 @@ class ControllerEngine:
         for migration in migrations:
             message = f"it made no progress for {waited} (controller_timeout)"
             if migration.progress.message:
-                message += f", the last it said was: {migration.progress.message}"
+                message += f"; its last message was: {migration.progress.message}"
             migration.progress = replace(migration.progress, message=message)
             failed.append(migration)
 

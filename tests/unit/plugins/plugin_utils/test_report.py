@@ -478,7 +478,7 @@ def test_durations(length: float, text: str) -> None:
     ("message", "status", "says"),
     [
         ('admission webhook "x" denied the request', 403, "refuses the object"),
-        ('things.example.com is forbidden: User "u" cannot patch', 403, "lacks rights"),
+        ('things.example.com is forbidden: User "u" cannot patch', 403, "lacks permissions"),
         ("failed calling webhook: connection refused", 500, "does not answer"),
         ("conversion webhook for things failed", 500, "conversion webhook"),
         ('no kind "Thing" is registered', 500, "can't read"),

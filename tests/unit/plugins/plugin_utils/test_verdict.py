@@ -100,8 +100,7 @@ def test_done() -> None:
     ]
     without = upgrade_verdict(THREE[:1], verified=True, facts={"version": "1.37", "proof": {"source": "api_servers"}})
     assert (
-        without[1].startswith("DONE: master-1 is at 1.37. What etcd holds was not read")
-        and "rolling_upgrade_etcd" in without[2]
+        without[1].startswith("DONE: master-1 is at 1.37. Etcd was not read") and "rolling_upgrade_etcd" in without[2]
     )
 
 

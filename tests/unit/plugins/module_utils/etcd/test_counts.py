@@ -164,5 +164,5 @@ def test_sentences() -> None:
             "pods": Uncounted("pods", NOT_COUNTED, 0, why="the permission to list is missing"),
         }
     )
-    assert "events (12 listed, 3 here)" in differ and "etcd.overrides" in differ and "of it:" in differ
+    assert "events (12 listed, 3 here)" in differ and "etcd.overrides" in differ and "about events (" in differ
     assert "secrets, pods is unknown, as the permission to list is missing." in hidden

@@ -96,8 +96,8 @@ def test_the_worst_member_of_all_counts() -> None:
 def test_figures_and_waits_in_sentences() -> None:
     seen = judged(member(26, 25), 24, 24)
     assert seen.why == (
-        "About 24.0 MiB are to be rewritten, and etcd-1 has a database of 26.0 MiB, 25.0 MiB of it in use, and a quota of "
-        "48.0 MiB, of which a migration leaves 2.4 MiB free. The old revisions stay until the API servers compact them."
+        "About 24.0 MiB must be rewritten, and etcd-1 has a database of 26.0 MiB, 25.0 MiB of it in use, and a quota of "
+        "48.0 MiB. A migration keeps 2.4 MiB of the quota free. The old revisions stay until the API servers compact them."
     )
     assert seen.remedy.startswith("storage_migrate waits for that about 4 times, each for up to 10 minutes")
     assert judged(member(26, 25), 0, None, at_most=None).remedy.startswith("storage_migrate waits for that up to ")

@@ -162,7 +162,7 @@ def test_a_check_that_comes_too_late(each: Case) -> None:
 def test_a_run_that_was_suspended_before_it_began(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Issue 11: between the observation that lets it begin and its first write."""
     late = Case(monkeypatch, tmp_path, None, looked_ago=60.0)
-    assert not late.guard.fresh and "for 60 s, in which nobody watched" in late.look(0)[NAME]
+    assert not late.guard.fresh and "for 60 s, during which nobody watched" in late.look(0)[NAME]
 
 
 def test_a_check_during_which_the_run_was_suspended(known: Case) -> None:
@@ -262,7 +262,7 @@ def test_a_run_goes_on_without_a_server_that_died(known: Case, monkeypatch: pyte
     assert known.guard._control.stopped is None and known.guard._control.writable and waiting.waited == 35
     held, died = known.told
     assert held.startswith("Writes are held: master-3 seems to have died")
-    assert died.startswith("master-3 seems to have died") and "went on without it" in died
+    assert died.startswith("master-3 seems to have died") and "continued without it" in died
     assert known.guard._result.doubts == [died] and known.checkpoint.done == [NAME]
     known.look(1, buried())
     assert known.told == [held, died], "it is said once"
