@@ -146,7 +146,9 @@ def test_the_revision_is_read_from_the_file(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", bytes(20000), database(keys=[2, 3], magic=1), database(keys=[2, 3])[:9000], DATABASE]
+    "data",
+    [b"", bytes(20000), database(keys=[2, 3], magic=1), database(keys=[2, 3])[:9000], DATABASE],
+    ids=["empty", "zeros", "not bbolt", "cut off", "noise"],
 )
 def test_another_file_has_no_revision(data: bytes) -> None:
     with pytest.raises(BoltError):
