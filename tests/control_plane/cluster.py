@@ -114,7 +114,7 @@ class Cluster(ClusterFolder):
         try:
             if owner_pid:
                 cluster._start_reaper(owner_pid)
-            cluster._set_flags(flags)
+            cluster.set_flags(flags)
             cluster._make_hosts()
             cluster._make_certificates()
             for name in cluster.data["members"]:
@@ -239,7 +239,7 @@ class Cluster(ClusterFolder):
         if version:
             releases.server(version)
             self._change(lambda data: data["masters"][name].update(version=version))
-        self._set_flags([flag if flag.startswith("master-") else f"{name}:{flag}" for flag in flags])
+        self.set_flags([flag if flag.startswith("master-") else f"{name}:{flag}" for flag in flags])
         self._start_master(name)
         self._await_ready(name)
         return {"name": name, "version": self.data["masters"][name]["version"], "up_at": time.time()}
@@ -380,7 +380,8 @@ class Cluster(ClusterFolder):
         group = cgroups.limited(self._cgroup(name), quota) if quota else None
         self._keep(name, processes.spawn([*prefix, *command], self.folder / "logs" / f"{name}.log", cgroup=group))
 
-    def _set_flags(self, flags: Sequence[str]) -> None:
+    def set_flags(self, flags: Sequence[str]) -> None:
+        """Flags of all masters, or as ``master-2:NAME=VALUE`` of one, from its next start on."""
         changed: dict[str, dict[str, str]] = defaultdict(dict)
         for flag in flags:
             found = re.fullmatch(r"(?:(master-\d+):)?(?:--)?([a-z0-9-]+)=(.*)", flag, re.DOTALL)

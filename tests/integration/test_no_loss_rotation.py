@@ -151,11 +151,8 @@ def make(folder: Path, masters: int, *flags: str) -> Masters:
     assert "&id001" in text and "*id001" in text
     (folder / "old.yaml").write_text(text, encoding="utf-8")
     found = Masters(cluster, folder)
+    cluster.set_flags(flags)
     for master in cluster.masters:
-        for flag in flags:
-            name, value = flag.split("=")
-            cluster.data["masters"][master]["flags"][name] = value
-        cluster._save()
         cluster.encrypt(master, folder / "old.yaml")
     for number in range(OBJECTS):
         for kind in (["secret", "generic"], ["configmap"]):
