@@ -195,12 +195,30 @@ def test_a_driver_that_breaks_its_master_breaks_no_other(rolls: Rolls, play: str
             cluster.await_listed()
 
 
+LOST = "- ansible.builtin.ping: {}\n  vars: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 9}\n"
+
+
+def test_the_report_of_a_master_that_is_lost_while_it_is_alone_in_its_batch(rolls: Rolls) -> None:
+    """Issue 15, number 1: with serial 1 no other host can report that the run has ended; the report said "running" forever."""
+    report = rolls.folder / "report.html"
+    code, said = rolls.run(ROLL, rolls.touch() + LOST, play_serial=1, rolling_upgrade_report_path=str(report))
+    assert code != 0 and rolls.touched() == ["master-1"] and "UNREACHABLE!" in said, said
+
+    def told() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))
+        return found
+
+    wait_until(lambda: "Interrupted" in report.read_text(encoding="utf-8"), 60)
+    assert told()["status"] == "cut off" and [step["state"] for step in told()["steps"]] == ["cut off"]
+    (failure,) = told()["runs"][-1]["failures"]
+    assert failure["host"] == "master-1" and "ended without a word in the step on master-1" in failure["message"]
+
+
 def test_a_master_that_is_lost_in_its_turn_stops_the_roll(rolls: Rolls) -> None:
     """Issue 15, number 1: the report said "running" forever, and the last words were those of another master. The play has another order."""
     report = {"rolling_upgrade_report_path": str(rolls.folder / "report.html")}
-    lost = "- ansible.builtin.ping: {}\n  vars: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 9}\n"
     with sampled(rolls.cluster) as seen:
-        code, said = rolls.run(PLAYBOOKS / "roll.yml", rolls.touch() + lost, play_order="reverse_inventory", **report)
+        code, said = rolls.run(PLAYBOOKS / "roll.yml", rolls.touch() + LOST, play_order="reverse_inventory", **report)
     assert code != 0 and rolls.touched() == ["master-1"], said
     assert seen.worst == () and "UNREACHABLE!" in said
     assert "The upgrade of master-1 (https://" in said and "can't reach the host anymore" in said
