@@ -22,6 +22,7 @@ import pytest
 from tests.control_plane.cluster import Cluster
 
 from .support import warm_ansible
+from .support.etcd import etcd_request
 from .support.modules import ROOT, environment, run_module
 from .support.plays import CLUSTER, PLAYBOOKS, cluster_variables, write_inventory
 from .support.waiting import wait_until
@@ -259,6 +260,26 @@ def test_check_mode_is_a_plan(rolls: Rolls) -> None:
     ), said
     assert "-mutatingadmissionpolicies.admissionregistration.k8s.io: v1beta1" in last, said
     assert "TASK [" not in last[5:] and not report.exists() and rolls.holder() == ""
+    assert f"{rolls.folder}/report-check-mode.html" in said
+    told = json.loads((rolls.folder / "report-check-mode.json").read_text(encoding="utf-8"))
+    assert told["check_mode"] is True and told["check"]["target_version"] == "1.37"
+    page = (rolls.folder / "report-check-mode.html").read_text(encoding="utf-8")
+    assert "Check mode: nothing was changed." in page
+
+
+def test_etcd_that_is_not_healthy_is_refused_before_the_first_master(rolls: Rolls) -> None:
+    """Issue 15, number 5: one of its members is down. It was added and never started, so that the others have their majority."""
+    added = etcd_request(
+        rolls.cluster, "/v3/cluster/member/add", {"peerURLs": ["https://127.0.0.1:9"], "isLearner": True}
+    )
+    try:
+        code, said = rolls.run(ROLL, rolls.touch(), rolling_upgrade_etcd=rolls.cluster.etcd)
+        assert code != 0 and rolls.touched() == [], said
+        words = " ".join(said.split())
+        assert "STOPPED: No master was touched, because something blocks the upgrade to 1.37: etcd_member_down" in words
+        assert rolls.holder() == ""
+    finally:
+        etcd_request(rolls.cluster, "/v3/cluster/member/remove", {"ID": added["member"]["ID"]})
 
 
 def test_handlers_run_in_the_turn_of_their_master(rolls: Rolls) -> None:
