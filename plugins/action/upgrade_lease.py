@@ -19,9 +19,7 @@ class ActionModule(NormalAction):  # type: ignore[misc]  # ansible-core is not t
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         find_kubeconfig(self)
-        given = dict(self._task.args)
-        given.setdefault("holder", playbook_process.holder())
-        given.setdefault("about", playbook_process.about(task_vars or {}))
+        given = {**playbook_process.claim(task_vars or {}), **self._task.args}
         self._task.args = given
         result: dict[str, Any] = super().run(tmp, task_vars)
         other = result.get("other")

@@ -17,6 +17,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _play, _variables
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._handlers import may_have_handlers
 
 _SPEC: dict[str, Any] = {
     "entry_point": {"type": "str", "required": True},
@@ -35,12 +36,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         _checked, given = self.validate_argument_spec(argument_spec=_SPEC)
         variables = task_vars or {}
-        result.update(problems=[], later={}, names={}, server={}, sure={})
+        result.update(problems=[], later={}, names={}, server={}, sure={}, handlers=True)
         unselected = self._unselected()
         if unselected and not self._included_dynamically():
             return result  # The tags leave the whole role out, as somebody wants.
         entry, masters = given["entry_point"], given["masters"]
         play = self._play(variables)
+        result["handlers"] = self._may_have_handlers()
         # These can't wait for the first master: with the first, nothing else runs; with the second, others are ahead of it.
         at_once = unselected or (_play.strategy_refusal(play) if entry in _ROLLS else "")
         if at_once:
@@ -107,6 +109,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             alive=variables.get("ansible_play_hosts") or (),
             batch=variables.get("ansible_play_batch") or (),
         )
+
+    def _may_have_handlers(self) -> bool:
+        role = self._task._role
+        try:
+            return may_have_handlers(self._task.get_play(), role.get_name() if role else "")
+        except AttributeError:  # another release of ansible-core
+            return True
 
     def _unselected(self) -> str:
         tags = {str(tag) for tag in self._task.tags} - {"always"}

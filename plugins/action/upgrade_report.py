@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -13,9 +14,11 @@ from ansible.utils.display import Display
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import millis_text, utc_now
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _playbook_process as playbook_process
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._action import only_printed
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.end_watch import watch
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.store import keep
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.store import in_check_mode, keep
 
 _SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},
@@ -72,7 +75,10 @@ class ActionModule(ActionBase):
         _checked, news = self.validate_argument_spec(argument_spec=_SPEC)
         news["host"] = (task_vars or {}).get("inventory_hostname")
         result.update(self._kept(news))
-        if news.pop("say") and only_printed() and not self._task.check_mode:
+        if news["begin"] and result.get("run") and not self._task.check_mode:
+            watch(playbook_process.main_pid(), Path(result["html"]), result["run"])
+        # In check mode most news is not written, and then there is nothing to say.
+        if news.pop("say") and only_printed() and (result.get("changed") or not self._task.check_mode):
             sentence = _about(result, news)
             if sentence:
                 display.display(clean_line(sentence))
@@ -81,8 +87,9 @@ class ActionModule(ActionBase):
     def _kept(self, news: dict[str, Any]) -> dict[str, Any]:
         """Failures are returned: Ansible doesn't ask failed_when about exceptions, and a report must never stop an upgrade halfway."""
         try:
-            files = ReportFiles(str(news["path"]))
-            return keep(files, news, millis_text(utc_now()), write=not self._task.check_mode)
+            check_mode = bool(self._task.check_mode)
+            files = ReportFiles(str(news["path"]), check_mode=check_mode)
+            return keep(files, in_check_mode(news) if check_mode else news, millis_text(utc_now()))
         except StorageUpgradeError as error:
             return {"failed": True, "msg": error.message}
         except OSError as error:

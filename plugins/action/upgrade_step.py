@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _playbook_process as playbook_process
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _step_shell as step_shell
 
 _EVERY = 2.0
 _TELL_EVERY = 10.0
@@ -44,12 +45,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
     def _look(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """The controller first: a worker there may still start a module on the master, but not the reverse."""
         here = _at_work_here([*(args.get("runs") or ())])
-        found: dict[str, Any] = self._execute_module(module_args=args, task_vars=task_vars)
+        found: dict[str, Any] = self._without_module(args) or self._execute_module(
+            module_args=args, task_vars=task_vars
+        )
         if found.get("steps"):
             here = here or _at_work_here((step.get("about") or {}).get("process") for step in found["steps"])
         if not found.get("failed"):
             found["run_at_work"] = here
         return found
+
+    def _without_module(self, args: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The result if a short command in the shell tells it, since a module takes much longer to start; otherwise None."""
+        command = step_shell.command(args, check_mode=bool(self._task.check_mode))
+        if command is None:
+            return None
+        done = self._low_level_execute_command(command)
+        return step_shell.result(args, str(done.get("stdout") or ""))
 
 
 def _at_work_here(runs: Iterable[Any]) -> bool:

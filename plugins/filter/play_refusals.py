@@ -54,7 +54,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._masters import unmatched_masters
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import merged_problems
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import (
+    identities,
+    looks_of,
+    merged_problems,
+)
 
 NOT_RUN = "the role did not run there; include it for every master, without run_once or a condition."
 
@@ -62,18 +66,11 @@ NOT_RUN = "the role did not run there; include it for every master, without run_
 def play_refusals(
     masters: Sequence[str], hosts: Mapping[str, Any], batch: Sequence[str], found: Mapping[str, Any] | None = None
 ) -> list[str]:
-    here = [name for name in masters if name in batch]
-    looks: dict[str, Mapping[str, Any]] = {name: hosts[name].get("rolling_upgrade_play") or {} for name in here}
-    first: Mapping[str, Any] = looks[masters[0]] if masters and masters[0] in looks else {}
-    if found is None:
-        later: Mapping[str, Sequence[str]] = first.get("later") or {}
-        found_wrong = {name: looks[name].get("problems", [NOT_RUN]) for name in here}
-        return merged_problems({**found_wrong, **later})
-    known = {}
-    for name in masters:
-        look = looks.get(name) or first
-        known[name] = {key: (look.get(key) or {}).get(name) for key in ("names", "server", "sure")}
-    return unmatched_masters(found.get("servers") or (), known)
+    if found is not None:
+        return unmatched_masters(found.get("servers") or (), identities(masters, hosts, batch))
+    looks = looks_of(masters, hosts, batch)
+    later: Mapping[str, Sequence[str]] = looks.get(masters[0], {}).get("later") or {} if masters else {}
+    return merged_problems({**{name: look.get("problems", [NOT_RUN]) for name, look in looks.items()}, **later})
 
 
 class FilterModule:

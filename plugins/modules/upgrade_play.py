@@ -79,4 +79,8 @@ sure:
   description: For each master, whether all of its names are known.
   returned: always
   type: dict
+handlers:
+  description: Whether the play may have handlers, which masters that need no upgrade may still have to run.
+  returned: always
+  type: bool
 """

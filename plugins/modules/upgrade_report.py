@@ -21,7 +21,10 @@ description:
     at one moment and replaces the previous one. A report of something else is archived under another name.
   - The headline follows from what is proven. An upgrade is never reported as done while an API server is not ready at O(version), or if no
     run visited the objects and etcd was not read.
-  - If there is no news, it writes nothing, returns what is on record, and fails if the report could not be written.
+  - A run that O(begin) opens is closed in any case. If ansible-playbook is killed, or the last host can no longer be reached, a
+    process on the controller, which must run Linux, notes in the report where that happened.
+  - If there is no news, it writes nothing, returns what is on record, and fails if the report could not be written. With O(begin) it also fails
+    if the disk is nearly full.
   - The role rolling_upgrade and the playbooks call it; you can also call it in your own playbooks.
   - Only specific fields of results are used. Task options, keys in etcd and object content never get into the report;
     names of objects that could not be rewritten do.
@@ -150,7 +153,9 @@ options:
     default: false
 attributes:
   check_mode:
-    description: Nothing is written in check mode.
+    description:
+      - In check mode the report at O(path) is left as it is. What a check or an audit found is written beside it, with C(-check-mode) after the
+        name, and labeled as that of a run that changed nothing.
     support: full
   diff_mode:
     description: Differences between reports are not shown.
@@ -200,7 +205,13 @@ archived:
   returned: success
   type: str
 status:
-  description: Status of its last run, one of V(running), V(succeeded), V(failed) and V(unfinished); null if there is no report.
+  description:
+    - Status of its last run, one of V(running), V(succeeded), V(failed), V(unfinished) and V(cut off) (it ended without a word); null if there
+      is no report.
+  returned: success
+  type: str
+run:
+  description: When its last run began, in UTC; null if there is none.
   returned: success
   type: str
 stored_before_found:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import at_release
 
 Result = Mapping[str, Any]
 
@@ -58,6 +59,23 @@ def _state(server: Result) -> str:
     if not is_ready(server):
         return "is down"
     return f"is ready at {server.get('emulated_version') or server.get('version')}"
+
+
+def masters_at_release(servers: Sequence[Result], hosts: Mapping[str, Mapping[str, Any]], release: str) -> list[str]:
+    """The masters whose own API server is ready at the release. ``hosts`` as for unmatched_masters."""
+    found = {}
+    for name, host in hosts.items():
+        own = own_servers(servers, host.get("names") or (), str(host.get("server") or "") or None)
+        if len(own) == 1:
+            found[name] = own[0]
+    urls = [server["url"] for server in found.values()]
+    return [
+        name
+        for name, server in found.items()
+        if is_ready(server)
+        and at_release(server.get("version"), release, server.get("emulated_version"))
+        and urls.count(server["url"]) == 1
+    ]
 
 
 def unmatched_masters(servers: Sequence[Result], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:

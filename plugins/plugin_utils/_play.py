@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 # Those that take all hosts through one task before the next one. debug is linear with a debugger.
 _LOCKSTEP = ("linear", "debug", "mitogen_linear")
@@ -89,6 +90,25 @@ def unknown_extra_variables(given: Iterable[str], options: Collection[str]) -> l
         )
         problems.append(f"{name} is not a variable of the role; {hint}")
     return problems
+
+
+def looks_of(masters: Sequence[str], hosts: Mapping[str, Any], batch: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """What upgrade_play found on each master of this batch. ``hosts``: the variables of all hosts."""
+    return {name: hosts[name].get("rolling_upgrade_play") or {} for name in masters if name in batch}
+
+
+def identities(masters: Sequence[str], hosts: Mapping[str, Any], batch: Collection[str]) -> dict[str, dict[str, Any]]:
+    """How to recognize the API server of each master: its ``names``, the URL of its ``server``, and whether all names are known (``sure``).
+
+    What is known of masters that are not in this batch, the first master found.
+    """
+    looks = looks_of(masters, hosts, batch)
+    first: Mapping[str, Any] = looks.get(masters[0], {}) if masters else {}
+    found = {}
+    for name in masters:
+        look = looks.get(name) or first
+        found[name] = {key: (look.get(key) or {}).get(name) for key in ("names", "server", "sure")}
+    return found
 
 
 def merged_problems(problems: Mapping[str, Sequence[str]]) -> list[str]:

@@ -76,6 +76,11 @@ def holder() -> str:
     return f"{user()}@{socket.gethostname()}/{run_id()}"
 
 
+def claim(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What this run writes into the Lease about itself, as options of the modules that do."""
+    return {"holder": holder(), "about": about(variables)}
+
+
 def about(variables: Mapping[str, Any]) -> dict[str, Any]:
     """User, host and process of this run."""
     who = next((str(variables[name]) for name in _WHO_VARIABLES if variables.get(name)), user())

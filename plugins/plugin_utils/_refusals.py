@@ -41,6 +41,32 @@ def others_not_ready(found: Any, own: Any, expected: Any) -> list[str]:
     return _reasons(found) or [f"{ready} of the others are ready."]
 
 
+def in_its_turn(master: str, found: Any, own: Any, others: Collection[str], expected: Any) -> str:
+    """Why a master must not be touched in its turn, and what to do; empty if it may be.
+
+    ``found``: the result of upgrade_turn. ``own``: a list of just its own API server. ``others``: the URLs of other masters' API servers.
+    """
+    untouched = f"{master} was not touched"
+    if not isinstance(found, Mapping) or found.get("failed") or found.get("error", "other") is not None:
+        why = str((found.get("msg") if isinstance(found, Mapping) else None) or "The API servers could not be asked.")
+        return f"{why.splitlines()[0]} {untouched}."
+    known = ", ".join(str(server.get("url")) for server in found.get("servers") or ())
+    if not isinstance(own, Sequence) or len(own) != 1:
+        return (
+            f"No API server could be matched with {master} (known are {known}); set rolling_upgrade_server for this host to its URL. "
+            f"{untouched}."
+        )
+    url = own[0].get("url")
+    if url in others:
+        return f"{url} is the API server of {master} and of another master; set rolling_upgrade_server of each to its own address. {untouched}."
+    down = others_not_ready(found, own, expected)
+    if down:
+        return (
+            f"{untouched}, because not all other API servers are ready: {' '.join(down)} Bring them back and run again."
+        )
+    return ""
+
+
 def _reasons(found: Mapping[str, Any]) -> list[str]:
     return [str(reason) for reason in found.get("reasons") or ()]
 

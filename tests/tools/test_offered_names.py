@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from ansible_collections.kube_storage.upgrade.plugins.filter.driver_refusals import driver_refusals
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.providers import LOCAL_PROVIDERS
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import choice
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.direct import DirectEngine
@@ -69,10 +70,8 @@ def test_each_driver_is_named_where_users_look_for_it(driver: str) -> None:
     """tests/integration/test_documentation.py checks that each of its options is documented and has a default."""
     for entry_point in ("main", "upgrade_master"):
         assert driver in values_in(role_options(entry_point)["rolling_upgrade_driver"]["description"])
-    message = re.search(
-        r"but must be (.*) of\s+a folder", text_of("roles", "rolling_upgrade", "tasks", "check_driver.yml")
-    )
-    assert message is not None and driver in re.findall(r"\w+", message[1])
+    (problem,) = driver_refusals("nobody's", [], [])
+    assert driver in re.findall(r"\w+", problem.partition(" of a folder")[0])
     assert f"\n   * - ``{driver}``" in text_of("docs", "docsite", "rst", "drivers.rst")
     assert f"`{driver}`" in text_of("roles", "rolling_upgrade", "README.md")
 

@@ -70,6 +70,19 @@ def test_an_option_is_the_same_in_all_entry_points() -> None:
                 assert known.get(key) == option.get(key), (name, key)
 
 
+def test_what_is_the_same_in_several_entry_points_is_written_once() -> None:
+    """The others have an alias of it (``*servers``)."""
+    text = (ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
+    document = yaml.compose(text)
+    assert document is not None
+    (top,) = (value for _key, value in document.value)
+    first: dict[tuple[str, str], Any] = {}
+    for _entry, spec in top.value:
+        (options,) = (value for key, value in spec.value if key.value == "options")
+        for name, option in options.value:
+            assert first.setdefault((name.value, yaml.serialize(option)), option) is option, name.value
+
+
 def test_every_option_with_a_default_in_the_specification_has_that_one() -> None:
     specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +20,20 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store 
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.json_data import as_json
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import AnyRecord, read_record
 
+# The largest report, twice: each file is replaced by a whole new one.
+_ROOM = 16 << 20
+
 
 class ReportFiles:
-    """``report.html`` and ``report.json``, whichever of the two is named."""
+    """``report.html`` and ``report.json``, whichever of the two is named; of a run in check mode ``report-check-mode.html`` beside them."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, check_mode: bool = False) -> None:
         given = Path(path).expanduser().absolute()
         if given.is_dir() or path.endswith(os.sep):
             raise BadInputError(f"The report can't be written to {path}, which is a folder; name a file in it.")
         base = given.with_suffix("") if given.suffix.lower() in (".html", ".htm", ".json") else given
+        if check_mode:
+            base = base.with_name(f"{base.name}-check-mode")
         suffix = given.suffix if given.suffix.lower() in (".html", ".htm") else ".html"
         self.html = base.with_name(base.name + suffix)
         self.json = base.with_name(base.name + ".json")
@@ -69,6 +75,15 @@ class ReportFiles:
         """Raises StateStoreError if writing would; writes nothing."""
         for path in (self.json, self.html):
             require_writable(path)
+
+    def require_room(self) -> None:
+        """Raises BadInputError if a whole run may need more than is left on the disk."""
+        folder = self.json.parent
+        total, _used, free = shutil.disk_usage(folder)
+        if total and free < _ROOM:
+            raise BadInputError(
+                f"{folder} has {free >> 20} MiB free, and the report may need {_ROOM >> 20} MiB; free space there, or set another path."
+            )
 
     def write_record(self, record: AnyRecord) -> None:
         write_whole(self.json, (json.dumps(as_json(record), indent=1, ensure_ascii=False) + "\n").encode())

@@ -109,13 +109,42 @@ def _current_run(record: Record, begin: bool, now: str) -> Run:
     for run in runs:
         if run.finished is None:
             run.finished, run.status = run.updated, "cut off"
-    for step in record.steps:
-        if step.state == "running":
-            step.state, step.finished = "cut off", runs[-1].finished if runs else now
+    _cut_off_steps(record, runs[-1].finished if runs else now)
     runs.append(Run(started=now, updated=now, finished=None, status="running"))
     del runs[:-_RUNS_KEPT]
     record.proof = None
     return runs[-1]
+
+
+def _cut_off_steps(record: Record, at: str | None) -> list[Step]:
+    """Ends the steps that are still running; returns them."""
+    found = [step for step in record.steps if step.state == "running"]
+    for step in found:
+        step.state, step.finished = "cut off", at
+    return found
+
+
+def closed(record: Record, started: str, now: str) -> Record | None:
+    """The record after ansible-playbook has ended without closing the run that began at ``started``; None if it has closed it.
+
+    It was killed, or the only host that was left can't be reached anymore.
+    """
+    if not record.runs or record.runs[-1].started != started or record.runs[-1].finished is not None:
+        return None
+    record = copy.deepcopy(record)
+    run = record.runs[-1]
+    run.finished, run.status = now, "cut off"
+    begun = [step.master for step in _cut_off_steps(record, now)]
+    who = begun[0] if begun else None
+    message = (
+        f"The run ended without a word in the step on {who}: {who} can't be reached anymore, or ansible-playbook was ended. Tasks of the "
+        f"step may still be running there; make sure that {who} can be reached, and run the playbook again, which waits for them."
+        if who
+        else "The run ended without a word: a host can't be reached anymore, or ansible-playbook was ended. Run the playbook again to resume."
+    )
+    run.failures = [*run.failures, RunFailure(now, who, "upgrade" if who else None, message)][-_FAILURES_KEPT:]
+    record.updated, record.status = now, run.status
+    return record
 
 
 def _is_forsaken(record: Record, run: Run, now: str) -> bool:

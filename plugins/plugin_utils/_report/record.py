@@ -400,10 +400,11 @@ class Check:
 
 @dataclass(kw_only=True)
 class Snapshot:
-    """A check or an audit; ``status`` is failed if it could not be completed."""
+    """A check or an audit; ``status`` is failed if it could not be completed. ``check_mode``: of a run that changed nothing."""
 
     format: int = FORMAT
     kind: str
+    check_mode: bool | None = field(default=None, metadata=LEFT_OUT)
     cluster: str | None = field(default=None, metadata=LEFT_OUT)
     version: str | None
     started: str

@@ -124,9 +124,10 @@ def _old_keys(record: Record) -> str:
 def _heading(record: Record, claims: Sequence[ProofClaim]) -> Heading:
     """Depends on what is proven, never on whether the run finished."""
     title = f"Rotation to the encryption key {_rotation(record).key}"
-    if record.status == "failed":
+    if record.status in ("failed", "cut off"):
         failures = last_failures(record)
-        return Heading(title, "Stopped", "bad", failures[0].message if failures else "The last run failed.")
+        badge = "Stopped" if record.status == "failed" else "Interrupted"
+        return Heading(title, badge, "bad", failures[0].message if failures else "The last run failed.")
     if record.status == "succeeded" and all(claim.holds is not False for claim in claims):
         objects = record.stored.after.total("objects") if record.stored.after else 0
         left = "are gone from every master" if _rotation(record).drop_old else "are still there, as requested"
@@ -151,7 +152,11 @@ def _to_do(record: Record) -> list[str]:
     return [
         "Remove no key by hand, and no copy of the old configuration on the masters.",
         *(["Fix the objects under Failures; each has a hint."] if open_failures(record) else []),
-        *(["Fix what the message says."] if record.status == "failed" and not open_failures(record) else []),
+        *(
+            ["Fix what the message says."]
+            if record.status in ("failed", "cut off") and not open_failures(record)
+            else []
+        ),
         "Run the same playbook with the same key again. Steps that are done are left alone, and this report is continued.",
     ]
 

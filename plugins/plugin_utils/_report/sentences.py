@@ -45,9 +45,10 @@ _CUT_OFF_STATES = ("failed", "running", "cut off")
 
 def heading(record: Record, line: Timeline, proven: Sequence[ProofClaim]) -> Heading:
     title = f"Upgrade to Kubernetes {record.version}" if record.version else "Migration of stored objects"
-    if record.status == "failed":
+    if record.status in ("failed", "cut off"):
         failures = last_failures(record)
-        return Heading(title, "Stopped", "bad", failures[0].message if failures else "The last run failed.")
+        badge = "Stopped" if record.status == "failed" else "Interrupted"
+        return Heading(title, badge, "bad", failures[0].message if failures else "The last run failed.")
     if record.status == "running":
         text = (
             f"This was the state at {clock(epoch_seconds(record.updated), date=True)} UTC. "

@@ -46,6 +46,7 @@ def snapshot(kind: str, news: Mapping[str, Any], now: str) -> Snapshot:
     failures = failure_messages([*(news.get("outcomes") or ()), *(news.get("observed") or ()), checked, stored])
     return Snapshot(
         kind=kind,
+        check_mode=True if news.get("check_mode") else None,
         cluster=bounded(news.get("cluster_name") or None),
         version=bounded(news.get("version")),
         started=bounded(seen.get("observed_at")) or now,

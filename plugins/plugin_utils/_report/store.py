@@ -10,11 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.news import add_news, belongs, new_record
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.news import (
+    add_news,
+    belongs,
+    closed,
+    new_record,
+)
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.page import page
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
     AUDIT,
     CHECK,
+    ROTATION,
     UPGRADE,
     AnyRecord,
     Record,
@@ -22,31 +28,53 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.snapshot import snapshot
 
-_NO_NEWS = ("path", "kind", "host", "cluster_name", "version", "rotation", "masters", "during", "ignored")
+_NO_NEWS = ("path", "kind", "host", "cluster_name", "version", "rotation", "masters", "during", "ignored", "check_mode")
 
 
-def keep(files: ReportFiles, news: Mapping[str, Any], now: str, write: bool = True) -> dict[str, Any]:
+def in_check_mode(news: Mapping[str, Any]) -> dict[str, Any]:
+    """The news of a run in check mode, which has nothing to tell but what the check found; that is a report of its own."""
+    shown = news.get("kind") != ROTATION and news.get("during") in ("check", None) and not news.get("step")
+    names = (*_NO_NEWS, *(("observed", "outcomes", "checked", "stored") if shown else ()))
+    kind = AUDIT if news.get("kind") == AUDIT else CHECK
+    return {**{name: news[name] for name in names if name in news}, "kind": kind, "check_mode": True}
+
+
+def keep(files: ReportFiles, news: Mapping[str, Any], now: str) -> dict[str, Any]:
     """The module's result. Without any news it only returns what is on record, and fails if news could not be written."""
     told = any(value for name, value in news.items() if name not in _NO_NEWS)
     archived = None
     with files.locked():
+        if news.get("begin") or not told:
+            files.require_writable()
+            files.require_room()
         record = files.read()
-        if told and write:
+        if told:
             archived = _archive_other(files, record, news, now)
             record = _next_record(record, news, now)
             # First write what the next run builds on, whatever happens to the page.
             files.write_record(record)
             files.write_page(page(record, files.json.name))
-        elif write:
-            files.require_writable()
     return {
-        "changed": told and write,
+        "changed": told,
         "html": str(files.html),
         "json": str(files.json),
         "archived": archived,
         "status": record.status if record else None,
+        "run": record.runs[-1].started if isinstance(record, Record) and record.runs else None,
         "stored_before_found": isinstance(record, Record) and _goes_on(record, news) and bool(record.stored.before),
     }
+
+
+def close(files: ReportFiles, started: str, now: str) -> bool:
+    """After ansible-playbook has ended: closes the run that began at ``started`` if it is still open; whether it was."""
+    with files.locked():
+        record = files.read()
+        ended = closed(record, started, now) if isinstance(record, Record) else None
+        if ended is None:
+            return False
+        files.write_record(ended)
+        files.write_page(page(ended, files.json.name))
+    return True
 
 
 def _kind(news: Mapping[str, Any]) -> str:

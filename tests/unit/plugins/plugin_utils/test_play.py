@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.kube_storage.upgrade.plugins.filter.masters_at_release import masters_at_release
 from ansible_collections.kube_storage.upgrade.plugins.filter.play_refusals import play_refusals
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _play
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import Play
@@ -210,3 +211,25 @@ def test_every_master_is_matched_with_an_api_server_first() -> None:
     )
     (shared,) = refusals(look("master-3", [], "https://10.0.0.1:6443"))
     assert shared.startswith("https://10.0.0.1:6443 is the API server of master-3 and of another master, master-1")
+
+
+def test_masters_at_the_release_are_those_that_are_surely_there() -> None:
+    """Number 9: they have no turn. One that is down, or shares its API server with another master, has its turn, which says so."""
+
+    def server(at: int, **more: Any) -> dict[str, Any]:
+        known = {"url": f"https://10.0.0.{at}:6443", "name": f"node-{at}", "version": "v1.37.2", "ready": True}
+        return {**known, "emulated_version": None, "error": None, **more}
+
+    names = {"master-1": ["node-1"], "master-2": ["10.0.0.2"], "master-3": ["node-3"]}
+    look = {"names": names, "server": dict.fromkeys(THREE, ""), "sure": dict.fromkeys(THREE, True)}
+
+    def found(*servers: dict[str, Any], first: dict[str, Any] = look) -> list[str]:
+        hosts = {"master-1": {"rolling_upgrade_play": first}, "master-2": {"rolling_upgrade_play": look}}
+        return masters_at_release(THREE, hosts, THREE[:2], {"servers": list(servers)}, "1.37")
+
+    assert found(server(1), server(2), server(3)) == list(THREE)
+    assert found(server(1), server(2, emulated_version="1.36"), server(3, version="v1.36.9")) == ["master-1"]
+    assert found(server(1, ready=False), server(2, error="timed out"), server(3)) == ["master-3"]
+    assert found(server(1), server(2)) == ["master-1", "master-2"] and found() == []
+    alike = {**look, "server": {**look["server"], "master-1": "https://10.0.0.2:6443"}}
+    assert found(server(1), server(2), server(3), first=alike) == ["master-3"]

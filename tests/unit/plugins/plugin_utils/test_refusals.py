@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._refusals import (
     cut_off_steps,
+    in_its_turn,
     not_all_ready,
     others_not_ready,
     still_at_work,
@@ -60,6 +61,37 @@ def test_a_master_is_touched_while_all_others_are_ready() -> None:
     assert others_not_ready(THREE, [server("m9")], 3) == [
         "https://m9:6443 is not one of the API servers that answered."
     ]
+
+
+def turn(answer: Any, own: Any = None, others: Any = (), expected: Any = 3) -> str:
+    return in_its_turn("m2", answer, [server("m2")] if own is None else own, others, expected)
+
+
+def test_a_master_may_be_touched_in_its_turn() -> None:
+    asked = {**THREE, "error": None}
+    assert turn(asked) == turn(asked, others=["https://m1:6443"]) == turn(asked, expected=0) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "own", "others", "says"),
+    [
+        ({"failed": True, "msg": "This roll no longer holds the Lease."}, [], (), "no longer holds the Lease. m2 was"),
+        ({"error": "unreachable", "msg": "No answer.\nMore."}, [], (), "No answer. m2 was not touched."),
+        ({**THREE}, None, (), "could not be asked. m2 was not touched."),
+        (None, None, (), "could not be asked. m2 was not touched."),
+        ({**THREE, "error": None}, [], (), "No API server could be matched with m2 (known are https://m1:6443, "),
+        ({**THREE, "error": None}, THREE["servers"][:2], (), "No API server could be matched with m2"),
+        ({**THREE, "error": None}, None, ["https://m2:6443"], "is the API server of m2 and of another master"),
+        (
+            {**found(server("m1", ready=False), server("m2"), server("m3"), reasons=["m1 is down."]), "error": None},
+            None,
+            (),
+            "m2 was not touched, because not all other API servers are ready: m1 is down. Bring them back",
+        ),
+    ],
+)
+def test_why_a_master_is_not_touched_in_its_turn(answer: Any, own: Any, others: Any, says: str) -> None:
+    assert says in turn(answer, own, others)
 
 
 STEP = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report impor
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.components import Heading
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.json_data import as_json
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.news import closed
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.page import page
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
     FailedObject,
@@ -126,6 +128,31 @@ def test_an_interrupted_run_is_reported_as_such() -> None:
     upgrade.begin(50)
     assert [run.status for run in upgrade.record.runs] == ["cut off", "running"]
     assert upgrade.record.steps[0].state == "cut off" and upgrade.record.steps[0].finished == at(1)
+
+
+def test_a_run_that_ended_without_a_word_is_closed_from_outside() -> None:
+    """Issue 15, number 1: it said "running" forever."""
+    upgrade = ReportedUpgrade().begin(0).step(1, "alpha", "running", observed=[look(1, "666")])
+    record = closed(upgrade.record, at(0), at(9))
+    assert record is not None and (record.status, record.runs[-1].status, record.runs[-1].finished) == (
+        "cut off",
+        "cut off",
+        at(9),
+    )
+    assert (record.steps[0].state, record.steps[0].finished) == ("cut off", at(9))
+    (failed,) = record.runs[-1].failures
+    assert failed.host == "alpha" and "ended without a word in the step on alpha" in failed.message
+    assert heading(record) == Heading("Upgrade to Kubernetes 1.37", "Interrupted", "bad", failed.message)
+    before = closed(ReportedUpgrade().begin(0).record, at(0), at(9))
+    assert before is not None and "Run the playbook again to resume." in before.runs[-1].failures[0].message
+    assert upgrade.record.status == "running", "the record that was given is left as it is"
+
+
+def test_what_another_run_or_the_run_itself_has_closed_is_left_alone() -> None:
+    upgrade = ReportedUpgrade().begin(0).step(1, "alpha", "running", observed=[look(1, "666")])
+    assert closed(upgrade.begin(5).record, at(0), at(9)) is None
+    assert closed(upgrade.tell(6, end=True).record, at(5), at(9)) is None
+    assert closed(ReportedUpgrade().record, at(0), at(9)) is None
 
 
 def test_news_long_after_belongs_to_a_new_run_unless_a_master_is_being_upgraded() -> None:
@@ -640,6 +667,23 @@ def test_names_of_the_two_files(path: str, html: str, data: str, tmp_path: Path)
     assert (files.html.name, files.json.name) == (html, data)
 
 
+def test_a_report_of_check_mode_is_written_beside_it(tmp_path: Path) -> None:
+    files = ReportFiles(str(tmp_path / "r.htm"), check_mode=True)
+    assert (files.html.name, files.json.name) == ("r-check-mode.htm", "r-check-mode.json")
+
+
+def test_a_report_needs_room_for_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 15, number 5: before the first master is touched, not halfway through."""
+    files = ReportFiles(str(tmp_path / "r"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: (100 << 20, 99 << 20, 1 << 20))
+    for told in ({"version": "1.37"}, news(begin=True)):
+        with pytest.raises(BadInputError, match="has 1 MiB free, and the report may need 16 MiB; free space there"):
+            keep(files, told, at(1))
+    assert list(tmp_path.iterdir()) == []
+    keep(files, news(), at(1))
+    assert files.json.exists(), "once the run has begun, as much as possible is reported"
+
+
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="name a file in it"):
         ReportFiles(str(tmp_path))
@@ -652,7 +696,6 @@ def news(**more: Any) -> dict[str, Any]:
 def test_without_news_nothing_is_written(tmp_path: Path) -> None:
     files = ReportFiles(str(tmp_path / "r"))
     assert keep(files, {"version": "1.37", "host": "alpha", "begin": False}, at(0))["status"] is None
-    keep(files, news(), at(1), write=False)
     assert list(tmp_path.iterdir()) == []
 
 
