@@ -40,7 +40,8 @@ FOLDERS = {
     "docs/docsite": {".rst", ".svg", ".yml"},
     "playbooks": {".yml"},
     "playbooks/files/in_cluster": {"", ".yml"},  # without an ending: Containerfile
-    "playbooks/files/monitoring": {".json", ".license", ".yml"},
+    "playbooks/files/monitoring": {".json", ".yml"},
+    "playbooks/files/schemas": {".json"},
     "plugins/action": {".py"},
     "plugins/doc_fragments": {".py"},
     "plugins/filter": {".py"},
