@@ -40,6 +40,11 @@ options:
     description: Begin or resume a run over these clusters, by their names in the inventory. They are also the names of folders.
     type: list
     elements: str
+  run:
+    description:
+      - The run, as RV(run) of the task before. Without it and without O(clusters), the last run in the folder.
+      - Several runs may share a folder, as those of AWX's slices do; the page has the clusters of all.
+    type: dict
   waves:
     description:
       - The waves in order, each a number of clusters, a share of all such as V(10%), or the name of a group or host of the inventory.
@@ -134,6 +139,10 @@ metrics:
   description: The file with the metrics.
   returned: success
   type: str
+run:
+  description: The run, for O(run) of the next task.
+  returned: success
+  type: dict
 status:
   description: V(running), V(stopped) or V(finished).
   returned: success

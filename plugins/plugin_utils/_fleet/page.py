@@ -153,7 +153,7 @@ def heading(record: FleetRecord) -> Heading:
     found = [f"{len(record.rows_in(state))} {state_words(state)}" for state in worst]
     tones = {_TONES[state] for state in worst}
     tone = next((tone for tone in ("bad", "open", "fair") if tone in tones), "good" if worst else "open")
-    badge = "Nothing found" if tone == "good" else found[0][0].upper() + found[0][1:] if found else "No clusters"
+    badge = "Nothing found" if tone == "good" else found[0] if found else "No clusters"
     return Heading(about, badge, tone, f"{count}: {', '.join(found) or 'none'}.")
 
 
@@ -189,7 +189,7 @@ def figures(record: FleetRecord) -> list[Figure]:
     read = [row for row in rows if row.stale is not None]
     found = [Figure("Clusters", number(len(rows)), "")]
     found += [
-        Figure(state_words(state).capitalize(), number(len(record.rows_in(state))), "")
+        Figure(_sentence(state_words(state)), number(len(record.rows_in(state))), "")
         for state in _STATES
         if record.rows_in(state)
     ]
@@ -197,6 +197,11 @@ def figures(record: FleetRecord) -> list[Figure]:
         stale = sum(row.stale or 0 for row in read)
         found.append(Figure("Stale objects", number(stale), f"where etcd was read, {len(read)} of {len(rows)}"))
     return found
+
+
+def _sentence(words: str) -> str:
+    """With a capital letter, and nothing else changed."""
+    return words[:1].upper() + words[1:]
 
 
 def _waves(record: FleetRecord) -> Table:

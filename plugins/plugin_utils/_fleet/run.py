@@ -67,12 +67,7 @@ def begun(
     now: str,
     resume_within: float = 0.0,
 ) -> FleetRecord:
-    """The record of a new run, or of one that resumes the last, if that did not finish and had the same to do.
-
-    A play with ``serial`` begins several times in one run.
-    """
-    if before is not None and before.run == run:
-        return before
+    """The record of a new run, or of one that resumes the last, if that did not finish and had the same to do."""
     record = FleetRecord(
         run=run,
         purpose=purpose,

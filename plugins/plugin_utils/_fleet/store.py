@@ -7,14 +7,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.folder import FleetFolder, require_names
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.metrics import exposition
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.page import fleet_page
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record import STOPPED, FleetRecord, Severity
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record import (
+    STOPPED,
+    FleetRecord,
+    Severity,
+    read_fleet,
+)
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run import (
     Report,
     Rules,
@@ -28,17 +33,22 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run im
     wave_finished,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.waves import planned_waves
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.json_data import as_json
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.wording import things
 
 
 @dataclass(frozen=True)
 class FleetNews:
-    """What a task tells: ``clusters`` if the run begins, ``finished_wave`` (its number) after a wave, ``end`` at the end of the play."""
+    """What a task tells: ``clusters`` if the run begins, ``finished_wave`` (its number) after a wave, ``end`` at the end of the play.
+
+    ``begun``: the run as the task before returned it. Several runs may share a folder, as those of slices do.
+    """
 
     run: str
     purpose: str = "audit"
     version: str | None = None
     clusters: Sequence[str] | None = None
+    begun: Mapping[str, Any] | None = None
     waves: Sequence[Any] = ()
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     resume_within: float = 0.0
@@ -57,17 +67,24 @@ def keep(folder: FleetFolder, news: FleetNews, now: str, write: bool = True) -> 
     """The module's result."""
     with folder.files.locked():
         folder.require_writable()
-        record, reports = folder.read(), folder.reports()
-        if news.clusters is not None:
-            record = _begun(record, news, now)
-        if record is None:
-            raise BadInputError(f"No run of a fleet has begun in {folder.path}; begin one by giving its clusters.")
-        record = _next(record, reports, news, now)
+        before, reports = folder.read(), folder.reports()
+        record = _next(_run_of(before, news, now, folder), reports, news, now)
         if write:
             folder.write_record(record)
             folder.files.write_page(fleet_page(record))
             folder.write_metrics(exposition(record))
     return {"changed": write, **_told(folder, record, news)}
+
+
+def _run_of(before: FleetRecord | None, news: FleetNews, now: str, folder: FleetFolder) -> FleetRecord:
+    """The run that the task is about, with the rows that the folder has so far."""
+    if news.clusters is not None:
+        return _begun(before, news, now)
+    if news.begun:
+        return replace(read_fleet(dict(news.begun)), clusters=list(before.clusters) if before else [])
+    if before is None:
+        raise BadInputError(f"No run of a fleet has begun in {folder.path}; begin one by giving its clusters.")
+    return before
 
 
 def _begun(before: FleetRecord | None, news: FleetNews, now: str) -> FleetRecord:
@@ -96,6 +113,7 @@ def _told(folder: FleetFolder, record: FleetRecord, news: FleetNews) -> dict[str
         "html": str(folder.files.html),
         "json": str(folder.files.json),
         "metrics": str(folder.metrics),
+        "run": as_json(replace(record, clusters=[])),
         "status": record.status,
         "stopped": record.status == STOPPED,
         "waves": [{"name": wave.name, "clusters": wave.clusters} for wave in record.waves],

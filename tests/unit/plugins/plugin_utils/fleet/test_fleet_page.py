@@ -83,6 +83,20 @@ def test_the_files_of_a_run(tmp_path: Path) -> None:
     )
 
 
+def test_slices_that_share_a_folder_keep_their_runs_apart(tmp_path: Path) -> None:
+    folder = FleetFolder(str(tmp_path / "fleet"))
+    first = keep(folder, FleetNews("run-1", clusters=["a"]), at(0))
+    second = keep(folder, FleetNews("run-2", clusters=["b", "c"], waves=[1]), at(1))
+    write(folder, "a", dead(5))
+    ended = keep(folder, FleetNews("run-1", begun=first["run"], finished_wave=0, end=True), at(10))
+    assert ended["states"] == {"a": "not_reached"} and ended["status"] == "finished"
+    write(folder, "b", stale(12))
+    ended = keep(folder, FleetNews("run-2", begun=second["run"], finished_wave=0), at(20))
+    assert ended["states"] == {"b": "stale", "c": "not_begun"}
+    record = read_fleet(json.loads(folder.files.json.read_text(encoding="utf-8")))
+    assert [row.host for row in record.clusters] == ["b", "c", "a"], "the page has all of them"
+
+
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
     keep(FleetFolder(str(tmp_path / "fleet")), FleetNews("run-1", clusters=["a"]), at(0), write=False)
     assert list((tmp_path / "fleet").iterdir()) == []

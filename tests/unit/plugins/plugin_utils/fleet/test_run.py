@@ -106,9 +106,10 @@ def test_a_stopped_run_is_resumed_where_it_was() -> None:
         assert done_before(folded(other, reports, at(600))) == []
 
 
-def test_a_play_that_begins_twice_is_one_run() -> None:
-    record = run_over("ab", {})
-    assert begun(record, "run-1", "audit", None, [], at(50)) is record
+def test_a_finished_run_is_not_resumed() -> None:
+    record = wave_finished(run_over("a", {"a": report()}), 0, at(30))
+    again = begun(ended(record, at(30)), "run-1", "audit", None, [Wave("all", ["a"])], at(40), resume_within=100)
+    assert again.started == at(40)
 
 
 def test_the_verdict_tells_failures_from_clusters_that_were_not_reached() -> None:
