@@ -144,7 +144,7 @@ def test_bad_input_is_one_sentence(fleet: Fleet) -> None:
         ({"waves": ["asia"]}, "neither a group nor a host of the inventory"),
         ({"purpose": "check"}, "needs rolling_upgrade_version"),
     ):
-        done = fleet.run(**given)
+        done = fleet.run("--limit", "bare", **given)
         assert (
             done.returncode == 2 and said in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr
         )
