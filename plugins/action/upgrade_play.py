@@ -45,6 +45,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         result["handlers"] = self._may_have_handlers()
         # These can't wait for the first master: with the first, nothing else runs; with the second, others are ahead of it.
         at_once = unselected or (_play.strategy_refusal(play) if entry in _ROLLS else "")
+        at_once = at_once or (_play.fleet_refusal(play) if entry == "fleet" else "")
         if at_once:
             result.update(failed=True, problems=[at_once], msg=f"{at_once} Nothing was touched.")
             return result

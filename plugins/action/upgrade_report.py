@@ -57,6 +57,7 @@ _SPEC: dict[str, Any] = {
     "checked": {"type": "dict"},
     "ignored": {"type": "list", "elements": "str"},
     "stored": {"type": "dict"},
+    "snapshot_at": {"type": "str"},
     "outcomes": {"type": "list", "elements": "dict"},
     "verified": {"type": "bool", "default": False},
     "end": {"type": "bool", "default": False},

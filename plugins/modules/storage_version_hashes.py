@@ -251,6 +251,12 @@ baseline_found:
   description: Whether a baseline was on record.
   returned: always
   type: bool
+last_migrated_at:
+  description: When the last complete migration of a resource ended, in UTC; null if none is on record.
+  returned: always
+  type: str
+  version_added: 0.1.0
+  sample: "2026-11-24T12:00:00Z"
 error:
   description:
     - The kind of failure, null if there was none. Check it after a task with C(failed_when=false).
@@ -281,7 +287,10 @@ cluster:
     server:
       description: The URL at which the cluster is reached.
       type: str
-  sample: {name: null, context: production, server: "https://api.example.com:6443"}
+    uid:
+      description: The uid of its namespace C(kube-system), which no other cluster has; null if the user may not read it. Left out if the task fails.
+      type: str
+  sample: {name: null, context: production, server: "https://api.example.com:6443", uid: 3e1c4a52-55cf-4c0e-9f0b-3f1b7b1f7a55}
 """
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import CLUSTER_SPEC, SAMPLING_SPEC

@@ -364,7 +364,8 @@ cross_checked:
   type: bool
 etcd:
   description:
-    - The V(endpoints) and V(prefix) that were read, and the V(version) and V(db_size) (bytes) of etcd.
+    - The V(endpoints) and V(prefix) that were read, and the V(version), V(db_size) and V(db_in_use) (bytes) of etcd.
+    - V(quota) is its space quota in bytes, as etcd reports it since 3.6, and V(cluster) the id of the etcd cluster; each is null if it is unknown.
     - V(overrides) has the same for each further cluster, with its V(resources) and the V(revision) at which it was read.
   returned: success
   type: dict

@@ -133,6 +133,9 @@ options:
   stored:
     description: With O(kind=audit), the result of M(kube_storage.upgrade.stored_versions_info).
     type: dict
+  snapshot_at:
+    description: With O(kind=audit), when the newest snapshot of etcd was taken, in UTC.
+    type: str
   outcomes:
     description: Results of other tasks. If one failed, its message is recorded as what stopped the run.
     type: list

@@ -15,7 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.utils.display import Display
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._event_watch import progress_of
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._kubeconfig import find_kubeconfig
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._kubeconfig import find_cluster, find_kubeconfig
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._short_results import Short, shorten
 
 # These print results for people and do nothing else with them.
@@ -30,6 +30,7 @@ class ActionForPeople(NormalAction):  # type: ignore[misc]  # ansible-core is no
     short: Short
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        find_cluster(self, task_vars or {})
         find_kubeconfig(self)
         with progress_of(self, task_vars or {}):
             result: dict[str, Any] = super().run(tmp, task_vars)

@@ -2,15 +2,34 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Finds a task's kubeconfig on the controller, as kubernetes.core's action plugin does."""
+"""Which cluster a task means: its kubeconfig on the controller, as kubernetes.core's action plugin finds it, or that of the host's own variables."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
+from ansible import context
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action.normal import ActionModule as NormalAction
+
+# Any of these options names a cluster.
+_NAME_A_CLUSTER = ("kubeconfig", "context", "host", "api_key", "servers")
+_OF_HOST = {
+    name: f"rolling_upgrade_{name}" for name in ("kubeconfig", "context", "tls_server_name", "servers", "cluster_name")
+}
+
+
+def find_cluster(action: Any, variables: Mapping[str, Any]) -> None:
+    """In an ad-hoc call over hosts that are clusters, each has its own variables name its cluster, as in the role."""
+    args = action._task.args
+    if "module_name" not in context.CLIARGS or any(args.get(name) for name in _NAME_A_CLUSTER):
+        return
+    own = {
+        option: action._templar.template(variables[name]) for option, name in _OF_HOST.items() if variables.get(name)
+    }
+    action._task.args = {**{option: value for option, value in own.items() if value}, **args}
 
 
 def find_kubeconfig(action: Any) -> None:
@@ -43,6 +62,7 @@ class KubeconfigAction(NormalAction):  # type: ignore[misc]  # ansible-core is n
     """Runs the module with the kubeconfig that the task means."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        find_cluster(self, task_vars or {})
         find_kubeconfig(self)
         result: dict[str, Any] = super().run(tmp, task_vars)
         return result

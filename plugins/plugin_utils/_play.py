@@ -28,6 +28,20 @@ class Play:
     batch: Sequence[str] = ()
 
 
+def fleet_refusal(play: Play) -> str:
+    """Why the waves of a fleet can't follow one another in this play."""
+    if set(play.alive) - set(play.batch):
+        return (
+            "This play has serial, and a fleet has waves instead; remove serial, and set rolling_upgrade_fleet_waves."
+        )
+    if play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP or len(play.batch) <= 1:
+        return ""
+    return (
+        f"This play has the strategy {play.strategy}, and the waves of a fleet follow one another only with the strategy linear; set "
+        "'strategy: linear' in the play. How many clusters have their turn at the same time is up to forks."
+    )
+
+
 def strategy_refusal(play: Play) -> str:
     """Why the strategy can't keep the masters' order. With one host in a batch there is nothing to keep; any strategy will do."""
     if play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP or len(play.batch) <= 1:

@@ -24,6 +24,7 @@ _MINOR = re.compile(r"\d+\.\d+")
 _URL = re.compile(r"https?://[^\s/]+")
 _PREFIX = "rolling_upgrade_"
 
+SEVERITIES = ("concern", "stale", "disagreement", "blocker", "failure", "not_reached", "never")
 CHOICES: Mapping[str, Collection[str]] = {
     "select": ("all", "changed", "stale"),
     "engine": ("direct", "storage_version_migration", "kube_storage_version_migrator", "auto"),
@@ -32,6 +33,9 @@ CHOICES: Mapping[str, Collection[str]] = {
     "kubeadm_packages": ("tasks", "distribution"),
     "report_kind": ("upgrade", "check"),
     "stop_before": ("migrate", "trim"),
+    "fleet_purpose": ("audit", "check", "migrate"),
+    "fleet_stop_on": SEVERITIES,
+    "fleet_fail_on": SEVERITIES,
 }
 # The smallest value of numbers; a number in a text, as an extra variable or a template gives it, counts, too.
 _AT_LEAST = {
@@ -43,6 +47,8 @@ _AT_LEAST = {
     "request_timeout": 0,
     "etcd_quota": 0,
     "expected_servers": 0,
+    "fleet_max_failures": 0,
+    "fleet_resume_within": 0,
 }
 # The entry points that can't do without a release.
 _NEED_A_RELEASE = ("main", "upgrade_master", "converge")
@@ -60,6 +66,7 @@ def wrong_values(values: Mapping[str, Any], entry_point: str) -> list[str]:
         *_dictionaries(given),
         *_ignored(given.get("ignore_blockers")),
         *_stale_without_etcd(given),
+        *_fleet(given, entry_point),
     ]
 
 
@@ -137,6 +144,14 @@ def _ignored(names: Any) -> Iterator[str]:
 def _stale_without_etcd(given: Mapping[str, Any]) -> Iterator[str]:
     if given.get("select") == "stale" and not given.get("etcd"):
         yield f"{_PREFIX}select is 'stale', which is found by reading etcd; set {_PREFIX}etcd, or select 'changed'."
+
+
+def _fleet(given: Mapping[str, Any], entry_point: str) -> Iterator[str]:
+    if entry_point == "fleet" and given.get("fleet_purpose") == "check" and not given.get("version"):
+        yield f"{_PREFIX}fleet_purpose is 'check', which needs {_PREFIX}version: the release to check for, such as \"1.37\"."
+    waves = given.get("fleet_waves") or []
+    if isinstance(waves, (str, Mapping)) or not isinstance(waves, (list, tuple)):
+        yield f"{_PREFIX}fleet_waves must be a list of waves, such as [canary, 10%, 50%]."
 
 
 def tasks_file_refusal(given: Mapping[str, Any], find: Callable[[str], str | None], read: Callable[[str], Any]) -> str:

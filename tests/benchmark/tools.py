@@ -112,13 +112,13 @@ def module_beside(name: str, folder: Path, **params: Any) -> Iterator[None]:
             raise BenchmarkError(f"{name} ended before what was to be measured beside it.")
     finally:
         # Ansible puts what it starts into sessions of their own, so a signal to its group would leave the module running.
-        for pid in _family(process.pid):
+        for pid in family(process.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """A process and all that it started, directly or not."""
     found = [pid]
     for process in found:

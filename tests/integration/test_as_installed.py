@@ -40,13 +40,15 @@ FOLDERS = {
     "docs/docsite": {".rst", ".svg", ".yml"},
     "playbooks": {".yml"},
     "playbooks/files/in_cluster": {"", ".yml"},  # without an ending: Containerfile
+    "playbooks/files/monitoring": {".json", ".yml"},
+    "playbooks/files/schemas": {".json"},
     "plugins/action": {".py"},
     "plugins/doc_fragments": {".py"},
     "plugins/filter": {".py"},
     "plugins/lookup": {".py"},
     "plugins/module_utils": {".py", ".json"},
     "plugins/modules": {".py"},
-    "plugins/plugin_utils": {".py", ".j2", ".css"},
+    "plugins/plugin_utils": {".py", ".j2", ".css", ".js"},
     "plugins/test": {".py"},
     "roles": {".yml", ".md", ".j2"},
 }

@@ -173,6 +173,7 @@ def test_every_module_is_in_the_action_group_and_the_readme() -> None:
     elsewhere = {
         "encryption_config_file",
         "say",
+        "upgrade_fleet",
         "upgrade_play",
         "upgrade_report",
         "upgrade_step",

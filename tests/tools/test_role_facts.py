@@ -16,8 +16,13 @@ import yaml
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "rolling_upgrade"
 NAME = re.compile(r"\brolling_upgrade_\w+")
-# Facts of one driver, or of the rotation of keys, which has its own.
-OF_PARTS = ("rolling_upgrade_kubeadm_", "rolling_upgrade_openshift_", "rolling_upgrade_encryption_")
+# Facts of one driver, or of the rotation of keys or a fleet, which have their own.
+OF_PARTS = (
+    "rolling_upgrade_kubeadm_",
+    "rolling_upgrade_openshift_",
+    "rolling_upgrade_encryption_",
+    "rolling_upgrade_fleet",
+)
 
 
 def set_in(node: Any) -> Iterator[str]:

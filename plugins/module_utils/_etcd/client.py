@@ -268,12 +268,20 @@ class Etcd:
         self._failed.clear()
 
     async def status(self) -> dict[str, Any]:
-        """The version and size that one answering member reports; empty if the user may not ask for them."""
+        """What one answering member reports about itself; empty, zero or None if the user may not ask for it."""
         try:
             answer = json.loads(await self._post(_STATUS_PATH, {}))
         except PermissionDeniedError:
             answer = {}
-        return {"version": str(answer.get("version") or ""), "db_size": int(answer.get("dbSize") or 0)}
+        in_use, quota = answer.get("dbSizeInUse"), int(answer.get("dbSizeQuota") or 0)
+        cluster = (answer.get("header") or {}).get("cluster_id")
+        return {
+            "version": str(answer.get("version") or ""),
+            "db_size": int(answer.get("dbSize") or 0),
+            "db_in_use": None if in_use is None else int(in_use),
+            "quota": quota if quota > 0 else None,
+            "cluster": f"{int(cluster):x}" if cluster else None,
+        }
 
     async def _post(self, path: str, document: Mapping[str, Any]) -> bytes:
         if not self._silent_are_known:

@@ -20,14 +20,18 @@ Work = Callable[[Options, bool, Report], Awaitable[dict[str, Any]]]
 
 
 def names_cluster(work: Work[Options]) -> Work[Options]:
-    """Adds ``cluster`` to what a module's work returns or raises; null if no cluster is asked."""
+    """Adds ``cluster`` to what a module's work returns or raises; null if no cluster is asked.
+
+    What the work itself knows about the cluster, it returns under the same key.
+    """
 
     @wraps(work)
     async def named(options: Options, check_mode: bool, report: Report) -> dict[str, Any]:
         cluster = options if isinstance(options, ClusterOptions) else getattr(options, "cluster", None)
         about = None if cluster is None else {"name": cluster.name, **describe(cluster.auth)}
         try:
-            return {**await work(options, check_mode, report), "cluster": about}
+            result = await work(options, check_mode, report)
+            return {**result, "cluster": None if about is None else {**about, **(result.get("cluster") or {})}}
         except StorageUpgradeError as error:
             error.result.setdefault("cluster", about)
             raise

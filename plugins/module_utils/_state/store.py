@@ -257,7 +257,7 @@ def _unwritable(path: Path, error: OSError) -> StateStoreError:
     return StateStoreError(f"The file {path} can't be written: {error.strerror}; check the path and its permissions.")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replaces a file as a whole: readers see the old or the new content, even after a power cut."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -266,6 +266,7 @@ def write_whole(path: Path, content: bytes) -> None:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
+                os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:

@@ -127,7 +127,7 @@ async def version_hashes(options: VersionHashesOptions, check_mode: bool, report
             result.update(changed=recorded is not state, diff=_diff(state, recorded, seen))
             if recorded is not state and not check_mode:
                 await _save(store, recorded, seen, crds)
-        return {**result, "msg": _sentence(seen), "warnings": seen.reservations}
+        return {**result, "cluster": {"uid": state.cluster}, "msg": _sentence(seen), "warnings": seen.reservations}
 
 
 async def _converged(
@@ -238,6 +238,7 @@ def describe(seen: Observation, state: State) -> dict[str, Any]:
             for change in changed_since(resources, still_trusted(state, seen)[0].persisted)
         ],
         "baseline_found": state.recorded_at is not None,
+        "last_migrated_at": max(filter(None, (known.migrated_at for known in state.resources.values())), default=None),
     }
 
 

@@ -47,8 +47,8 @@ def breakable(name: str) -> Markup:
     return Markup(re.sub(r"([./])", r"\1<wbr>", str(escape(name))))
 
 
-def page(record: AnyRecord, json_name: str) -> str:
-    """The page for the record's kind."""
+def render(template: str, **shown: Any) -> str:
+    """A page from its template and the template's variables."""
     # The page treats everything that was read or reported as text, whatever characters it has.
     environment = Environment(
         autoescape=True,
@@ -68,7 +68,12 @@ def page(record: AnyRecord, json_name: str) -> str:
         command=command,
     )
     environment.globals.update(epoch_seconds=epoch_seconds, short_version=short_version)
+    return environment.get_template(template).render(**shown)
+
+
+def page(record: AnyRecord, json_name: str) -> str:
+    """The page for the record's kind."""
     made = _OF_RECORD[record.kind](record) if isinstance(record, Record) else _OF_SNAPSHOT[record.kind](record)
     shown = {"standing": [], **made}
     shown["heading"] = unless_contradicted(shown["heading"], shown["claims"])
-    return environment.get_template(f"{record.kind}.html.j2").render(record=record, json_name=json_name, **shown)
+    return render(f"{record.kind}.html.j2", record=record, json_name=json_name, **shown)

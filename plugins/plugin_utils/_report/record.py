@@ -247,6 +247,16 @@ class UnknownPrefix:
 
 
 @dataclass
+class EtcdDatabase:
+    """The database of one etcd, in bytes, by one of its members; ``quota`` is None if etcd doesn't report it."""
+
+    endpoint: str | None
+    size: int
+    in_use: int | None = None
+    quota: int | None = None
+
+
+@dataclass
 class EtcdContents:
     """What etcd held at one revision."""
 
@@ -258,6 +268,7 @@ class EtcdContents:
     unprovable: dict[str, dict[str, int]] = field(default_factory=dict)
     resources: dict[str, StoredResource] = field(default_factory=dict)
     unknown: list[UnknownPrefix] | None = field(default=None, metadata=LEFT_OUT)
+    databases: list[EtcdDatabase] | None = field(default=None, metadata=LEFT_OUT)
 
     def total(self, name: str) -> int:
         return self.totals.get(name, 0)
@@ -396,20 +407,28 @@ class Check:
     all: PlannedTotal = field(default_factory=PlannedTotal)
     stored: list[ReadableVersion] = field(default_factory=list)
     newest: str | None = None
+    # CRDs whose status.storedVersions name more than the storage version; None if that was not looked at.
+    untrimmed: list[str] | None = field(default=None, metadata=LEFT_OUT)
 
 
 @dataclass(kw_only=True)
 class Snapshot:
-    """A check or an audit; ``status`` is failed if it could not be completed. ``check_mode``: of a run that changed nothing."""
+    """A check or an audit; ``status`` is failed if it could not be completed. ``check_mode``: of a run that changed nothing.
+
+    ``uid``: that of the namespace kube-system, which no other cluster has. ``error``: the kind of the first failure, as modules return it.
+    ``migrated_at``, ``snapshot_at``: when the last migration ended, and the newest snapshot of etcd was taken. Each is None if unknown.
+    """
 
     format: int = FORMAT
     kind: str
     check_mode: bool | None = field(default=None, metadata=LEFT_OUT)
     cluster: str | None = field(default=None, metadata=LEFT_OUT)
+    uid: str | None = field(default=None, metadata=LEFT_OUT)
     version: str | None
     started: str
     updated: str
     failures: list[str] = field(default_factory=list)
+    error: str | None = field(default=None, metadata=LEFT_OUT)
     servers: list[SeenServer] = field(default_factory=list)
     converged: bool | None
     sampling: Sampling | None = None
@@ -419,6 +438,8 @@ class Snapshot:
     changed: list[ChangedResource] = field(default_factory=list)
     check: Check | None = None
     stored: EtcdContents | None = None
+    migrated_at: str | None = field(default=None, metadata=LEFT_OUT)
+    snapshot_at: str | None = field(default=None, metadata=LEFT_OUT)
     status: str
 
 

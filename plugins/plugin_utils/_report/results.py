@@ -16,6 +16,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_t
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import sizes_of
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
     EtcdContents,
+    EtcdDatabase,
     EtcdSizes,
     FailedObject,
     MigratedResource,
@@ -54,14 +55,39 @@ def named_texts(result: Result, *names: str) -> dict[str, str | None]:
     return {name: bounded(result.get(name)) for name in names}
 
 
+def failed_among(results: list[Any]) -> list[Result]:
+    """The results of tasks that failed, or whose host could not be reached by Ansible."""
+    return [
+        result
+        for result in results
+        if isinstance(result, Mapping)
+        and (result.get("failed") or result.get("unreachable"))
+        and not result.get("skipped")
+    ]
+
+
 def failure_messages(results: list[Any]) -> list[str]:
     """What each failed task said, once."""
     said = [
-        bounded(result.get("msg")) or "A task failed; see the playbook's output."
-        for result in results
-        if isinstance(result, Mapping) and result.get("failed") and not result.get("skipped")
+        bounded(result.get("msg")) or "A task failed; see the playbook's output." for result in failed_among(results)
     ]
     return list(dict.fromkeys(said))
+
+
+def databases_of(result: Result) -> list[EtcdDatabase] | None:
+    """The databases of each etcd that stored_versions_info read; None if their sizes are unknown."""
+    etcd = result.get("etcd") or {}
+    found = [
+        EtcdDatabase(
+            bounded((one.get("endpoints") or [None])[0]),
+            int(one["db_size"]),
+            _count(one.get("db_in_use")),
+            _count(one.get("quota")),
+        )
+        for one in (etcd, *(etcd.get("overrides") or ()))
+        if one.get("db_size")
+    ]
+    return found or None
 
 
 def sampling_of(evidence: Any) -> Sampling | None:

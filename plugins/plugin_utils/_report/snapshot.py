@@ -26,6 +26,8 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.results import (
     Result,
     bounded,
+    databases_of,
+    failed_among,
     failure_messages,
     named_texts,
     sampling_of,
@@ -43,15 +45,19 @@ def snapshot(kind: str, news: Mapping[str, Any], now: str) -> Snapshot:
     seen: Result = results[-1] if results else {}
     checked, stored = news.get("checked") or {}, news.get("stored") or {}
     ignored = {str(name) for name in news.get("ignored") or ()}
-    failures = failure_messages([*(news.get("outcomes") or ()), *(news.get("observed") or ()), checked, stored])
+    observed, outcomes = (list(map(_with_its_failure, news.get(name) or ())) for name in ("observed", "outcomes"))
+    others = [_with_its_failure(checked), _with_its_failure(stored)]
+    failures = failure_messages([*outcomes, *observed, *others])
     return Snapshot(
         kind=kind,
         check_mode=True if news.get("check_mode") else None,
         cluster=bounded(news.get("cluster_name") or None),
+        uid=bounded((seen.get("cluster") or {}).get("uid")),
         version=bounded(news.get("version")),
         started=bounded(seen.get("observed_at")) or now,
         updated=now,
         failures=failures,
+        error=next((_kind_of(result) for result in failed_among([*observed, *outcomes, *others])), None),
         servers=[_server(server) for server in seen.get("servers") or ()],
         converged=bool(seen["converged"]) if "converged" in seen else None,
         sampling=sampling_of(seen.get("sampling")),
@@ -64,8 +70,22 @@ def snapshot(kind: str, news: Mapping[str, Any], now: str) -> Snapshot:
         ],
         check=_check(checked, ignored) if was_told(checked) and "blockers" in checked else None,
         stored=_stored(stored, now) if was_told(stored) and "totals" in stored else None,
+        migrated_at=bounded(seen.get("last_migrated_at")),
+        snapshot_at=bounded(news.get("snapshot_at") or None),
         status="failed" if failures else "succeeded",
     )
+
+
+def _with_its_failure(result: Any) -> Any:
+    """Also with ``failed_when: false``, a module's result says that it failed."""
+    if isinstance(result, Mapping) and result.get("error"):
+        return {**result, "failed": True}
+    return result
+
+
+def _kind_of(failed: Result) -> str:
+    """The kind of a failure; "other" for a task that is none of this collection's modules."""
+    return "unreachable" if failed.get("unreachable") else bounded(failed.get("error")) or "other"
 
 
 def _server(server: Result) -> SeenServer:
@@ -103,6 +123,7 @@ def _check(result: Result, ignored: set[str]) -> Check:
             for stored in result.get("stored") or ()
         ],
         newest=bounded(((result.get("data") or {}).get("releases") or [None])[-1]),
+        untrimmed=texts(plan["trims"]) if plan.get("trims") is not None else None,
     )
 
 
@@ -122,4 +143,5 @@ def _stored(result: Result, now: str) -> EtcdContents:
         UnknownPrefix(bounded(found.get("prefix")), int(found.get("objects") or 0))
         for found in result.get("unknown") or ()
     ]
+    stored.databases = databases_of(result)
     return stored

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.control_plane.cluster import Cluster
+from tests.tools.schemas import violations
 
 from . import warm_ansible, warm_python
 from .modules import ANSIBLE, ROOT, environment
@@ -86,6 +87,7 @@ class Play:
 
     def report(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
+        assert violations(found) == []
         return found
 
     def downtimes(self) -> list[tuple[float, float]]:

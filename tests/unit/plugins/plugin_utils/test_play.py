@@ -47,6 +47,26 @@ def test_strategies(strategy: str, batch: tuple[str, ...], refused: bool) -> Non
     assert bool(found) is refused and ("strategy: linear" in found) is refused
 
 
+def test_a_fleet_has_waves_instead_of_serial_and_needs_linear() -> None:
+    assert _play.fleet_refusal(Play("linear", THREE, THREE, THREE)) == ""
+    assert "remove serial" in _play.fleet_refusal(Play("linear", THREE, THREE, THREE[:1]))
+    assert "strategy: linear" in _play.fleet_refusal(Play("free", THREE, THREE, THREE))
+    assert _play.fleet_refusal(Play("free", THREE[:1], THREE[:1], THREE[:1])) == ""
+
+
+def test_values_of_a_fleet() -> None:
+    given = {"purpose": "check", "waves": "canary", "stop_on": "blockers", "max_failures": -1}
+    found = " ".join(wrong_values({f"rolling_upgrade_fleet_{name}": value for name, value in given.items()}, "fleet"))
+    assert all(
+        word in found
+        for word in ("needs rolling_upgrade_version", "list of waves", "blocker may be meant", "at least 0")
+    )
+    assert (
+        wrong_values({"rolling_upgrade_fleet_waves": [1, "10%"], "rolling_upgrade_fleet_purpose": "migrate"}, "fleet")
+        == []
+    )
+
+
 @pytest.mark.parametrize(
     ("tags", "only", "refused"),
     [
