@@ -80,7 +80,7 @@ def transport_failure(url: str, failure: BaseException) -> tuple[UnreachableKind
     if any(name in ("gaierror", "ClientConnectorDNSError", "NameResolutionError") for name in names):
         return UnreachableKind.DNS, f"The host name of {origin} can't be resolved."
     if any(isinstance(error, ConnectionRefusedError) for error in chain):
-        return UnreachableKind.REFUSED, f"{origin} refuses connections; is the API server running there?"
+        return UnreachableKind.REFUSED, f"{origin} refuses connections (is the API server running there?)"
     if "NotHttpError" in names:
         return (
             UnreachableKind.RESET,

@@ -210,7 +210,7 @@ class ApiServer:
             document = json.loads(answer.body)
         except ValueError as error:
             raise UnreachableError(
-                f"{self.url} answered {path} with something that is not JSON; is it an API server?",
+                f"{self.url} answered {path} with something that is not JSON (is it an API server?)",
                 kind=UnreachableKind.RESET,
             ) from error
         if not isinstance(document, dict):

@@ -146,7 +146,7 @@ async def _of_kind(server: ApiServer, path: str, kind: str) -> dict[str, Any]:
     answer = await server.get(path)
     if answer.get("kind") != kind:
         raise ApiError(
-            f"{server.url} answered {path} with something that is not a document of kind {kind}; is it an API server?",
+            f"{server.url} answered {path} with something that is not a document of kind {kind} (is it an API server?)",
             status=200,
             reason="UnexpectedAnswer",
         )

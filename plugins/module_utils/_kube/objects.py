@@ -135,7 +135,7 @@ class ListFailedError(ApiError):
             error = api_error(answer, url, "GET", path)
             super().__init__(error.message, status=error.status, reason=error.reason)
         else:
-            sentence = f"{url} answered {path.split('?')[0]} with something that is not a list; is it an API server?"
+            sentence = f"{url} answered {path.split('?')[0]} with something that is not a list (is it an API server?)"
             super().__init__(sentence, status=answer.status, reason="UnexpectedAnswer")
         self.answer = answer
 
