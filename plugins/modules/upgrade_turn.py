@@ -48,7 +48,7 @@ options:
     description: Name of the master on which a step begins.
     type: str
   ended:
-    description: Steps that have ended, by their RV(lease.open_step).
+    description: Steps that have ended, by their RV(kube_storage.upgrade.upgrade_lease#module:open_step).
     type: list
     elements: str
     default: []
