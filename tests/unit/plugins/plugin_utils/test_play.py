@@ -243,8 +243,8 @@ def test_masters_at_the_release_are_those_that_are_surely_there() -> None:
     names = {"master-1": ["node-1"], "master-2": ["10.0.0.2"], "master-3": ["node-3"]}
     look = {"names": names, "server": dict.fromkeys(THREE, ""), "sure": dict.fromkeys(THREE, True)}
 
-    def found(*servers: dict[str, Any], first: dict[str, Any] = look) -> list[str]:
-        hosts = {"master-1": {"rolling_upgrade_play": first}, "master-2": {"rolling_upgrade_play": look}}
+    def found(*servers: dict[str, Any], first: dict[str, Any] | None = None) -> list[str]:
+        hosts = {"master-1": {"rolling_upgrade_play": first or look}, "master-2": {"rolling_upgrade_play": look}}
         return masters_at_release(THREE, hosts, THREE[:2], {"servers": list(servers)}, "1.37")
 
     assert found(server(1), server(2), server(3)) == list(THREE)
