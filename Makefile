@@ -48,7 +48,7 @@ data: setup
 
 # Files of tests run side by side: mostly they wait for servers to start. SHARD=2/3 runs the second of three parts, for CI that
 # spreads the tests over machines; the first part includes the linters.
-WORKERS ?= $(shell expr 3 \* $$(nproc))
+WORKERS ?= $(shell expr 2 \* $$(nproc))
 SHARD ?= 1/1
 test: setup $(if $(filter 1/%,$(SHARD)),lint) system browser servers $(if $(filter 1/%,$(SHARD)),sanity,newest-core)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 --shard $(SHARD)
