@@ -42,9 +42,13 @@ async def _trim(context: RunContext, guard: Guard, run: ResourceRun, crd: CrdIde
     if isinstance(done, Untrimmed) and context.control.stopped is not None:
         context.result.untrimmed.append(done)  # The next run finds that only this is left to do.
         return
-    # Where the user may not read the CRD, the controller's word is taken for it.
-    left_to_controller = isinstance(done, Untrimmed) and done.unread and done.status == 403
-    if isinstance(done, Untrimmed) and not (left_to_controller and context.chosen.trims_by_itself):
+    unseen = isinstance(done, Untrimmed) and done.unread and done.status == 403
+    if unseen and context.chosen.trims_by_itself:
+        context.result.doubts.append(
+            f"Whether the CRD {name} was trimmed is unknown, since this user is not allowed to get it. kube-controller-manager trims "
+            "CRDs since Kubernetes 1.36; on an older release, run select: all as a user with the role crds."
+        )
+    elif isinstance(done, Untrimmed):
         context.checkpoint.not_trimmed(name)
         context.result.untrimmed.append(done)
         context.report(Event("notice", f"The CRD {name} was not trimmed: {done.reason}.", {}))
