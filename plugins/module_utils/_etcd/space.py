@@ -178,10 +178,10 @@ _UNKNOWN_AMOUNT = Amount()
 
 def outlook(found: Mapping[str, Sequence[Member]], amounts: Mapping[str, Amount]) -> Outlook:
     """The worst of all members of every etcd; both by the name of the etcd."""
-    each = [
+    outlooks = [
         _of_member(member, amounts.get(name, _UNKNOWN_AMOUNT)) for name, members in found.items() for member in members
     ]
-    return min(each, key=lambda one: _WORST_FIRST.index(one.fit), default=Outlook(Fit.UNKNOWN))
+    return min(outlooks, key=lambda found_outlook: _WORST_FIRST.index(found_outlook.fit), default=Outlook(Fit.UNKNOWN))
 
 
 def _of_member(member: Member, amount: Amount) -> Outlook:

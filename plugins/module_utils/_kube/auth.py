@@ -301,8 +301,8 @@ class _Header:
 def _impersonation_headers(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     headers: list[tuple[str, str]] = []
     for name, value in found.items():
-        for one in value if isinstance(value, list) else [value]:
-            headers.append((name, str(one)))
+        for item in value if isinstance(value, list) else [value]:
+            headers.append((name, str(item)))
     return headers
 
 

@@ -89,7 +89,7 @@ def _of_cluster(row: ClusterRow) -> Iterator[tuple[str, Mapping[str, str], float
     """Names without their prefix, labels and values."""
     lost = (Severity.NOT_REACHED.value, Severity.FAILURE.value, NOT_BEGUN)
     yield "cluster_reached", {}, float(row.state not in lost)
-    for state in [*(one.value for one in Severity), NOT_BEGUN]:
+    for state in [*(severity.value for severity in Severity), NOT_BEGUN]:
         yield "cluster_state", {"state": state}, float(row.state == state)
     yield from _times(row)
     if row.servers:

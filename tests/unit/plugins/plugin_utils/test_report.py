@@ -250,7 +250,7 @@ def test_agreement_that_was_not_cross_checked_is_never_called_proven() -> None:
     told = heading(upgrade.record)
     assert told.badge == "Done, with reservations" and "not cross-checked" in told.sentence
     (claim,) = [
-        one for one in sentences.claims(upgrade.record, timeline(upgrade.record)) if "cross-checked" in one.text
+        claim for claim in sentences.claims(upgrade.record, timeline(upgrade.record)) if "cross-checked" in claim.text
     ]
     assert claim.holds is None and "because the user may not list leases" in claim.text
     # A result that doesn't say whether it was is none that was.

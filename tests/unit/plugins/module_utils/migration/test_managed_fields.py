@@ -96,9 +96,9 @@ def test_ownership_is_the_same_after_as_before(entries: list[Entry]) -> None:
     assert MOVING.wanted(wanted) is None, "a second run has nothing to do"
     for entry in wanted:
         before = [
-            one for one in entries if (one["manager"], one["operation"]) == (entry["manager"], entry["operation"])
+            old for old in entries if (old["manager"], old["operation"]) == (entry["manager"], entry["operation"])
         ]
-        assert entry.get("time") in {one.get("time") for one in before}
+        assert entry.get("time") in {old.get("time") for old in before}
 
 
 @given(FIELDS, FIELDS)

@@ -18,7 +18,7 @@ from ansible_collections.kube_storage.upgrade.tests.unit.plugins.module_utils.up
 
 
 def test_steps() -> None:
-    assert [one.check for one in evaluate_steps(UpgradePath("1.34", "1.37"), RELEASES)[0]] == ["skipped_minors"]
+    assert [finding.check for finding in evaluate_steps(UpgradePath("1.34", "1.37"), RELEASES)[0]] == ["skipped_minors"]
     assert evaluate_steps(UpgradePath("1.36", "1.37"), RELEASES) == ([], [])
     assert "1.38 can read is not in the data" in evaluate_steps(UpgradePath("1.37", "1.38"), RELEASES)[1][0]
 

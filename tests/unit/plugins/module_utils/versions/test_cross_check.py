@@ -65,7 +65,7 @@ def leases(*items: dict[str, Any]) -> IdentityLeases:
 
 
 def unlisted(found: CrossCheck) -> list[str]:
-    return [one.server.name for one in found.unlisted]
+    return [lease.server.name for lease in found.unlisted]
 
 
 def observation(asked: Sequence[ServerReport], known: IdentityLeases, **expected: Any) -> Observation:

@@ -68,7 +68,7 @@ class FullServer:
     async def get(self, _path: str) -> Mapping[str, Any]:
         message = "etcdserver: mvcc: database space exceeded"
         conditions = [{"type": "Running", "status": "True", "message": message}]
-        items = [{"metadata": {"name": one, "labels": {}}, "status": {"conditions": conditions}} for one in self.made]
+        items = [{"metadata": {"name": name, "labels": {}}, "status": {"conditions": conditions}} for name in self.made]
         return {"items": items}
 
     async def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
@@ -167,7 +167,9 @@ class Played:
         raise AssertionError((method, path))
 
     def work(self, document: dict[str, Any]) -> None:
-        done = any(one["type"] == "Succeeded" for one in (document.get("status") or {}).get("conditions") or ())
+        done = any(
+            condition["type"] == "Succeeded" for condition in (document.get("status") or {}).get("conditions") or ()
+        )
         conditions = self.says(document, self.looks)
         document["status"] = {"conditions": conditions}
         if not done and any(condition["type"] == "Succeeded" for condition in conditions):
@@ -379,7 +381,7 @@ def test_what_was_trimmed_without_a_proof_is_restored(monkeypatch: pytest.Monkey
 
 def test_what_was_trimmed_and_is_proven_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     crd = Crd(monkeypatch, "v1")
-    assert [one.after for one in trimmed_by_controller(complete=True, proven=True)] == [("v1",)]
+    assert [trimmed.after for trimmed in trimmed_by_controller(complete=True, proven=True)] == [("v1",)]
     assert crd.versions == ("v1",)
 
 
