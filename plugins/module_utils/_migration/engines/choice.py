@@ -123,10 +123,18 @@ def only_direct(options: MigrateOptions) -> str | None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The engine to use, why, and the API of its controller (None for direct)."""
+    """The engine to use, why, and the API of its controller.
+
+    ``dialect``: None means that the engine is direct, here, in ``impact_note`` and in ``make_engine``. So another engine without a
+    controller is refused until these know it.
+    """
 
     choice: Choice
     dialect: Dialect | None = None
+
+    def __post_init__(self) -> None:
+        if (self.dialect is None) != (self.name == DIRECT):
+            raise ValueError(f"{self.name} must have a dialect unless it is {DIRECT}, which has none")
 
     @property
     def name(self) -> str:

@@ -107,6 +107,12 @@ def test_each_engine_has_its_own_controller_and_needs_what_that_needs() -> None:
         dialect_of("magic", None)
 
 
+@pytest.mark.parametrize(("engine", "dialect"), [("magic", None), (IN_TREE, None), (DIRECT, InTree("v1"))])
+def test_only_direct_has_no_controller(engine: str, dialect: InTree | None) -> None:
+    with pytest.raises(ValueError, match=f"{engine} must have a dialect unless it is direct"):
+        Chosen(Choice(engine, "asked for"), dialect)
+
+
 def test_each_version_of_the_api_names_a_resource_in_its_own_way() -> None:
     assert newest({"v1alpha1", "v1beta1"}) == "v1beta1"
     assert newest({"v2"}) is None
