@@ -147,7 +147,7 @@ def _rewriting(plan: Mapping[str, Any], preview: Mapping[str, Any], select: str)
     every = (plan.get("all") or {}).get("objects", preview.get("would_visit"))
     if select == "all" and every:
         words.append(
-            f"visiting {count(int(every), 'object')} to make sure of it{_about((plan.get('all') or {}).get('seconds'))}"
+            f"visiting {count(int(every), 'object')} to make sure{_about((plan.get('all') or {}).get('seconds'))}"
         )
     crds = plan.get("trims") or ()
     if crds:

@@ -101,7 +101,7 @@ def test_without_the_leases_nothing_counts(
     found = module(third_unseen, NAME, expected_servers=2, **blind)
     assert found["converged"] is True, found["reasons"]
     assert found["cross_checked"] is False and found["proven_by"] == "listed_servers"
-    assert found["unchecked_reason"] == "the user may not list leases in kube-system"
+    assert found["unchecked_reason"] == "the user cannot list leases in kube-system"
     assert "not cross-checked with their Leases" in found.message
     checked = module(third_unseen, "upgrade_check", target_version="1.37", **blind)
     assert checked["cross_checked"] is False
@@ -114,7 +114,7 @@ def test_without_the_leases_nothing_counts(
         "Whether other API servers are alive was not cross-checked" in str(warning) for warning in done["warnings"]
     )
     assert [row["persisted"] for row in done["resources"].values()] == [False, False]
-    assert all("may not list leases" in row["unproven"] for row in done["resources"].values())
+    assert all("cannot list leases" in row["unproven"] for row in done["resources"].values())
     again = module(third_unseen, "storage_migrate", select="changed", **params)
     assert set(again["resources"]) == set(params["resources"]), "what is not proven is visited again"
 
@@ -147,9 +147,9 @@ def test_the_role_calls_nothing_proven_without_the_leases(
     assert "rolling_upgrade_accept_unchecked" in told
     code, told = verify(rolling_upgrade_accept_unchecked=True)
     assert code == 0, told
-    assert "Not cross-checked, and therefore not proven" in told
+    assert "Not cross-checked, so not proven" in told
     record = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert record["observations"][-1]["unchecked"] == "the user may not list leases in kube-system"
+    assert record["observations"][-1]["unchecked"] == "the user cannot list leases in kube-system"
     page = " ".join((tmp_path / "report.html").read_text(encoding="utf-8").split())
     assert "Done and proven" not in page and "Whether other API servers are alive was not cross-checked" in page
 

@@ -90,6 +90,12 @@ BANNED = {
     r"(this|that|the) very (same )?(run|object|version|edit|release|process|CRD)": "this, the same, exactly the",
     r"(look|looks) into": "read",
     r"labell?ed so|labelled": "labeled as such",
+    r"may be meant": "did you mean X?",
+    r"without a word": "abruptly; without a message",
+    r"goes? all the way": "finish",
+    r"(release|version)s? to arrive at": "last, final, target",
+    r"(is|are|was|were) not served for a moment": "was briefly not served",
+    r"(is|are) none of the (\d+|\w+) (?=API servers|servers|objects|masters)": "is not among the",
     r"behaviour|colours?|data centre|licence": "American spelling",
 }
 # Loop variables that say nothing, in Python. ``one, other`` are for two of a kind, which no loop gives.

@@ -285,7 +285,7 @@ def forbidden_sentence(message: str) -> str | None:
     else:
         what = found["resource"] + (f".{found['group']}" if found["group"] else "")
     return (
-        f"Permission is missing: user {found['user']} may not {found['verb']} {what}"
+        f"Permission is missing: user {found['user']} cannot {found['verb']} {what}"
         f"{found['scope'].rstrip()}; grant it by a ClusterRole (the page Permissions of the documentation lists what each module needs)."
     )
 

@@ -209,7 +209,7 @@ def _token_of(chosen: KubeContext | None, context: ssl.SSLContext | None) -> Tok
             return FileToken(str(user["tokenFile"]), user.get("token"))
         except OSError as error:
             raise BadInputError(
-                f"The token file {user['tokenFile']} of {chosen.whose} can't be read ({error.strerror}); run the task as a user who may."
+                f"The token file {user['tokenFile']} of {chosen.whose} can't be read ({error.strerror}); run the task as a user who can."
             ) from error
     if not user.get("exec") or user.get("token"):
         return None

@@ -191,7 +191,7 @@ class Passes:
             if served.hash != run.target.hash:
                 why = "changed its storage version"
             elif run.gone:
-                why = "was not served for a moment"
+                why = "was briefly not served"
             elif why is None and run.complete and not run.verified:
                 why = "was written in another version than discovery reports, or could not be checked"
             elif why is None and run.complete and seen.converged and self._checkpoint.is_foreign(run.target.name):

@@ -60,7 +60,7 @@ def families(record: FleetRecord) -> list[Family]:
 _HELP = {
     "cluster_reached": "Whether the last run got a complete result from the cluster.",
     "cluster_state": "The state of the cluster that the last run found; 1 for the current one.",
-    "cluster_observed_timestamp_seconds": "When the cluster was last looked at.",
+    "cluster_observed_timestamp_seconds": "When the cluster was last examined.",
     "api_server_info": "An API server and the release that it runs as.",
     "api_servers": "API servers of the cluster.",
     "api_servers_ready": "API servers that were ready.",

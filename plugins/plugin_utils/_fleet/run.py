@@ -119,7 +119,7 @@ def folded(record: FleetRecord, reports: Mapping[str, Report], now: str) -> Flee
 def _without_report(record: FleetRecord, wave: FleetWave) -> tuple[str, list[str]]:
     """Of a cluster that this run has no report about."""
     if wave.finished:
-        return Severity.FAILURE.value, ["This run has no result of it: what happened is in the playbook's output."]
+        return Severity.FAILURE.value, ["This run has no result for it; see the playbook's output."]
     if record.status == STOPPED:
         return NOT_BEGUN, [f"The run stopped before the wave '{wave.name}'."]
     return NOT_BEGUN, ["It has not had its turn yet."]

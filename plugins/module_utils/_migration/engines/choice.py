@@ -83,8 +83,8 @@ def choose(asked: str, offers: Offers, only_direct: str | None) -> Choice:
     if only_direct is not None:
         return Choice(DIRECT, f"only direct supports {only_direct}")
     if offers.may_direct:
-        return Choice(DIRECT, "the user may list and patch everything to be migrated")
-    without = "the user may not list and patch everything to be migrated, but may "
+        return Choice(DIRECT, "the user can list and patch everything to be migrated")
+    without = "the user cannot list and patch everything to be migrated, but can "
     if offers.in_tree in ("v1", "v1beta1") and offers.may_in_tree:
         return Choice(IN_TREE, f"{without}create storageversionmigrations of storagemigration.k8s.io/{offers.in_tree}")
     if offers.migrator and offers.may_migrator:

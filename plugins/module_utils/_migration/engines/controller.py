@@ -366,7 +366,7 @@ class ControllerEngine:
         self.report(
             Event(
                 "notice",
-                f"{self.dialect.title} rewrites at most about {rate:g} objects per second, by a limit of its own, so {objects} objects take "
+                f"{self.dialect.title} rewrites at most about {rate:g} objects per second, because of its own limit, so {objects} objects take "
                 f"at least {duration(objects / rate)}; engine: direct has no such limit.",
                 {},
             )
@@ -516,7 +516,7 @@ class ControllerEngine:
             else:
                 migration.run.unproven = (
                     f"{_only_reported(self.dialect)}: {len(migration.untouched)} of its objects were not written, and the user "
-                    "may not list and patch them to check whether they are current"
+                    "cannot list and patch them to check whether they are current"
                 )
         if visits and self._control.stopped is None:
             await self.direct.migrate([visit for _migration, visit in visits], self._control)

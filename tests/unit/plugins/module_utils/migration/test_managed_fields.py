@@ -198,4 +198,4 @@ def test_what_to_do_names_the_command() -> None:
     assert f"run storage_migrate with resources: [{WIDGETS.name}] and managed_fields: rewrite" in simple
     webhook = how_to_move(WIDGETS.name, "v1", ["v1alpha1"], True)
     assert "owners apply them at v1" in webhook and "managed_fields: prune" in webhook
-    assert "as a user who may get the CRD" in how_to_move(WIDGETS.name, None, ["v1alpha1"], None)
+    assert "as a user who can get the CRD" in how_to_move(WIDGETS.name, None, ["v1alpha1"], None)
