@@ -70,7 +70,7 @@ BANNED = {
     r"(expires?|settles?) by (itself|themselves)": "on its own, automatically",
     r"(go|goes|going|went) on from (here|there)": "run again to resume",
     r"(it is|they are) as (it was|they were)": "unchanged",
-    r"(the )?same again(?= with)": "it again",
+    r"(the )?same again with": "it again with",
     r"between two looks": "between two checks",
     r"(?<!there.)(is|are) no (object|list|text|regular file|flag|etcd|Pods)": "is not a",
     r"for ever": "forever",
@@ -95,7 +95,6 @@ BANNED = {
     r"goes? all the way": "finish",
     r"(release|version)s? to arrive at": "last, final, target",
     r"(is|are|was|were) not served for a moment": "was briefly not served",
-    r"(is|are) none of the (\d+|\w+) (?=API servers|servers|objects|masters)": "is not among the",
     r"behaviour|colours?|data centre|licence": "American spelling",
 }
 # Loop variables that say nothing, in Python. ``one, other`` are for two of a kind, which no loop gives.

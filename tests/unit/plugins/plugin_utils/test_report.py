@@ -130,7 +130,7 @@ def test_an_interrupted_run_is_reported_as_such() -> None:
     assert upgrade.record.steps[0].state == "cut off" and upgrade.record.steps[0].finished == at(1)
 
 
-def test_a_run_that_ended_without_a_word_is_closed_from_outside() -> None:
+def test_a_run_that_ended_abruptly_is_closed_from_outside() -> None:
     """Issue 15, number 1: it said "running" forever."""
     upgrade = ReportedUpgrade().begin(0).step(1, "alpha", "running", observed=[look(1, "666")])
     record = closed(upgrade.record, at(0), at(9))

@@ -162,7 +162,7 @@ def test_totals_never_shrink_during_a_pass() -> None:
     assert all(before <= after for before, after in pairwise(seen)) and seen[-1] == 3
 
 
-def test_what_was_not_served_for_a_moment_is_visited_again() -> None:
+def test_what_was_briefly_not_served_is_visited_again() -> None:
     """Issue 11, number 1: nothing is claimed about it; when it is served again it is visited again, otherwise left alone."""
     passes = Passing()
     passes._custom = SimpleNamespace(moved=lambda run: None)  # type: ignore[assignment]

@@ -187,7 +187,7 @@ def test_any_other_404_is_never_a_deletion(page: Response) -> None:
     assert server.of("PATCH", "a") == 3
 
 
-def test_a_resource_that_is_not_served_for_a_moment() -> None:
+def test_a_resource_that_is_briefly_not_served() -> None:
     answers = iter([NOT_FOUND, NOT_FOUND])
 
     def answer(method: str, path: str) -> Response | None:
