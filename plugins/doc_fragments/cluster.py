@@ -176,7 +176,7 @@ options:
         version_added: 0.1.0
       proxy:
         description:
-          - URL of a proxy on the way to etcd, such as V(socks5://127.0.0.1:1080). Credentials in it are sent, and never shown.
+          - URL of a proxy through which etcd is reached, such as V(socks5://127.0.0.1:1080). Credentials in it are sent, and never shown.
           - The option O(ignore:proxy) and the environment don't apply to etcd.
         type: str
         version_added: 0.1.0
@@ -221,7 +221,7 @@ options:
             type: str
             version_added: 0.1.0
           proxy:
-            description: The proxy on the way there. Defaults to that of the first etcd.
+            description: The proxy through which that etcd is reached. Defaults to that of the first etcd.
             type: str
             version_added: 0.1.0
           prefix:

@@ -37,7 +37,7 @@ options:
     type: str
     default: ""
   rollback:
-    description: Whether it is the way back to an older release.
+    description: Whether this is a rollback to an older release.
     type: bool
     default: false
 """

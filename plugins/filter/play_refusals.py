@@ -12,7 +12,7 @@ author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
   - Collects what M(kube_storage.upgrade.upgrade_play) found on every master. With the API servers' answers, it also says which masters
-    can't be matched with an API server of their own.
+    can't be matched with their own API server.
 positional: hosts, batch
 options:
   _input:

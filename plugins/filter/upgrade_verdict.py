@@ -11,8 +11,8 @@ version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - Makes the last words of the role P(kube_storage.upgrade.rolling_upgrade#role) from what its tasks found on this host. Without anything to
-    say, because another host says it, there are none.
+  - Composes the final message of the role P(kube_storage.upgrade.rolling_upgrade#role) from what its tasks found on this host. It is empty if
+    another host prints it.
 options:
   _input:
     description: The masters in order.

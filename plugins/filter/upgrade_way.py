@@ -51,7 +51,7 @@ def upgrade_way(checked: Any, target: Any, releases: Any = ()) -> list[str]:
 
 
 class FilterModule:
-    """The way of the role's entry point several_releases."""
+    """The releases of the role's entry point several_releases."""
 
     def filters(self) -> dict[str, Any]:
         return {"upgrade_way": upgrade_way}

@@ -25,14 +25,14 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Make sure that the way leads there
+- name: Make sure that each of these releases can be reached
   ansible.builtin.assert:
     that: checked | kube_storage.upgrade.upgrade_way_refusals | length == 0
 """
 
 RETURN = r"""
 _value:
-  description: The reasons, one sentence each; empty if there is a way.
+  description: The reasons, one sentence each; empty if each release can be reached.
   type: list
   elements: str
 """

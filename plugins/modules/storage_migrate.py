@@ -102,7 +102,7 @@ options:
       - V(high) goes as fast as possible. Other clients of an API server then wait several times as long.
       - RV(pace) shows the result. O(workers) and O(max_rate) remain upper bounds.
       - With a controller as O(engine), it applies only to what V(direct) does. kube-controller-manager sends one request at a time, and
-        kube-storage-version-migrator has a limit of its own (OpenShift's allows 40 requests per second); neither can be set for one migration.
+        kube-storage-version-migrator has its own limit (OpenShift's allows 40 requests per second); neither can be set for one migration.
       - An API server that answers with 429 and C(Retry-After) gets no requests until that time has passed, whatever this option says.
     type: str
     choices: [low, normal, high]

@@ -122,7 +122,7 @@ resources:
   type: dict
   contains:
     stored:
-      description: Each way in which objects of the resource are stored, the most frequent first.
+      description: Each form in which objects of the resource are stored, the most frequent first.
       type: list
       elements: dict
       contains:

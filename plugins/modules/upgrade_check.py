@@ -13,7 +13,7 @@ author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
   - Looks for anything that would break an upgrade of the API servers to O(target_version), before the first of them is touched.
-  - With O(etcd), compares every stored version with what the target, and each release on the way to it, can decode. That data comes from the
+  - With O(etcd), compares every stored version with what the target, and each minor release before it, can decode. That data comes from the
     releases' own Go modules and ships with the collection; RV(data) says which releases it covers.
   - Without O(etcd), only the storage version hashes of all API servers, the record of earlier migrations and the CRDs' C(status.storedVersions) are
     known. RV(unknown) lists what they don't show.
@@ -217,7 +217,7 @@ path:
       type: list
       elements: str
     must_migrate:
-      description: Resources with objects that a later release on the way can't read unless they are migrated at this one.
+      description: Resources with objects that a later one of these releases can't read unless they are migrated at this one.
       type: list
       elements: str
 safe_up_to:
@@ -255,7 +255,7 @@ stored:
       description: The last release in the data that can read it; null if none can, and for custom resources, where the CRD decides.
       type: str
     readable:
-      description: Whether the target and the releases on the way to it can; null for custom resources and hidden versions.
+      description: Whether the target and the minor releases before it can; null for custom resources and hidden versions.
       type: bool
 objects:
   description: Objects of each resource, by LIST or etcd; null if that failed.

@@ -18,7 +18,7 @@ description:
     Makes one page of the reports about many clusters: C(index.html) with a row for each, C(fleet.json) for programs, and C(metrics.prom) for
     Prometheus. It reads C(clusters/NAME/state.json), the report of an audit by M(kube_storage.upgrade.upgrade_report).
   - Plans the waves of a run, and decides after each whether the next one may begin. A run that was stopped or killed is resumed.
-  - A cluster that was not reached, failed, or had no turn is a row of its own. What is unknown is left empty, in the metrics, too.
+  - A cluster that was not reached, failed, or had no turn has its own row. What is unknown is left empty, in the metrics, too.
   - The entry point C(fleet) of the role rolling_upgrade calls it.
 options:
   path:

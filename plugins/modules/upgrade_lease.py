@@ -120,7 +120,7 @@ holder:
   type: str
 other:
   description: The other run that holds the Lease, null if none does.
-  returned: success, and if another run is in the way
+  returned: success, and if another run blocks this one
   type: dict
   contains:
     holder:
@@ -149,7 +149,7 @@ other:
       type: int
 open_step:
   description: The step that is on record, either one that O(step) has just begun or an interrupted one; null if there is none.
-  returned: success, and if a step is in the way
+  returned: success, and if a step blocks this run
   type: dict
   contains:
     id:

@@ -209,7 +209,7 @@ archived:
   type: str
 status:
   description:
-    - Status of its last run, one of V(running), V(succeeded), V(failed), V(unfinished) and V(cut off) (it ended without a word); null if there
+    - Status of its last run, one of V(running), V(succeeded), V(failed), V(unfinished) and V(cut off) (it ended abruptly); null if there
       is no report.
   returned: success
   type: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-# Drivers of this role that know neither of the two steps nor the way back.
+# Drivers of this role that support neither the two steps nor rollback.
 _ONE_WAY = ("kubeadm", "openshift")
 
 
@@ -34,6 +34,6 @@ def driver_refusals(
         )
     if two_steps and driver in _ONE_WAY:
         problems.append(
-            f"The driver {driver} knows neither rolling_upgrade_emulate nor rolling_upgrade_rollback; use the driver tasks or one of your own."
+            f"The driver {driver} supports neither rolling_upgrade_emulate nor rolling_upgrade_rollback; use the driver tasks or write your own."
         )
     return problems

@@ -37,8 +37,8 @@ def fleet_refusal(play: Play) -> str:
     if play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP or len(play.batch) <= 1:
         return ""
     return (
-        f"This play has the strategy {play.strategy}, and the waves of a fleet follow one another only with the strategy linear; set "
-        "'strategy: linear' in the play. How many clusters have their turn at the same time is up to forks."
+        f"This play has the strategy {play.strategy}, but the waves of a fleet run one after another only with the strategy linear; set "
+        "'strategy: linear' in the play. The setting forks limits how many clusters are handled at the same time."
     )
 
 
@@ -47,7 +47,7 @@ def strategy_refusal(play: Play) -> str:
     if play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP or len(play.batch) <= 1:
         return ""
     return (
-        f"This play has the strategy {play.strategy}, and the role upgrades the masters in their order only with the strategy linear; "
+        f"This play has the strategy {play.strategy}, but the role upgrades the masters in order only with the strategy linear; "
         "set 'strategy: linear' in the play."
     )
 

@@ -27,9 +27,7 @@ def proof_text(proof: Mapping[str, Any]) -> str:
     if not unprovable and not encryption_unknown:
         sentences.append("Each is stored as the API servers would write it now.")
     if proof.get("cross_checked") is False:
-        sentences.append(
-            "Whether API servers are alive that were not asked was not cross-checked; they may write differently."
-        )
+        sentences.append("Whether other API servers are alive was not cross-checked; they may write differently.")
     return " ".join([*sentences, *(str(problem) for problem in proof.get("problems") or ())])
 
 

@@ -126,8 +126,8 @@ def _pace(pace: Mapping[str, Any] | None) -> list[str]:
     """Nothing if nothing was written."""
     if not pace or pace["latency_ms"]["p50"] is None:
         return []
-    latency, servers = pace["latency_ms"], [one for one in pace["servers"] if one["in_flight"] is not None]
-    flights = ", ".join(f"{one['in_flight']:g}" for one in servers)
+    latency, servers = pace["latency_ms"], [server for server in pace["servers"] if server["in_flight"] is not None]
+    flights = ", ".join(f"{server['in_flight']:g}" for server in servers)
     where = "to each API server" if len(servers) > 1 else "on average"
     return [
         f"Impact {pace['impact']}: half of the writes took at most {latency['p50']:g} ms, 99 of 100 at most {latency['p99']:g} ms, "

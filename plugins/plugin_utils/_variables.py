@@ -89,7 +89,7 @@ def _choices(given: Mapping[str, Any]) -> Iterator[str]:
     for name, allowed in CHOICES.items():
         value = str(given.get(name, ""))
         if value and value not in allowed:
-            yield f"{_PREFIX}{name} is '{value}', but must be {_or(allowed)}{_meant(value, allowed)}."
+            yield f"{_PREFIX}{name} is '{value}', but must be {_or(allowed)}{_meant(value, allowed)}"
 
 
 def _numbers(given: Mapping[str, Any]) -> Iterator[str]:
@@ -124,7 +124,7 @@ def _dictionaries(given: Mapping[str, Any]) -> Iterator[str]:
             continue
         unknown = sorted(str(key) for key in value if key not in options)
         for key in unknown:
-            yield f"{_PREFIX}{name} has the unknown key '{key}'{_meant(key, options) or '; its keys are ' + ', '.join(options)}."
+            yield f"{_PREFIX}{name} has the unknown key '{key}'{_meant(key, options, '; its keys are ' + ', '.join(options) + '.')}"
         if not unknown and value:
             messages = ArgumentSpecValidator(dict(options)).validate(dict(value)).error_messages
             yield from (f"{_PREFIX}{name}: {message}." for message in messages)
@@ -138,7 +138,7 @@ def _ignored(names: Any) -> Iterator[str]:
     for name in names if isinstance(names, (list, tuple)) else ():
         check = str(name).partition("/")[0]
         if check not in known:
-            yield f"{_PREFIX}ignore_blockers names '{name}', and there is no check '{check}'{_meant(check, known)}."
+            yield f"{_PREFIX}ignore_blockers names '{name}', and there is no check '{check}'{_meant(check, known)}"
 
 
 def _stale_without_etcd(given: Mapping[str, Any]) -> Iterator[str]:
@@ -180,6 +180,7 @@ def _or(names: Collection[str]) -> str:
     return f"{', '.join(first)} or {last}"
 
 
-def _meant(value: str, known: Collection[str]) -> str:
+def _meant(value: str, known: Collection[str], otherwise: str = ".") -> str:
+    """The end of a sentence: the name that was probably meant, or ``otherwise``."""
     close = difflib.get_close_matches(value, sorted(known), n=1)
-    return f"; {close[0]} may be meant" if close else ""
+    return f"; did you mean {close[0]}?" if close else otherwise

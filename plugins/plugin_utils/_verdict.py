@@ -123,8 +123,8 @@ def plan_lines(
             f"have the platform upgrade its masters from {first} to {target}" if checked.get("upgrade_pending") else ""
         )
     elif to_do:
-        one = ", one at a time" if len(to_do) > 1 else ""
-        parts.append(f"upgrade {listed(to_do, _MASTERS_NAMED)} from {first} to {target}{one}")
+        in_turn = ", one at a time" if len(to_do) > 1 else ""
+        parts.append(f"upgrade {listed(to_do, _MASTERS_NAMED)} from {first} to {target}{in_turn}")
     parts.append(_rewriting(checked.get("plan") or {}, preview, select))
     parts = [part for part in parts if part]
     left = [name for name in masters if name in done and not by_platform]
@@ -147,7 +147,7 @@ def _rewriting(plan: Mapping[str, Any], preview: Mapping[str, Any], select: str)
     every = (plan.get("all") or {}).get("objects", preview.get("would_visit"))
     if select == "all" and every:
         words.append(
-            f"visiting {count(int(every), 'object')} to make sure of it{_about((plan.get('all') or {}).get('seconds'))}"
+            f"visiting {count(int(every), 'object')} to make sure{_about((plan.get('all') or {}).get('seconds'))}"
         )
     crds = plan.get("trims") or ()
     if crds:

@@ -38,12 +38,12 @@ def way_refusals(checked: Mapping[str, Any], named: Sequence[Any]) -> list[str]:
     minors = [str(checked.get("current_version")), *_minors(checked)]
     if minors[-1] != minor_of(target):
         found.append(
-            f"There is no way up from {minors[0]} to {target}; a way back goes one release at a time, with rolling_upgrade_rollback."
+            f"{target} is not newer than {minors[0]}; to roll back, go one release at a time with rolling_upgrade_rollback."
         )
     unknown = [str(name) for name in named if minor_of(str(name)) not in minors]
     if unknown:
         found.append(
-            f"rolling_upgrade_releases names {', '.join(unknown)}, which is not on the way from {minors[0]} to {target}."
+            f"rolling_upgrade_releases names {', '.join(unknown)}, which is not between {minors[0]} and {target}."
         )
     for hop in checked.get("path") or ():
         if hop.get("unreadable"):

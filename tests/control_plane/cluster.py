@@ -597,9 +597,9 @@ def _build_all(version: str, controllers_version: str, etcd_version: str) -> Non
         needed.add(releases.release(controllers_version))
     if etcd_version:
         needed.add(releases.with_etcd(etcd_version))
-    for each in (*releases.CONTROL_PLANE, *releases.ETCD):
-        if each in needed:
-            build.binaries(build.control_plane(each))
+    for release in (*releases.CONTROL_PLANE, *releases.ETCD):
+        if release in needed:
+            build.binaries(build.control_plane(release))
 
 
 def reap(folder: Path, owner_pid: int) -> None:

@@ -129,9 +129,9 @@ def server(version: str) -> Server:
 
 def release(version: str, table: tuple[Release, ...] = CONTROL_PLANE) -> Release:
     """The row of a full patch release such as ``1.36.5``."""
-    for each in table:
-        if each.kubernetes == version:
-            return each
+    for row in table:
+        if row.kubernetes == version:
+            return row
     raise VersionError(
         f"Kubernetes {version} is not built here, only {_known(table)}; "
         f"add it to tests/control_plane/releases.py, or name a minor such as {_emulated_minors()[-2]} to have it emulated."
@@ -141,25 +141,25 @@ def release(version: str, table: tuple[Release, ...] = CONTROL_PLANE) -> Release
 def with_etcd(version: str) -> Release | Etcd:
     """The row whose binary has that etcd."""
     rows: tuple[Release | Etcd, ...] = (*CONTROL_PLANE, *ETCD)
-    for each in rows:
-        if each.etcd == version:
-            return each
-    known = ", ".join(dict.fromkeys(each.etcd for each in rows))
+    for row in rows:
+        if row.etcd == version:
+            return row
+    known = ", ".join(dict.fromkeys(row.etcd for row in rows))
     raise VersionError(f"etcd {version} is not built here, only {known}.")
 
 
 def pinned(minor: str) -> str:
     """The patch release of a minor that is built here: ``1.36.5`` for ``1.36``."""
-    for each in CONTROL_PLANE:
-        if each.kubernetes.rpartition(".")[0] == minor:
-            return each.kubernetes
+    for row in CONTROL_PLANE:
+        if row.kubernetes.rpartition(".")[0] == minor:
+            return row.kubernetes
     raise VersionError(f"No release of Kubernetes {minor} is built here, only {_known(CONTROL_PLANE)}.")
 
 
 def _emulated_minors() -> list[str]:
     major, minor = (int(part) for part in NEWEST.kubernetes.split(".")[:2])
-    return [f"{major}.{each}" for each in range(minor - EMULATED_MINORS, minor + 1)]
+    return [f"{major}.{number}" for number in range(minor - EMULATED_MINORS, minor + 1)]
 
 
 def _known(table: tuple[Release, ...]) -> str:
-    return ", ".join(each.kubernetes for each in table)
+    return ", ".join(row.kubernetes for row in table)

@@ -89,8 +89,8 @@ def test_who_is_named_as_an_exception_is_left_out(third_unseen: Cluster, module:
     for ignored in ("master-3", third_unseen.url("master-3")):
         found = module(third_unseen, NAME, expected_servers=2, ignored_servers=[ignored])
         assert found["converged"] is True and found["cross_checked"] is True and found["unlisted_servers"] == []
-    one = module(third_unseen, NAME, servers=[third_unseen.url("master-2")], ignored_servers=["*"])
-    assert one["converged"] is True and one["cross_checked"] is False and one["proven_by"] == "listed_servers"
+    alone = module(third_unseen, NAME, servers=[third_unseen.url("master-2")], ignored_servers=["*"])
+    assert alone["converged"] is True and alone["cross_checked"] is False and alone["proven_by"] == "listed_servers"
     all_three = module(third_unseen, NAME, servers=third_unseen.urls)
     assert [found["resource"] for found in all_three["disagreements"]] != [] and all_three["cross_checked"] is True
 
@@ -101,7 +101,7 @@ def test_without_the_leases_nothing_counts(
     found = module(third_unseen, NAME, expected_servers=2, **blind)
     assert found["converged"] is True, found["reasons"]
     assert found["cross_checked"] is False and found["proven_by"] == "listed_servers"
-    assert found["unchecked_reason"] == "the user may not list leases in kube-system"
+    assert found["unchecked_reason"] == "the user cannot list leases in kube-system"
     assert "not cross-checked with their Leases" in found.message
     checked = module(third_unseen, "upgrade_check", target_version="1.37", **blind)
     assert checked["cross_checked"] is False
@@ -110,9 +110,11 @@ def test_without_the_leases_nothing_counts(
     params: dict[str, Any] = {"resources": [WIDGETS, POLICIES], "expected_servers": 2, **blind}
     done = finish(start_process(third_unseen, **params))
     assert done["cross_checked"] is False and done["trimmed"] == [] and "not cross-checked" in done["msg"]
-    assert any("Whether other API servers are alive was not cross-checked" in str(one) for one in done["warnings"])
+    assert any(
+        "Whether other API servers are alive was not cross-checked" in str(warning) for warning in done["warnings"]
+    )
     assert [row["persisted"] for row in done["resources"].values()] == [False, False]
-    assert all("may not list leases" in row["unproven"] for row in done["resources"].values())
+    assert all("cannot list leases" in row["unproven"] for row in done["resources"].values())
     again = module(third_unseen, "storage_migrate", select="changed", **params)
     assert set(again["resources"]) == set(params["resources"]), "what is not proven is visited again"
 
@@ -120,7 +122,7 @@ def test_without_the_leases_nothing_counts(
     assert [row["persisted"] for row in accepted["resources"].values()] == [True, True]
     assert [crd["crd"] for crd in accepted["trimmed"]] == [WIDGETS]
     assert accepted["cross_checked"] is False and "accept_unchecked accepts that" in accepted["msg"]
-    assert not any("Whether other" in str(one) for one in accepted.get("warnings", ()))
+    assert not any("Whether other" in str(warning) for warning in accepted.get("warnings", ()))
 
 
 def test_the_role_calls_nothing_proven_without_the_leases(
@@ -145,9 +147,9 @@ def test_the_role_calls_nothing_proven_without_the_leases(
     assert "rolling_upgrade_accept_unchecked" in told
     code, told = verify(rolling_upgrade_accept_unchecked=True)
     assert code == 0, told
-    assert "Not cross-checked, and therefore not proven" in told
+    assert "Not cross-checked, so not proven" in told
     record = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert record["observations"][-1]["unchecked"] == "the user may not list leases in kube-system"
+    assert record["observations"][-1]["unchecked"] == "the user cannot list leases in kube-system"
     page = " ".join((tmp_path / "report.html").read_text(encoding="utf-8").split())
     assert "Done and proven" not in page and "Whether other API servers are alive was not cross-checked" in page
 

@@ -83,11 +83,11 @@ def test_a_missing_permission_is_named_with_its_user(single_master: Cluster, mod
     }
     kubeconfig = str(single_master.user_kubeconfig("jane"))
     nothing = module(single_master, "storage_version_hashes", kubeconfig=kubeconfig)
-    assert nothing.failed and "user jane may not list" in nothing.message
+    assert nothing.failed and "user jane cannot list" in nothing.message
     apply(single_master, reader, binding)
     before = steady(read_etcd(single_master))
     result = module(single_master, "storage_migrate", kubeconfig=kubeconfig, resources=["secrets"])
-    assert result.failed and "user jane may not patch secrets" in result.message
+    assert result.failed and "user jane cannot patch secrets" in result.message
     assert steady(read_etcd(single_master)) == before
     assert module(single_master, "storage_version_hashes", kubeconfig=kubeconfig)["converged"] is True
 

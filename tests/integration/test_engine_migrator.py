@@ -62,7 +62,7 @@ def test_without_its_api_each_engine_says_what_to_do(migrated: Cluster, module: 
     refused = module(migrated, NAME, engine="storage_version_migration", max_rate=5)
     assert refused.failed and "does not support max_rate" in refused.message
     done = module(migrated, NAME, engine="auto", resources=["configmaps"])
-    assert done["engine"] == "direct" and "may list and patch everything" in done["engine_reason"]
+    assert done["engine"] == "direct" and "can list and patch everything" in done["engine_reason"]
 
 
 def test_the_migrator_migrates_and_the_storage_state_stays_correct(

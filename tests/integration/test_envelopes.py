@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.providers import LOCAL_PROVIDERS
 
 from tests.control_plane.cluster import Cluster
 
@@ -28,6 +29,8 @@ from .support.waiting import wait_until
 NAME = "stored_versions_info"
 SECRET = base64.b64encode(b"hunter2".ljust(32, b"!")).decode()
 KEYS = {"keys": [{"name": "key-1", "secret": SECRET}]}
+# A resource for each provider with local keys; one more provider needs one more resource, with an object in make_objects.
+LOCAL = dict(zip(("secrets", "configmaps", "serviceaccounts"), LOCAL_PROVIDERS, strict=True))
 
 
 @dataclass
@@ -44,9 +47,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
     socket = folder / "kms.sock"
     kms = {"name": "plugin", "endpoint": f"unix://{socket}", "timeout": "10s"}
     providers: dict[str, Any] = {
-        "secrets": {"aescbc": KEYS},
-        "configmaps": {"aesgcm": KEYS},
-        "serviceaccounts": {"secretbox": KEYS},
+        **{resource: {provider: KEYS} for resource, provider in LOCAL.items()},
         "limitranges": {"kms": {"apiVersion": "v2", **kms}},
         "resourcequotas": {"kms": {"apiVersion": "v1", **kms, "name": "plugin-v1"}},
         "*.*": {"identity": {}},
@@ -165,7 +166,7 @@ def test_every_envelope_and_every_place(sealed: Sealed, module: Callable[..., Re
     put(cluster, key, b'{"kind":"Flunder","apiVersion":"agg.example.com/v1"}')
     try:
         # Without the names one in a hundred would be unknown, as its ciphertext looks as if the name continued.
-        names = [f"{provider}:key-1" for provider in ("aescbc", "aesgcm", "secretbox")]
+        names = [f"{provider}:key-1" for provider in LOCAL_PROVIDERS]
         found = module(cluster, NAME, etcd=cluster.etcd, encryption_keys=names)
         keys = read_etcd(cluster)
     finally:
@@ -176,9 +177,8 @@ def test_every_envelope_and_every_place(sealed: Sealed, module: Callable[..., Re
         return {tuple(row[field] for field in fields) for row in resources[name]["stored"]}
 
     sealing = ("provider", "provider_version", "key", "key_id_hash", "encoding", "version")
-    assert row("secrets", *sealing) == {("aescbc", "v1", "key-1", None, None, None)}
-    assert row("configmaps", *sealing) == {("aesgcm", "v1", "key-1", None, None, None)}
-    assert row("serviceaccounts", *sealing) == {("secretbox", "v1", "key-1", None, None, None)}
+    for resource, provider in LOCAL.items():
+        assert row(resource, *sealing) == {(provider, "v1", "key-1", None, None, None)}
     assert row("limitranges", *sealing) == {("kms", "v2", "plugin", digest("remote-1"), None, None)}
     assert row("resourcequotas", *sealing) == {("kms", "v1", "plugin-v1", None, None, None)}
     assert row("services", *sealing) == {("identity", None, None, None, "protobuf", "v1")}

@@ -55,7 +55,7 @@ def test_each_module_does_its_work_with_its_own_rules(limited: Limited, module: 
     assert module(cluster, "storage_version_hashes", state="recorded", **auth)["changed"] is True
     with busy(cluster, "configmaps"):
         done = module(cluster, "storage_migrate", engine="auto", resources=["configmaps"], **auth)
-    assert done["engine"] == "storage_version_migration" and "may not list and patch" in done["engine_reason"]
+    assert done["engine"] == "storage_version_migration" and "cannot list and patch" in done["engine_reason"]
     assert stale(cluster) == 0 and done["changed"] is True
     # They could not be counted, as the user may not list them: that is not 0.
     assert done["rewritten"] is None and done["totals"]["unchanged"] is None
@@ -130,7 +130,7 @@ def test_each_removed_rule_is_named(limited: Limited, module: Callable[..., Resu
         refused = module(cluster, what, **params, **auth)
         told = refused.message if refused.failed else str(refused.data)
         assert refused.failed or name == "metrics", f"{name} {number} is not needed"
-        assert f"user {USER} may not" in told and message in told, f"{name} {number}: {told}"
+        assert f"user {USER} cannot" in told and message in told, f"{name} {number}: {told}"
         assert "grant it by a clusterrole" in told.lower()
         apply(cluster, role)
         limited.await_rules(role)
@@ -145,7 +145,7 @@ def test_what_reads_etcd_needs_both_rules(limited: Limited, module: Callable[...
     limited.bind("view", "cross-check", "etcd")
     limited.take_away(role, 0)
     refused = module(cluster, "stored_versions_info", **auth)
-    assert refused.failed and f"user {USER} may not get namespaces" in refused.message, refused.message
+    assert refused.failed and f"user {USER} cannot get namespaces" in refused.message, refused.message
     assert "grant it by a clusterrole" in refused.message.lower() and "this cluster's" in refused.message
     apply(cluster, role)
     limited.await_rules(role)

@@ -293,7 +293,7 @@ def test_a_state_file_is_never_half_written(tmp_path: Path) -> None:
     program = (
         "import itertools, sys\nfrom pathlib import Path\n"
         "from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store import write_whole\n"
-        "for one in itertools.cycle(b'ab'):\n    write_whole(Path(sys.argv[1]), bytes([one]) * 300_000)\n"
+        "for letter in itertools.cycle(b'ab'):\n    write_whole(Path(sys.argv[1]), bytes([letter]) * 300_000)\n"
     )
     env = {**environment(), "PYTHONPATH": str(ROOT / ".ansible" / "collections")}
     for wait in range(8):

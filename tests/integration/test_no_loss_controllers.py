@@ -175,5 +175,5 @@ def test_without_the_right_to_patch_what_was_left_alone_is_not_proven(
     assert read_etcd(managed, key)[key].encoding == "protobuf"
     found = done["resources"]["configmaps"]
     assert done["rewritten"] >= 1 and found["persisted"] is False
-    assert "were not written" in found["unproven"] and "may not list and patch" in found["unproven"]
+    assert "were not written" in found["unproven"] and "cannot list and patch" in found["unproven"]
     assert done.message.endswith("Not proven to be migrated: configmaps (see unproven).")

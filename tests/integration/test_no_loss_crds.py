@@ -373,7 +373,7 @@ def test_a_user_who_may_not_read_crds_learns_that_nothing_counts(
     done = finish(process)
     assert done["rewritten"] == 5 and stock.stale() == [], done["msg"]
     assert done["resources"][stock.name]["persisted"] is False and done["trimmed"] == []
-    assert "may not list customresourcedefinitions" in done["resources"][stock.name]["unproven"]
+    assert "cannot list customresourcedefinitions" in done["resources"][stock.name]["unproven"]
     assert f"Not proven to be migrated: {stock.name}" in done["msg"]
     assert "does not count as persisted" in json.dumps(done["warnings"])
     again = module(single_master, NAME, resources=[stock.name], select="changed")

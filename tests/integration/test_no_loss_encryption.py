@@ -255,6 +255,6 @@ def test_a_kms_key_that_nobody_reports(kms: KmsPlugin, secrets: Cluster, module:
     assert "Etcd doesn't show whether 12 objects are under the current encryption key" in done.message
     (problem,) = [problem for problem in done["proof"]["problems"] if "KMS" in problem]
     assert "Which key of the KMS plugin plugin the API servers use now is unknown" in problem
-    assert "may not get the path /metrics" in problem and "keep its old keys" in problem
+    assert "cannot get the path /metrics" in problem and "keep its old keys" in problem
     found = module(secrets, INFO, etcd=secrets.etcd, resources=["secrets"], kubeconfig=str(user))
     assert found["encryption_unknown_resources"] == {"secrets": {"kms_key": 12}} and problem in found["problems"]

@@ -232,7 +232,7 @@ def test_a_run_suspended_for_longer_than_its_lease(filled: Cluster, module: Call
         assert writes(server, woken) == []
     assert stopped["failed"] is True and stopped["error"] == "already_running"
     assert "another run took over the Lease kube-system/kube-storage-upgrade" in stopped["msg"]
-    assert "Nothing was written or saved since" in stopped["msg"]
+    assert "Nothing has been written or saved since" in stopped["msg"]
     assert on_record(filled) == state and state["lastRun"]["finished"] is True
     assert rightful[-1]["resources"]["serviceaccounts"]["persisted"] is True and stale_accounts(filled) == 0
     assert module(filled, NAME, select="changed", resources=SLOW["resources"])["resources"] == {}

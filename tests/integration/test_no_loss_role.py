@@ -219,7 +219,7 @@ def test_the_report_of_a_master_that_is_lost_while_it_is_alone_in_its_batch(roll
     wait_until(lambda: "Interrupted" in report.read_text(encoding="utf-8"), 60)
     assert told()["status"] == "cut off" and [step["state"] for step in told()["steps"]] == ["cut off"]
     (failure,) = told()["runs"][-1]["failures"]
-    assert failure["host"] == "master-1" and "ended without a word in the step on master-1" in failure["message"]
+    assert failure["host"] == "master-1" and "ended abruptly in the step on master-1" in failure["message"]
 
 
 def test_a_master_that_is_lost_in_its_turn_stops_the_roll(rolls: Rolls) -> None:
@@ -240,7 +240,7 @@ def test_a_master_that_is_lost_in_its_turn_stops_the_roll(rolls: Rolls) -> None:
     broken = "- ansible.builtin.shell: echo reading; echo W wait >&2; echo 'E no such package' >&2; exit 100\n"
     code, said = rolls.run(PLAYBOOKS / "roll.yml", rolls.touch() + broken, **report)
     assert code != 0 and rolls.touched() == ["master-1"] and rolls.markers() == [], said
-    assert "The step on master-1 was interrupted. None of its processes is left" in said
+    assert "The step on master-1 was interrupted. All its processes have ended" in said
     why = "failed: non-zero return code 100: E no such package. Now: https://"
     assert "STOPPED: The upgrade of master-1" in said and why in " ".join(said.split()), said
     told = json.loads((rolls.folder / "report.json").read_text(encoding="utf-8"))
@@ -259,7 +259,7 @@ def test_check_mode_is_a_plan(rolls: Rolls) -> None:
         rolling_upgrade_etcd=rolls.cluster.etcd,
     )
     assert code == 0, said
-    last = said[said.index("TASK [kube_storage.upgrade.rolling_upgrade : Say how it ended") :]
+    last = said[said.index("TASK [kube_storage.upgrade.rolling_upgrade : Show how the run ended") :]
     words = " ".join(last.split())
     assert (
         "CHECKED, NOTHING WAS CHANGED: would upgrade master-1, master-2, master-3 from 1.36 to 1.37, one at a time; then "
@@ -430,7 +430,7 @@ def test_a_run_that_was_killed_is_waited_for(rolls: Rolls) -> None:
         assert "waiting for" in rolls.said("last") and rolls.touched() == cluster.masters
         assert not (rolls.folder / "too-early").exists()
         assert len(seen.worst) == 1 and seen.samples > 20
-        assert "The step on master-1 was interrupted. None of its processes is left" in rolls.said("last")
+        assert "The step on master-1 was interrupted. All its processes have ended" in rolls.said("last")
         assert rolls.holder() == "" and rolls.markers() == []
         told = json.loads((rolls.folder / "report.json").read_text(encoding="utf-8"))
         assert [run["status"] for run in told["runs"]] == ["cut off", "succeeded"]

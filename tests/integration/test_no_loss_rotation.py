@@ -124,17 +124,17 @@ class Masters:
             for kind in ("secret", "configmap"):
                 names = [f"o-{number}" for number in range(OBJECTS)]
                 text = self.cluster.kubectl("get", kind, *names, "-o", "json", kubeconfig=own)
-                values = [one["data"]["word"] for one in json.loads(text)["items"]]
+                values = [item["data"]["word"] for item in json.loads(text)["items"]]
                 plain = [f"word{number}" for number in range(OBJECTS)]
                 assert values == (
-                    [base64.b64encode(one.encode()).decode() for one in plain] if kind == "secret" else plain
+                    [base64.b64encode(word.encode()).decode() for word in plain] if kind == "secret" else plain
                 )
 
     def under(self, resource: str) -> set[bytes]:
         """By which keys the objects are encrypted in etcd."""
         return {
-            one.value.split(b":", 5)[4]
-            for key, one in read_etcd(self.cluster, f"/registry/{resource}/default/").items()
+            stored.value.split(b":", 5)[4]
+            for key, stored in read_etcd(self.cluster, f"/registry/{resource}/default/").items()
             if "/o-" in key
         }
 
@@ -145,7 +145,7 @@ def make(folder: Path, masters: int, *flags: str) -> Masters:
     config = {
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "EncryptionConfiguration",
-        "resources": [{"resources": [one], "providers": providers} for one in ("secrets", "configmaps")],
+        "resources": [{"resources": [resource], "providers": providers} for resource in ("secrets", "configmaps")],
     }
     text = yaml.safe_dump(config)
     assert "&id001" in text and "*id001" in text
@@ -226,7 +226,7 @@ def test_killed_after_each_step_and_run_again(two: Masters) -> None:
         dropped = [master for master in masters if two.keys(master) == ["new"]]
         if dropped:
             assert two.under("secrets") == {b"new"}
-        if not any("Remove the copy" in one for one in killed):
+        if not any("Remove the copy" in task for task in killed):
             for master in masters:
                 if two.file(master).read_bytes() != original[master]:
                     assert two.copy(master).read_bytes() == original[master]
@@ -234,16 +234,18 @@ def test_killed_after_each_step_and_run_again(two: Masters) -> None:
     steps = [
         f"{master}: {task}" for master in masters for task in ("Write the file, or check that it is there", "Restart")
     ]
-    removals = [one for one in killed if "Remove the copy" in one]  # one or two, as both run at the same time
+    removals = [task for task in killed if "Remove the copy" in task]  # one or two, as both run at the same time
     assert removals and sorted(set(killed) - set(removals)) == sorted(
         {*steps, "master-1: Rewrite what etcd holds under another key"}
     )
-    assert sorted(one for one in killed if one in steps) == sorted(3 * steps)
+    assert sorted(task for task in killed if task in steps) == sorted(3 * steps)
     assert "Proven from etcd: all 5 objects of secrets are under aescbc new" in output(done), output(done)
     assert [two.keys(master) for master in masters] == [["new"], ["new"]]
     assert two.under("secrets") == {b"new"} and two.under("configmaps") == {b"old"}
     assert not any(two.copy(master).exists() for master in masters)
-    assert sorted(path.name for path in two.file("master-1").parent.iterdir()) == [f"{one}.yaml" for one in masters]
+    assert sorted(path.name for path in two.file("master-1").parent.iterdir()) == [
+        f"{master}.yaml" for master in masters
+    ]
 
 
 def test_a_kms_plugin_is_not_replaced_unasked(two: Masters) -> None:

@@ -430,5 +430,5 @@ def test_each_removed_rule_is_named(shift: OpenShift) -> None:
 
 def assert_lacking(shift: OpenShift, expected: str) -> None:
     refused = shift.run(acknowledge=[GATE])
-    assert refused.failed and f"may not {expected}" in refused.message, refused.message
+    assert refused.failed and f"cannot {expected}" in refused.message, refused.message
     assert shift.acknowledged() == {} and "desiredUpdate" not in shift.version()["spec"]

@@ -105,7 +105,7 @@ def test_a_snapshot_leads_back(old: Cluster, module: Callable[..., Result], tmp_
     listed = json.loads(old.kubectl("get", f"{POLICIES[0]}.{GROUP},configmaps", "-A", "-o", "json"))["items"]
     revisions = {item["metadata"]["name"]: int(item["metadata"]["resourceVersion"]) for item in listed}
     assert {name for name in revisions if name.startswith(("old-", "new-"))} == {
-        f"old-{each:04d}" for each in range(20)
+        f"old-{number:04d}" for number in range(20)
     }
     assert len([name for name in revisions if name.startswith("policy-")]) == number
     assert revisions["policy-0"] == before[STORED + "policy-0"].mod_revision

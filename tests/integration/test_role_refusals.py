@@ -54,7 +54,7 @@ def test_mistakes_of_all_masters_are_told_once_by_the_first(tmp_path: Path) -> N
         ),
         "rolling_upgrade_verison is not a variable of the role; did you mean rolling_upgrade_version?",
         "rolling_upgrade_version is required",
-        "stale may be meant",
+        "did you mean stale?",
         "rolling_upgrade_tasks_file is 'gone.yml', and there is no such file",
         "master-2: rolling_upgrade_server has 'master-2', which is not the URL",
         "No master was touched",

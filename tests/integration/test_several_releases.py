@@ -41,7 +41,7 @@ def test_one_release_after_another(new_cluster: Callable[..., Cluster], tmp_path
     assert refused.returncode != 0 and "give only rolling_upgrade_final_version" in refused.stdout, refused.stdout
     done = run_playbook(playbook, tmp_path, "-i", inventory, variables=given)
     assert done.returncode == 0, done.stdout
-    assert "The way from 1.35: 1.36, 1.37." in done.stdout, done.stdout
+    assert "Upgrading from 1.35 to 1.36, then 1.37." in done.stdout, done.stdout
     verdicts = [line.partition("DONE: ")[2] for line in done.stdout.splitlines() if "DONE: " in line]
     assert [verdict[: len("master-1 is at 1.36.")] for verdict in verdicts] == [
         "master-1 is at 1.36.",

@@ -148,11 +148,11 @@ def test_credential_plugins(single_master: ControlPlane, tmp_path: Path, token: 
             {},
             "answers in client.authentication.k8s.io/v1beta1, but the kubeconfig asks for client.authentication.k8s.io/v1",
         ),
-        (printing("{}"), {}, "gave neither a token nor a client certificate"),
+        (printing("{}"), {}, "returned neither a token nor a client certificate"),
         (printing(f'{{"clientCertificateData": "{secret}"}}'), {}, "a client certificate without its key"),
         (printing(f'{{"clientCertificateData": "{secret}", "clientKeyData": "{secret}"}}'), {}, "can't be used"),
         (printing('{"token": "x", "expirationTimestamp": "soon"}'), {}, "is not a time"),
-        ("", {"interactiveMode": "Always"}, "wants a terminal"),
+        ("", {"interactiveMode": "Always"}, "requires a terminal"),
         ("", {"apiVersion": ""}, "has no apiVersion"),
     ):
         entry = {**plugin(tmp_path, script), **more}
@@ -266,10 +266,10 @@ def test_impersonation_of_a_kubeconfig(
     user.update({"as": "jane", "as-groups": ["editors"], "as-user-extra": {"example.com/Why": ["a drill"]}})
     name, groups = ask(who, kubeconfig=document)
     assert name == "jane" and "editors" in groups and "system:masters" not in groups
-    assert "user jane may not list nodes" in refused(document)
+    assert "user jane cannot list nodes" in refused(document)
     assert ask(who, kubeconfig=document, impersonate_user="joe") == ("joe", ["system:authenticated"])
     result = module(None, "storage_version_hashes", kubeconfig=document, verbose="-vvv")
-    assert result.failed and "user jane may not list" in result.message
+    assert result.failed and "user jane cannot list" in result.message
     server = document["clusters"][0]["cluster"]["server"]
     assert result.data["cluster"] == {"name": None, "context": document["current-context"], "server": server}
     shown = result.data["invocation"]["module_args"]["kubeconfig"]
@@ -347,7 +347,7 @@ def test_proxies(single_master: ControlPlane, monkeypatch: pytest.MonkeyPatch) -
     for scheme in ("http", "socks5"):
         said = refused(document, proxy=f"{scheme}://me:hunter%2F2@{gone}")
         assert f"{gone} refuses connections" in said and said.startswith("The proxy ") and "hunter" not in said
-    for status, says in ((403, "allows no connection to https://"), (503, "can't reach https://")):
+    for status, says in ((403, "does not allow connections to https://"), (503, "can't reach https://")):
         with TunnelProxy(answers=status) as proxy:
             assert says in refused(document, proxy=f"http://{proxy.address}")
     monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)

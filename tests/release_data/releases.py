@@ -53,7 +53,7 @@ def newest_patch(minor: str) -> str:
     """The newest patch release of a minor, such as ``v1.36.3`` for ``1.36``."""
     listed = json.loads(_go(["list", "-m", "-versions", "-json", "k8s.io/kubernetes"], cwd=cache_root()))
     wanted = re.compile(rf"v{re.escape(minor)}\.(\d+)$")
-    patches = [int(found[1]) for each in listed.get("Versions", []) if (found := wanted.match(each))]
+    patches = [int(found[1]) for version in listed.get("Versions", []) if (found := wanted.match(version))]
     if not patches:
         raise ReleaseError(f"The Go module proxy has no release of Kubernetes {minor}.")
     return f"v{minor}.{max(patches)}"
@@ -94,7 +94,7 @@ def _build(version: str, folder: Path) -> None:
     imports = re.findall(
         r'_ ("k8s\.io/kubernetes/pkg/apis/[^"]+/install")', (source / KNOWN_TYPES).read_text(encoding="utf-8")
     )
-    lines = "".join(f"\t_ {each}\n" for each in imports)
+    lines = "".join(f"\t_ {path}\n" for path in imports)
     (folder / "known_types.go").write_text(f"package main\n\nimport (\n{lines})\n", encoding="utf-8")
     (folder / "go.mod").write_text(_go_mod(version, source), encoding="utf-8")
     _go(["mod", "tidy", "-e"], cwd=folder)
@@ -109,7 +109,7 @@ def _go_mod(version: str, source: Path) -> str:
     text = (source / "go.mod").read_text(encoding="utf-8")
     staging = sorted(set(re.findall(r"^\s*(?:require )?(k8s\.io/\S+) v0\.0\.0$", text, re.MULTILINE)))
     published = "v0" + version.removeprefix("v1")
-    replaced = "".join(f"\t{each} => {each} {published}\n" for each in staging)
+    replaced = "".join(f"\t{path} => {path} {published}\n" for path in staging)
     language = re.search(r"^go (\d+\.\d+)", text, re.MULTILINE)
     return (
         f"module release-data\n\ngo {language[1] if language else '1.22'}\n\n"
@@ -119,8 +119,8 @@ def _go_mod(version: str, source: Path) -> str:
 
 def _encoded_as(source: Path, candidates: tuple[str, ...]) -> str:
     """The version that the API server sets for these two groups in its code, not in a configuration."""
-    for each in candidates:
-        path = source / each
+    for version in candidates:
+        path = source / version
         if path.exists():
             found = re.search(r"NewMultiGroupVersioner\((v\w+)\.SchemeGroupVersion", path.read_text(encoding="utf-8"))
             if found:

@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     folder = Path(__file__).parent
-    config.stash[_RUN] = Run(whole=[Path(one).resolve() for one in config.args] == [folder])
+    config.stash[_RUN] = Run(whole=[Path(argument).resolve() for argument in config.args] == [folder])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

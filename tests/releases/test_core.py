@@ -42,7 +42,7 @@ def stale_keys(cluster: Cluster, number: int) -> list[str]:
 
 
 def still_json(cluster: Cluster) -> list[str]:
-    return [key for key, one in read_etcd(cluster, "/registry/configmaps/").items() if one.encoding == "json"]
+    return [key for key, stored in read_etcd(cluster, "/registry/configmaps/").items() if stored.encoding == "json"]
 
 
 @contextmanager
@@ -78,12 +78,12 @@ def test_the_masters_agree(cluster: Cluster, release: Release, module: Module) -
     found = module(cluster, HASHES)
     assert found["converged"] is True, found["reasons"]
     assert found["proven_by"] == "each_server", found["reasons"]
-    assert {one["version"] for one in found["servers"]} == {f"v{release.kubernetes}"}
-    assert [one["url"] for one in found["servers"]] == cluster.urls
+    assert {server["version"] for server in found["servers"]} == {f"v{release.kubernetes}"}
+    assert [server["url"] for server in found["servers"]] == cluster.urls
     shown = json.loads(cluster.kubectl("get", "--raw", "/apis/apps/v1"))["resources"]
-    deployments = next(one for one in shown if one["name"] == "deployments")
+    deployments = next(resource for resource in shown if resource["name"] == "deployments")
     assert found["resources"]["deployments.apps"]["hash"] == deployments["storageVersionHash"]
-    assert [name for name, one in found["resources"].items() if not one["storage_version"]] == []
+    assert [name for name, resource in found["resources"].items() if not resource["storage_version"]] == []
 
 
 def test_the_data_say_what_it_stores(cluster: Cluster, release: Release) -> None:
@@ -134,7 +134,7 @@ def test_what_changed_is_rewritten_and_its_crd_trimmed(cluster: Cluster, module:
         assert len(stock.stale()) == 5 and sorted(stock.stored_versions()) == ["v1", "v1alpha1"]
         done = module(cluster, MIGRATE, select="changed", etcd=cluster.etcd)
         assert list(done["resources"]) == [stock.name] and done["rewritten"] == len(names)
-        assert [one["crd"] for one in done["trimmed"]] == [stock.name]
+        assert [crd["crd"] for crd in done["trimmed"]] == [stock.name]
         assert stock.stale() == [] and stock.stored_versions() == ["v1"]
         assert stock.objects() == before, "more than the storage version changed"
         assert module(cluster, MIGRATE, select="changed")["resources"] == {}
@@ -196,7 +196,7 @@ def test_what_the_next_release_cannot_read_is_found(cluster: Cluster, release: R
     with holding(cluster, {key: old_autoscaler()}):
         found = module(cluster, CHECK, target_version=target(release), etcd=cluster.etcd)
     assert (found["safe_up_to"], found["safe_up_to_limited_by"]) == ("1.35", [AUTOSCALERS])
-    blockers: set[Any] = {one["id"] for one in found["blockers"]}
+    blockers: set[Any] = {blocker["id"] for blocker in found["blockers"]}
     expected = set()
     if release.minor >= LAST_WITH_V2BETA2:
         expected.add(f"undecodable/{AUTOSCALERS}")

@@ -101,7 +101,9 @@ class Sealed:
     def found(self) -> dict[str, Counter[str]]:
         """How etcd's values begin, by the resource that SEALED names."""
         return {
-            resource: Counter(_envelope(one.value) for one in read_etcd(self.cluster, f"/registry/{place}").values())
+            resource: Counter(
+                _envelope(stored.value) for stored in read_etcd(self.cluster, f"/registry/{place}").values()
+            )
             for resource, (_kind, place) in SEALED.items()
         }
 
@@ -150,8 +152,8 @@ def _objects() -> list[dict[str, Any]]:
 
 def assert_all_under(sealed: Sealed, key: str) -> None:
     found = sealed.found()
-    assert {resource: set(one) for resource, one in found.items()} == sealed.wanted(key)
-    assert all(sum(one.values()) >= NUMBER for one in found.values()), found
+    assert {resource: set(envelopes) for resource, envelopes in found.items()} == sealed.wanted(key)
+    assert all(sum(envelopes.values()) >= NUMBER for envelopes in found.values()), found
 
 
 def rewrite(sealed: Sealed, module: Module) -> Result:
@@ -188,8 +190,8 @@ def test_a_configuration_that_is_reloaded(sealed: Sealed, release: Release, modu
     def loaded() -> bool:
         servers = module(cluster, "encryption_config_info")["servers"]
         if release.minor >= HASH_SINCE:
-            assert all(one["config_hash"] for one in servers), servers
-        return all((one["reloaded"] or 0.0) >= written - 1 for one in servers)
+            assert all(server["config_hash"] for server in servers), servers
+        return all((server["reloaded"] or 0.0) >= written - 1 for server in servers)
 
     wait_until(loaded, RELOAD)
     assert rewrite(sealed, module)["rewritten"] > 5 * NUMBER
@@ -209,4 +211,6 @@ def test_masters_that_differ_and_identity_first(sealed: Sealed, module: Module) 
     sealed.write(plain, "master-1")
     sealed.restart("master-1", reload=False)
     rewrite(sealed, module)
-    assert {resource: set(one) for resource, one in sealed.found().items()} == {one: {"plain"} for one in SEALED}
+    assert {resource: set(envelopes) for resource, envelopes in sealed.found().items()} == dict.fromkeys(
+        SEALED, {"plain"}
+    )

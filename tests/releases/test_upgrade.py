@@ -40,7 +40,7 @@ def test_an_upgrade_by_hand(cluster: Cluster, release: Release, following: Relea
     cluster.upgrade("master-2", following.kubernetes, flags=flags)
     mixed = module(cluster, HASHES, expected_version=following.kubernetes)
     assert mixed["converged"] is False
-    assert [one["version"] for one in mixed["servers"]] == [f"v{release.kubernetes}", f"v{following.kubernetes}"]
+    assert [server["version"] for server in mixed["servers"]] == [f"v{release.kubernetes}", f"v{following.kubernetes}"]
     refused = module(cluster, MIGRATE)
     assert refused.failed and cluster.url("master-2") in refused.message, refused.message
 
@@ -51,7 +51,7 @@ def test_an_upgrade_by_hand(cluster: Cluster, release: Release, following: Relea
         for name, change in stored_anew(release, following).items()
         if name in served and name in agreed["resources"]
     }
-    changed = {one["resource"]: (one["before"], one["after"]) for one in agreed["changed_resources"]}
+    changed = {change["resource"]: (change["before"], change["after"]) for change in agreed["changed_resources"]}
     assert {name: changed.get(name) for name in expected} == expected
     done = module(cluster, MIGRATE, select="changed", etcd=cluster.etcd)
     assert done["failures"] == [] and set(expected) <= set(done["resources"])

@@ -90,7 +90,7 @@ def record(run: Run) -> str:
         if run.all_passed(row):
             rows[name(row)] = _entry(row, len(run.passed[row]))
     known = [name(row) for row in (*CONTROL_PLANE, *ETCD)]
-    write({one: rows[one] for one in known if one in rows})
+    write({row: rows[row] for row in known if row in rows})
     return f"Recorded in {FILE.relative_to(ROOT)} and README.md."
 
 

@@ -2,13 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Finds turns of phrase that we don't use, in messages, comments, names of tasks and documentation: ``make lint`` runs it.
+"""Finds turns of phrase that we don't use, in messages, comments, names of tasks and documentation, and loop variables that
+don't say what they hold: ``make lint`` runs it.
 
 Vale would read only the comments of Python files; most of what users see is in strings and in YAML.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -68,7 +70,7 @@ BANNED = {
     r"(expires?|settles?) by (itself|themselves)": "on its own, automatically",
     r"(go|goes|going|went) on from (here|there)": "run again to resume",
     r"(it is|they are) as (it was|they were)": "unchanged",
-    r"(the )?same again(?= with)": "it again",
+    r"(the )?same again with": "it again with",
     r"between two looks": "between two checks",
     r"(?<!there.)(is|are) no (object|list|text|regular file|flag|etcd|Pods)": "is not a",
     r"for ever": "forever",
@@ -88,8 +90,17 @@ BANNED = {
     r"(this|that|the) very (same )?(run|object|version|edit|release|process|CRD)": "this, the same, exactly the",
     r"(look|looks) into": "read",
     r"labell?ed so|labelled": "labeled as such",
+    r"may be meant": "did you mean X?",
+    r"without a word": "abruptly; without a message",
+    r"goes? all the way": "finish",
+    r"(release|version)s? to arrive at": "last, final, target",
+    r"(is|are|was|were) not served for a moment": "was briefly not served",
     r"behaviour|colours?|data centre|licence": "American spelling",
 }
+# Loop variables that say nothing, in Python. ``one, other`` are for two of a kind, which no loop gives.
+VAGUE = frozenset({"one", "each"})
+_VAGUE_ADVICE = "a loop variable says what it holds: server, key, row, path, …"
+
 _TURNS = re.compile(rf"\b(?:{'|'.join(BANNED)})\b".replace(" ", " +"), re.IGNORECASE)
 # What lies between two words of one sentence in a source file: the quotes of adjacent strings, the signs of comments.
 _SEAMS = re.compile(r"""(?<=[ ,;:.])["']\s*\n\s*[rfb]*["']|\n(?![ \t]*\n)[ \t]*(?:\#|//|\.\.)?[ \t]*""")
@@ -111,6 +122,25 @@ def findings(text: str) -> Iterator[tuple[int, str]]:
         yield text.count("\n", 0, match.start()) + 1, re.sub(r"\s+", " ", match[0])
 
 
+def vague_loop_variables(text: str) -> Iterator[tuple[int, str]]:
+    """The line and the name of each loop variable of a Python file, in a statement or a comprehension, that says nothing."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
+            for name in ast.walk(node.target):
+                if isinstance(name, ast.Name) and name.id in VAGUE:
+                    yield name.lineno, name.id
+
+
+def _problems(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, words and advice."""
+    text = path.read_text(encoding="utf-8")
+    for line, found in findings(text):
+        yield line, found, instead_of(found)
+    if path.suffix == ".py":
+        for line, name in vague_loop_variables(text):
+            yield line, f"for {name} in", _VAGUE_ADVICE
+
+
 def files(root: Path) -> list[Path]:
     """Every file of ours that holds prose, this one left out: it has to quote the turns."""
     listed = subprocess.run(
@@ -128,13 +158,12 @@ def main() -> int:
     names = [Path(name) for name in sys.argv[1:]] or files(ROOT)
     count = 0
     for path in names:
-        for line, found in findings(path.read_text(encoding="utf-8")):
+        shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+        for line, found, advice in _problems(path):
             count += 1
-            print(
-                f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}:{line}: '{found}' → {instead_of(found)}"
-            )
+            print(f"{shown}:{line}: '{found}' → {advice}")
     if count:
-        print(f"{count} turns of phrase to rewrite. tests/tools/style.py has the list.")
+        print(f"{count} turns of phrase or names to rewrite. tests/tools/style.py has the lists.")
     return 1 if count else 0
 
 

@@ -30,7 +30,11 @@ def expressions() -> Iterator[str]:
     dashboard = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
     for panel in dashboard["panels"]:
         yield from (target["expr"] for target in panel["targets"])
-    yield from (one["query"]["query"] for one in dashboard["templating"]["list"] if isinstance(one["query"], dict))
+    yield from (
+        variable["query"]["query"]
+        for variable in dashboard["templating"]["list"]
+        if isinstance(variable["query"], dict)
+    )
 
 
 def test_each_metric_exists() -> None:
@@ -40,7 +44,10 @@ def test_each_metric_exists() -> None:
 
 def test_each_label_exists() -> None:
     labels = {
-        name for family in families(run_over("a", {"a": blocked()})) for one, _value in family.samples for name in one
+        name
+        for family in families(run_over("a", {"a": blocked()}))
+        for labels, _value in family.samples
+        for name in labels
     }
     labels |= {"resource", "endpoint", "provider", "key"}  # which that cluster lacks
     grouped = {

@@ -45,3 +45,30 @@ def test_the_check_fails_on_a_planted_turn(
 
 def test_every_turn_says_what_to_write_instead() -> None:
     assert style.instead_of(f"came\n  {THROUGH}") == style.BANNED[r"(come|comes|came|coming) through"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for one in servers:\n    pass",
+        "found = [\n    one.name for one in servers]",
+        "names = {key for key, each in found.items()}",
+        "async def f():\n    async for one in servers:\n        pass",
+    ],
+)
+def test_a_loop_variable_that_says_nothing_is_found(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted = tmp_path / "planted.py"
+    planted.write_text(code, encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["style.py", str(planted)])
+    assert style.main() == 1
+    line = 1 + code[: code.index("for ")].count("\n")
+    assert f"planted.py:{line}: 'for " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "code", ["for server in one:\n    each = server", "# for one in a comment", "one, other = 1, 2"]
+)
+def test_other_names_pass(code: str) -> None:
+    assert not list(style.vague_loop_variables(code))

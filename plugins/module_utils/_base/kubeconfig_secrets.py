@@ -59,7 +59,7 @@ def _texts(value: Any, is_public: bool) -> Iterator[tuple[str, bool]]:
                 for before, argument in zip(["", *arguments], arguments):
                     yield argument, not is_secret_argument(before, argument)
             elif name == "env" and isinstance(item, list):
-                for variable in filter(lambda one: isinstance(one, Mapping), item):
+                for variable in filter(lambda entry: isinstance(entry, Mapping), item):
                     own = str(variable.get("name") or "")
                     yield own, True
                     yield str(variable.get("value") or ""), _SECRET_NAME.search(own) is None

@@ -203,8 +203,8 @@ def _lost(documents: Mapping[str, Document], masters: Mapping[str, Steps], patte
     lost = set()
     for name, document in documents.items():
         now, then = (
-            {key for entry in _joined(one, pattern) for key in full_keys_of(entry)}
-            for one in (document, masters[name].documents[-1])
+            {key for entry in _joined(config, pattern) for key in full_keys_of(entry)}
+            for config in (document, masters[name].documents[-1])
         )
         lost |= {(kind, key) for kind, key, _secret in now - then}
     return tuple(sorted(lost))

@@ -162,7 +162,7 @@ class Access:
         if denied:
             return PermissionDeniedError(
                 f"etcd at {endpoint} does not let the user {self.username} read the keys; grant it that (etcdctl role "
-                "grant-permission ROLE read /registry/ --prefix), or give a user that may."
+                "grant-permission ROLE read /registry/ --prefix), or give a user who can."
             )
         if "no leader" in text or "request timed out" in text:
             return NoLeaderError(
@@ -214,5 +214,5 @@ def _require_readable(name: str, path: str) -> None:
         ) from error
     except OSError as error:
         raise BadInputError(
-            f"etcd.{name}: {path} can't be read ({error.strerror}); run the task as a user who may (become: true)."
+            f"etcd.{name}: {path} can't be read ({error.strerror}); run the task as a user who can (become: true)."
         ) from error

@@ -177,7 +177,7 @@ def read_configuration(path: str) -> EncryptionRules:
     except OSError as error:
         raise BadInputError(
             f"encryption_config: {path} can't be read ({error.strerror}); give the path on the host where the task "
-            "runs, and run it as a user who may read it."
+            "runs, and run it as a user who can read it."
         ) from error
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         # Without the cause: a parser's message may quote a key.

@@ -374,12 +374,12 @@ def _cbor_skip(data: bytes, at: int, depth: int) -> int:
         while data[at] != 0xFF:
             at = _cbor_skip(data, at, depth + 1)
         return at + 1
-    each = 2 if major == 5 else 1
+    values_each = 2 if major == 5 else 1
     if argument is None:
         while data[at] != 0xFF:
-            for _part in range(each):
+            for _part in range(values_each):
                 at = _cbor_skip(data, at, depth + 1)
         return at + 1
-    for _part in range(argument * each):
+    for _part in range(argument * values_each):
         at = _cbor_skip(data, at, depth + 1)
     return at

@@ -50,13 +50,13 @@ def agreed(told: Mapping[str, Told], plugins: Iterable[str], first: Mapping[str,
     """What all servers, by name, report; with ``first``, only what their plugins have reported since."""
     current, unknown = {}, {}
     for plugin in plugins:
-        without = [name for name, each in told.items() if plugin not in each]
+        without = [name for name, plugins in told.items() if plugin not in plugins]
         late = (
             []
             if first is None
             else [name for name, keys in told.items() if keys.get(plugin) == first[name].get(plugin)]
         )
-        keys = {each[plugin][0] for each in told.values() if plugin in each}
+        keys = {plugins[plugin][0] for plugins in told.values() if plugin in plugins}
         if without or not keys:
             unknown[plugin] = f"{', '.join(without) or 'no API server'} has no KMS v2 plugin of this name"
         elif late:

@@ -68,7 +68,7 @@ async def present_key_ids(
         else:
             first = first or told
             found = agreed(told, wanted, first)
-            waiting = any(all(plugin in each for each in told.values()) for plugin in found.unknown)
+            waiting = any(all(plugin in plugins for plugins in told.values()) for plugin in found.unknown)
         if not waiting or time.monotonic() + every > deadline:
             return found
         if not noticed:

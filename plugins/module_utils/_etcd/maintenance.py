@@ -107,8 +107,8 @@ class AllMaintenance:
 
     async def statuses(self) -> dict[str, Statuses]:
         """Raises EtcdError if the user may not ask one of them, or if none of its members answers."""
-        answers = await asyncio.gather(*(one.statuses() for one in self.etcds))
-        return {name_of(one.etcd): answer for one, answer in zip(self.etcds, answers)}
+        answers = await asyncio.gather(*(cluster.statuses() for cluster in self.etcds))
+        return {name_of(cluster.etcd): answer for cluster, answer in zip(self.etcds, answers)}
 
     async def members(self) -> dict[str, Sequence[Member]]:
         """The same, just the members that answered."""

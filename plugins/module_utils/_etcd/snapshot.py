@@ -58,7 +58,7 @@ async def etcd_snapshot(options: SnapshotOptions, check_mode: bool, report: Repo
         if check_mode:
             return _result([_planned(members[0], size) for (_etcd, members), size in zip(sources, sizes)], [], True)
         taken = [await _take(etcd, members, folder, report) for etcd, members in sources]
-    removed = [path for one in taken for path in folder.remove_old(one["cluster"], options.keep)]
+    removed = [path for snapshot in taken for path in folder.remove_old(snapshot["cluster"], options.keep)]
     return _result(taken, removed, False)
 
 
@@ -146,7 +146,7 @@ def _planned(member: MemberState, size: int) -> dict[str, Any]:
 
 def _result(taken: list[dict[str, Any]], removed: list[str], check_mode: bool) -> dict[str, Any]:
     first = taken[0]
-    size = f"{sum(one['bytes'] for one in taken) / _MIB:.1f} MiB"
+    size = f"{sum(snapshot['bytes'] for snapshot in taken) / _MIB:.1f} MiB"
     if check_mode:
         text = f"Would take a snapshot of etcd at {first['member']}, of up to {size}."
     else:
@@ -154,7 +154,7 @@ def _result(taken: list[dict[str, Any]], removed: list[str], check_mode: bool) -
             f"The snapshot of etcd at revision {first['revision']} is in {first['path']} ({size}, checksum verified)."
         )
         if len(taken) > 1:
-            others = ", ".join(one["path"] for one in taken[1:])
+            others = ", ".join(snapshot["path"] for snapshot in taken[1:])
             text = text[:-1] + f"; those of the others are in {others}."
     return {"changed": True, "msg": text, **first, "snapshots": taken, "removed": removed}
 

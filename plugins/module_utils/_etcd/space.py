@@ -92,7 +92,7 @@ class Member:
 
     @property
     def reclaimable(self) -> int | None:
-        """What a defragmentation would give back; None if unknown."""
+        """What a defragmentation would free; None if unknown."""
         return None if self.in_use is None else max(0, self.size - self.in_use)
 
     def with_quota(self, given: int | None) -> Member:
@@ -166,8 +166,8 @@ class Outlook:
 
 _FIT = Outlook(Fit.FITS)
 _DEFRAGMENT = (
-    "Defragment the members one after another (etcdctl defrag), which returns the pages that compaction freed; if that gives "
-    "back little, raise --quota-backend-bytes or remove data."
+    "Defragment the members one after another (etcdctl defrag), which returns the pages that compaction freed; if that frees "
+    "little, raise --quota-backend-bytes or remove data."
 )
 _MORE_ROOM = "Raise --quota-backend-bytes of every member (etcd advises at most 8 GiB), or remove data."
 
@@ -178,10 +178,10 @@ _UNKNOWN_AMOUNT = Amount()
 
 def outlook(found: Mapping[str, Sequence[Member]], amounts: Mapping[str, Amount]) -> Outlook:
     """The worst of all members of every etcd; both by the name of the etcd."""
-    each = [
+    outlooks = [
         _of_member(member, amounts.get(name, _UNKNOWN_AMOUNT)) for name, members in found.items() for member in members
     ]
-    return min(each, key=lambda one: _WORST_FIRST.index(one.fit), default=Outlook(Fit.UNKNOWN))
+    return min(outlooks, key=lambda found_outlook: _WORST_FIRST.index(found_outlook.fit), default=Outlook(Fit.UNKNOWN))
 
 
 def _of_member(member: Member, amount: Amount) -> Outlook:
@@ -412,14 +412,14 @@ class Pacer:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The largest database of all members before and after a migration, and what a defragmentation would give back."""
+    """The largest database of all members before and after a migration, and what a defragmentation would free."""
 
     before: int
     after: int
     reclaimable: int | None
 
     def text(self) -> str:
-        back = "" if self.reclaimable is None else f"; a defragmentation would give back {size_text(self.reclaimable)}"
+        back = "" if self.reclaimable is None else f"; a defragmentation would free {size_text(self.reclaimable)}"
         return f"etcd's database: {size_text(self.before)} before, {size_text(self.after)} after{back}."
 
 

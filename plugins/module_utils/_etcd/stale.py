@@ -285,7 +285,7 @@ class Evaluation:
         """A resource's variants, the most frequent first."""
         expected = self.expected[name]
         found = self.stored.resources.get(name, {})
-        for variant in sorted(found, key=lambda each: -found[each].objects):
+        for variant in sorted(found, key=lambda key: -found[key].objects):
             yield variant, found[variant], evaluate_variant(variant, found[variant].kind, expected)
 
     def stale(self, name: str) -> int:

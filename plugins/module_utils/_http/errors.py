@@ -131,14 +131,14 @@ def refused_by_proxy(url: str, proxy: str, status: int) -> tuple[UnreachableKind
     if status == 407:
         return (
             UnreachableKind.PROXY,
-            f"The proxy {proxy} wants a user and a password, or doesn't accept those it got (407); put them in the proxy's URL, or in "
+            f"The proxy {proxy} requires a user and a password, or doesn't accept those it got (407); put them in the proxy's URL, or in "
             "proxy_headers.",
         )
     if status >= 500:
         return UnreachableKind.RESET, f"The proxy {proxy} can't reach {_origin(url)} ({status})."
     return (
         UnreachableKind.PROXY,
-        f"The proxy {proxy} allows no connection to {_origin(url)} ({status}); have it allowed, or set no_proxy.",
+        f"The proxy {proxy} does not allow connections to {_origin(url)} ({status}); allow them there, or set no_proxy.",
     )
 
 

@@ -56,11 +56,11 @@ def load_client_certificate(context: ssl.SSLContext, certificate: str, key: str 
 
 def load_client_pem(context: ssl.SSLContext, certificate: str, key: str) -> None:
     """The same for a certificate and a key in PEM that are in no file."""
-    with tempfile.NamedTemporaryFile(suffix=".crt") as one, tempfile.NamedTemporaryFile(suffix=".key") as other:
-        for file, pem in ((one, certificate), (other, key)):
+    with tempfile.NamedTemporaryFile(suffix=".crt") as chain, tempfile.NamedTemporaryFile(suffix=".key") as key_file:
+        for file, pem in ((chain, certificate), (key_file, key)):
             file.write(pem.encode())
             file.flush()
-        load_client_certificate(context, one.name, other.name)
+        load_client_certificate(context, chain.name, key_file.name)
 
 
 def no_passphrase() -> NoReturn:

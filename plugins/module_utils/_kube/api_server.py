@@ -133,29 +133,21 @@ class ApiServer:
 
         Returns any answer, errors included; raises UnreachableError if there is none.
         """
-        renewal = self._connection.renewal
-        if renewal is None:
-            return await self._send(method, path, accept, content_type, body, timeout)
-        await renewal.in_time()
-        sent = renewal.version
-        answer = await self._send(method, path, accept, content_type, body, timeout)
-        if answer.status == 401 and await renewal.after_refusal(sent):
-            return await self._send(method, path, accept, content_type, body, timeout)
-        return answer
-
-    async def _send(
-        self, method: str, path: str, accept: str, content_type: str, body: bytes | None, timeout: float
-    ) -> Response:
-        headers = [("Accept", accept), ("User-Agent", "kube_storage.upgrade"), *self._connection.authorize()]
-        if body is not None:
-            headers.append(("Content-Type", content_type))
-        url = self.url + path
-        if self._gate is None or _stores_nothing(method, path):
-            return await self._http.request(method, url, headers=headers, body=body, timeout=timeout)
-        self._gate.check()
-        return await self._http.request(
-            method, url, headers=headers, body=body, timeout=timeout, before=self._gate.check
-        )
+        url, renewal = self.url + path, self._connection.renewal
+        check = None if self._gate is None or _stores_nothing(method, path) else self._gate.check
+        if renewal is not None:
+            await renewal.in_time()
+        while True:
+            sent = None if renewal is None else renewal.version
+            headers = [("Accept", accept), ("User-Agent", "kube_storage.upgrade"), *self._connection.authorize()]
+            if body is not None:
+                headers.append(("Content-Type", content_type))
+            if check is not None:
+                check()  # And again when there is a connection, which may take long.
+            answer = await self._http.request(method, url, headers=headers, body=body, timeout=timeout, before=check)
+            if renewal is None or sent is None or answer.status != 401 or not await renewal.after_refusal(sent):
+                return answer
+            renewal = None  # New credentials are tried once.
 
     def ungated(self) -> ApiServer:
         """The same server, for writes that are allowed even when all others are not."""
@@ -293,7 +285,7 @@ def forbidden_sentence(message: str) -> str | None:
     else:
         what = found["resource"] + (f".{found['group']}" if found["group"] else "")
     return (
-        f"Permission is missing: user {found['user']} may not {found['verb']} {what}"
+        f"Permission is missing: user {found['user']} cannot {found['verb']} {what}"
         f"{found['scope'].rstrip()}; grant it by a ClusterRole (the page Permissions of the documentation lists what each module needs)."
     )
 

@@ -209,7 +209,7 @@ def _token_of(chosen: KubeContext | None, context: ssl.SSLContext | None) -> Tok
             return FileToken(str(user["tokenFile"]), user.get("token"))
         except OSError as error:
             raise BadInputError(
-                f"The token file {user['tokenFile']} of {chosen.whose} can't be read ({error.strerror}); run the task as a user who may."
+                f"The token file {user['tokenFile']} of {chosen.whose} can't be read ({error.strerror}); run the task as a user who can."
             ) from error
     if not user.get("exec") or user.get("token"):
         return None
@@ -301,8 +301,8 @@ class _Header:
 def _impersonation_headers(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     headers: list[tuple[str, str]] = []
     for name, value in found.items():
-        for one in value if isinstance(value, list) else [value]:
-            headers.append((name, str(one)))
+        for item in value if isinstance(value, list) else [value]:
+            headers.append((name, str(item)))
     return headers
 
 

@@ -167,7 +167,7 @@ class Cluster:
         problems = tuple(cross.problems(len(servers), self._listed_in, self._otherwise))
         if not self.listed_by_user and reports and all(report.error and not report.forbidden for report in reports):
             problems += (
-                "None of the API servers that the EndpointSlice default/kubernetes lists can be asked from here; name their "
+                "None of the API servers that the EndpointSlice default/kubernetes lists can be reached from here; name their "
                 f"addresses with the option servers, or {_ONE_ADDRESS}.",
             )
         return Observation(
@@ -274,7 +274,7 @@ class Cluster:
             )
         now = server_time(answer.headers)
         if answer.status in (403, 404) or (answer.status >= 400 and self._urls is not None):
-            refused = "the user may not list leases in kube-system"
+            refused = "the user cannot list leases in kube-system"
             why = (
                 refused if answer.status == 403 else f"listing leases in kube-system was answered with {answer.status}"
             )

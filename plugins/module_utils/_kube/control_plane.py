@@ -98,7 +98,11 @@ def configured_in(text: str) -> list[CommandLine]:
         if isinstance(extra, Mapping):
             pairs = [(str(name), str(value)) for name, value in extra.items()]
         elif isinstance(extra, list):
-            pairs = [(str(one.get("name")), str(one.get("value"))) for one in extra if isinstance(one, Mapping)]
+            pairs = [
+                (str(argument.get("name")), str(argument.get("value")))
+                for argument in extra
+                if isinstance(argument, Mapping)
+            ]
         else:
             continue
         found.append(CommandLine(component, "kubeadm-config", tuple(pairs)))

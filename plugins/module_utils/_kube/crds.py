@@ -301,7 +301,7 @@ async def end_migrating(server: ApiServer, name: str, uid: str) -> None:
     if held:
         for condition in held:
             condition.update(
-                status="False", reason="MigrationWithdrawn", message="The migration was withdrawn before its end"
+                status="False", reason="MigrationWithdrawn", message="The migration was withdrawn before it finished"
             )
         await _patch_status(server, crd, {"conditions": conditions})
 

@@ -54,7 +54,7 @@ def run_plugin(context: KubeContext) -> Issued:
     which = f"The credential plugin '{_shown(plugin)}' of {context.whose}"
     if plugin.get("interactiveMode") == "Always":
         raise BadInputError(
-            f"{which} wants a terminal (interactiveMode: Always), and there is none; use other credentials."
+            f"{which} requires a terminal (interactiveMode: Always), and there is none; use other credentials."
         )
     output = _output_of(plugin, _environment(context, plugin), which)
     return _issued(output, str(asks_for), which)
@@ -137,10 +137,12 @@ def _issued(output: bytes, asked: str, which: str) -> Issued:
         str(status[name]) if status.get(name) else None for name in ("token", "clientCertificateData", "clientKeyData")
     )
     if bool(certificate) != bool(key):
-        raise BadInputError(f"{which} gave a client certificate without its key, or a key alone; update the plugin.")
+        raise BadInputError(
+            f"{which} returned a client certificate without its key, or a key alone; update the plugin."
+        )
     if not token and not certificate:
         raise BadInputError(
-            f"{which} gave neither a token nor a client certificate; run it by hand, and log in if it asks to."
+            f"{which} returned neither a token nor a client certificate; run it by hand, and log in if it asks to."
         )
     return Issued(token, certificate, key, _time(status.get("expirationTimestamp"), which))
 
@@ -153,6 +155,6 @@ def _time(text: Any, which: str) -> datetime | None:
         found = datetime.fromisoformat(re.sub(r"\.\d+", "", str(text)).replace("Z", "+00:00"))
     except ValueError as error:
         raise BadInputError(
-            f"{which} gave an expirationTimestamp that is not a time (RFC 3339); update the plugin."
+            f"{which} returned an expirationTimestamp that is not a time (RFC 3339); update the plugin."
         ) from error
     return found if found.tzinfo else found.replace(tzinfo=timezone.utc)

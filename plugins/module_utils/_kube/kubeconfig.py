@@ -132,7 +132,7 @@ def _load(path: str) -> Mapping[str, Any]:
         raise BadInputError(f"The kubeconfig {path} is not a valid kubeconfig; {COMPARE}.") from error
     except OSError as error:
         raise BadInputError(
-            f"The kubeconfig {path} can't be read ({error.strerror}); run the task as a user who may, or give another file."
+            f"The kubeconfig {path} can't be read ({error.strerror}); run the task as a user who can, or give another file."
         ) from error
     if document is None:
         raise BadInputError(f"The kubeconfig {path} is empty; give another one, or host and credentials.")

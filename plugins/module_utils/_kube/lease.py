@@ -99,7 +99,7 @@ class Lease:
         if self.lost:
             return (
                 f"Stopped: another run took over the Lease {self.where}, or it was deleted, while this one was suspended or "
-                "disconnected from the API servers. Nothing was written or saved since. Wait until the other run ends, and run again."
+                "disconnected from the API servers. Nothing has been written or saved since. Wait until the other run ends, and run again."
             )
         return (
             f"Nothing was written, because the Lease {self.where} was not renewed for {self.unconfirmed_for:.0f} s, so another "

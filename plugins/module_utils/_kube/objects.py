@@ -15,7 +15,11 @@ from urllib.parse import quote
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import ApiError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.retry import REPEATABLE, RetryPolicy
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.retry import (
+    NOT_REPEATABLE,
+    REPEATABLE,
+    RetryPolicy,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import (
     JSON_PATCH,
     MERGE_PATCH,
@@ -23,6 +27,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_ser
     METADATA_LIST,
     ApiServer,
     api_error,
+    with_retries,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
 
@@ -101,17 +106,22 @@ def managed_fields_patch(resource_version: str, managed_fields: Sequence[Any]) -
     return Patch(json.dumps(operations, separators=(",", ":")).encode(), JSON_PATCH)
 
 
+async def patch_once(server: ApiServer, path: str, patch: Patch, *, timeout: float = 30.0) -> Response:
+    """Sends it once; returns any answer, with only the object's metadata, and raises UnreachableError if there is none."""
+    return await server.request_once(
+        "PATCH", path, accept=METADATA, content_type=patch.content_type, body=patch.body, timeout=timeout
+    )
+
+
 async def send_patch(
     server: ApiServer, path: str, patch: Patch, *, timeout: float = 30.0, retry: RetryPolicy | None = None
 ) -> Response:
-    """Returns any answer, with only the object's metadata.
+    """The same, but sent again after a 429, or as ``retry`` says.
 
-    It is sent again only after a 429, or as ``retry`` says. The patches above may be carried out twice, but then the second
+    The patches above may be carried out twice, but then the second
     answer is 409 or "unchanged" where the first would have been "rewritten", which the caller must count correctly.
     """
-    return await server.request(
-        "PATCH", path, accept=METADATA, content_type=patch.content_type, body=patch.body, timeout=timeout, retry=retry
-    )
+    return await with_retries(lambda: patch_once(server, path, patch, timeout=timeout), retry or NOT_REPEATABLE)
 
 
 @dataclass(frozen=True)

@@ -184,12 +184,14 @@ async def _watch_space(context: RunContext) -> None:
             return
         if decision is Decision.HOLD and held_since is None:
             held_since = time.monotonic()
-            what = "Writes are held: etcd needs room, which its next compaction makes"
+            what = "Writes are held: etcd needs space, which its next compaction frees"
             context.report(Event("notice", f"{what} ({space.held}).", {}))
         elif decision is Decision.WRITE:
             if held_since is not None:
                 waited = duration(time.monotonic() - held_since)
-                context.report(Event("notice", f"Writes resume after {waited}: compaction has made room in etcd.", {}))
+                context.report(
+                    Event("notice", f"Writes resume after {waited}: compaction has freed space in etcd.", {})
+                )
                 held_since = None
             control.changed.set()
 

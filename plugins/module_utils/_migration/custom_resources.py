@@ -81,7 +81,7 @@ class CustomResources:
         left = self._left(run)
         run.settled = run.crd is not None and left == 0.0
         if self._seen.facts is None:
-            run.doubt = f"CRDs may not be read: {self._seen.refused}"
+            run.doubt = f"CRDs can't be read: {self._seen.refused}"
         elif run.crd is None:
             run.doubt = "its CRD was gone"
         elif left is None:

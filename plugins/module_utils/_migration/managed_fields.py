@@ -230,7 +230,7 @@ def how_to_move(name: str, storage: str | None, versions: Sequence[str], webhook
         )
     owners = f"have their owners apply them at {to}; when {gone} is no longer served, drop the remaining ones by {run}: prune."
     if webhook is None:
-        return f"Before a CRD drops {gone}, run {run}: rewrite as a user who may get the CRD; or {owners}"
+        return f"Before a CRD drops {gone}, run {run}: rewrite as a user who can get the CRD; or {owners}"
     return (
         f"Before a CRD drops {gone}, {owners} Only the CRD's conversion webhook knows which field of one version is which of "
         "another, so managed_fields: rewrite moves none."

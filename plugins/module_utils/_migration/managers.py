@@ -37,7 +37,7 @@ _Entry = tuple[str, str, str, str, str]
 Entries = Optional[list[dict[str, Any]]]
 FIELD_MANAGERS = "FieldManagersWouldBeLost"
 DROPPED_AFTER_ALL = (
-    "the API server dropped field managers of it while it was rewritten, though it had said that it would not; "
+    "the API server dropped some of its field managers when it was rewritten, although a dry run had kept them; "
     "have their owners apply it again"
 )
 KEPT_AFTER_ALL = (

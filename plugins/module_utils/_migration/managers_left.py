@@ -58,9 +58,9 @@ class ManagersLeft:
         if self.objects is None:
             what = f"Whether objects of {self.resource} still have field managers at older versions is unknown"
         else:
-            one = self.objects == 1
+            single = self.objects == 1
             what = (
-                f"{self.objects} {'object' if one else 'objects'} of {self.resource} still {'has' if one else 'have'} field "
+                f"{self.objects} {'object' if single else 'objects'} of {self.resource} still {'has' if single else 'have'} field "
                 f"managers at {', '.join(sorted(self.versions))}"
             )
         return f"{what}. {self.remediation}"

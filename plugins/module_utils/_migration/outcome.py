@@ -265,4 +265,4 @@ class OutcomeCounts:
 
 
 # asdict copies deeply, and the counts of thousands of resources are added up several times per second.
-_COUNTS = tuple(one.name for one in fields(OutcomeCounts))
+_COUNTS = tuple(count.name for count in fields(OutcomeCounts))

@@ -72,7 +72,13 @@ class Passes:
         """Migrates, and repeats whatever a change in the meantime made necessary; sets the result's ``finished``."""
         await self._engine.begin(targets)
         try:
-            self._result.finished = await self._migrate_until_proven(targets)
+            await self._custom.look(targets)
+            for last in [False] * (_PASSES - 1) + [True]:
+                await self._migrate(self._begin(targets))
+                targets = await self._to_visit_again(last)
+                if not targets:
+                    break
+            self._result.finished = self._control.stopped is None
             await self._guard.refresh()
         finally:
             self._result.trimmed += await self._engine.end(self._proven_targets())
@@ -81,28 +87,21 @@ class Passes:
         runs = self._result.runs
         return [runs[name].target for name in self._checkpoint.done if name in runs]
 
-    async def _migrate_until_proven(self, targets: Sequence[Target]) -> bool:
-        """Whether nothing remains to be visited again."""
-        await self._custom.look(targets)
-        for last in [False] * (_PASSES - 1) + [True]:
-            await self._migrate(self._begin(targets))
-            if self._control.stopped is not None:
-                return False
-            redo = await self._verify(last)
-            for target, _why in redo:
-                self._checkpoint.revoke(target.name)
-            if self._control.stopped is not None:
-                return False
-            if not redo:
-                return True
-            targets = [target for target, _why in redo]
-            if self._stale_objects is not None:
-                again = [target.name for target in targets]
-                await self._stale_objects.withhold(self._cluster.entry, self._may_drop, self._report, again)
-            await self._prepare([target for target in targets if target.name not in self._result.runs])
-            names = ", ".join(target.name for target in targets)
-            self._report(Event("notice", f"Migrating again: {names}.", {}))
-        return False
+    async def _to_visit_again(self, last: bool) -> list[Target]:
+        """What the next pass has to visit, ready for it; empty if all is proven, or if the run was stopped, as by the ``last`` pass."""
+        if self._control.stopped is not None:
+            return []
+        targets = [target for target, _why in await self._verify(last)]
+        for target in targets:
+            self._checkpoint.revoke(target.name)
+        if self._control.stopped is not None or not targets:
+            return []
+        names = [target.name for target in targets]
+        if self._stale_objects is not None:
+            await self._stale_objects.withhold(self._cluster.entry, self._may_drop, self._report, names)
+        await self._prepare([target for target in targets if target.name not in self._result.runs])
+        self._report(Event("notice", f"Migrating again: {', '.join(names)}.", {}))
+        return targets
 
     async def _prepare(self, new: Sequence[Target]) -> None:
         """What was done for the other targets before the first pass, for those that it did not have."""
@@ -192,7 +191,7 @@ class Passes:
             if served.hash != run.target.hash:
                 why = "changed its storage version"
             elif run.gone:
-                why = "was not served for a moment"
+                why = "was briefly not served"
             elif why is None and run.complete and not run.verified:
                 why = "was written in another version than discovery reports, or could not be checked"
             elif why is None and run.complete and seen.converged and self._checkpoint.is_foreign(run.target.name):

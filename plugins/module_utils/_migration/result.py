@@ -105,7 +105,7 @@ class MigrationResult:
         """Sentences that warn the user about what does not count, or proves less."""
         unproven = [
             f"{name} does not count as migrated: {run.unproven}. Run again with engine: direct, or with select: stale and "
-            "etcd, as a user who may list and patch it."
+            "etcd, as a user who can list and patch it."
             for name, run in sorted(self.runs.items())
             if run.unproven is not None
         ]
@@ -200,7 +200,7 @@ def done_sentence(result: MigrationResult) -> str:
             return f"Nothing was migrated, and {left_out}; whether anything had to be is unknown: {doubts[0]}"
         return f"There was nothing to migrate: {left_out}."
     if total.unknown:
-        counts = f"{result.engine.engine} did the work, and the user may not list the objects, so they were not counted"
+        counts = f"{result.engine.engine} did the work, and the user cannot list the objects, so they were not counted"
     else:
         counts = (
             f"{total.rewritten} objects were rewritten, {total.unchanged} were current, "

@@ -112,7 +112,7 @@ def require_held(roll: Roll, claim: Claim, where: str) -> None:
         return
     now = f"now it is held by {_holder(roll)}" if roll.active else "somebody took or released it meanwhile"
     raise AlreadyRunningError(
-        f"This roll no longer holds the Lease {where}: {now}. It stopped; make sure that no other roll is active and run again.",
+        f"This roll no longer holds the Lease {where}: {now}. It was stopped; make sure that no other roll is active and run again.",
         {"other": roll.told() if roll.active else None},
     )
 

@@ -49,8 +49,8 @@ class UpgradeTurnOptions:
         awaited = None
         if params.get("await_server"):
             only = {"servers": [params["await_server"]], "expected_servers": None, "ignored_servers": ["*"]}
-            one = ClusterOptions.from_params({**params, **only, "sampling": None})
-            awaited = VersionHashesOptions(one, store, wait=WaitSettings(params["wait_timeout"], _EVERY, 0.0))
+            awaited_only = ClusterOptions.from_params({**params, **only, "sampling": None})
+            awaited = VersionHashesOptions(awaited_only, store, wait=WaitSettings(params["wait_timeout"], _EVERY, 0.0))
         lease = UpgradeLeaseOptions.from_params({**params, "state": "held", "acquire": False, "take_over": None})
         return cls(VersionHashesOptions(every, store), awaited, lease)
 

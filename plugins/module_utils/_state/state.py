@@ -261,8 +261,8 @@ def from_document(document: Any, where: str) -> State:
         )
     if document["formatVersion"] > FORMAT_VERSION:
         raise StateStoreError(
-            f"{where} was written in format {document['formatVersion']}, this release of kube_storage.upgrade knows "
-            f"formats up to {FORMAT_VERSION}; use the newer release of the collection."
+            f"{where} was written in format {document['formatVersion']}, and this release of kube_storage.upgrade "
+            f"supports formats up to {FORMAT_VERSION}; use the newer release of the collection."
         )
     try:
         resources = _typed(document, "resources", dict) or {}

@@ -114,7 +114,7 @@ def _drops_storage_version(new: Definition, live: Definition) -> Finding | None:
         new.name,
         f"The new CRD lacks {storage}, the current storage version: it is older than the CRD in the cluster.",
         "Everything is written in that version now, and the API server could no longer read it.",
-        f"Don't apply it. To go back to it, first {first}, run storage_migrate with resources: [{new.name}], and only then "
+        f"Don't apply it. To apply it anyway, first {first}, run storage_migrate with resources: [{new.name}], and only then "
         "apply it.",
     )
 
@@ -198,7 +198,7 @@ def evaluate_refusals(new: Definition, reasons: Sequence[str], verdict: str | No
     )
     changed = any("can't be changed" in reason for reason in reasons)
     remediation = (
-        "Keep what the CRD in the cluster has; else delete that CRD, with all its objects, before you apply this one."
+        "Keep what the CRD in the cluster has; otherwise delete that CRD, with all its objects, before you apply this one."
         if changed
         else "Fix the manifest, or get that of another release, and check again."
     )

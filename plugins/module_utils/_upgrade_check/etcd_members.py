@@ -80,7 +80,7 @@ def evaluate_members(members: Membership) -> list[Finding]:
                 "etcd_member_down",
                 "etcd",
                 f"{count(len(down), 'member')} of etcd did not answer: {listed(down)}.",
-                "While the next master is upgraded its own member may stop, too, and without a majority etcd serves nobody."
+                "While the next master is upgraded its own member may stop, too, and without a majority etcd serves no requests."
                 + (f" {reasons[0]}" if reasons else ""),
                 "Bring it back, or remove it from the cluster (etcdctl member remove) if it doesn't exist anymore. If it only can't be reached "
                 "from where the check runs, run it on a master.",
@@ -96,7 +96,7 @@ def evaluate_members(members: Membership) -> list[Finding]:
                 f"{listed(lost)} {'knows' if len(lost) == 1 else 'know'} no leader of etcd."
                 if lost
                 else "The members of etcd don't agree on a leader.",
-                "etcd accepts no write without a leader; an election may be going on.",
+                "etcd accepts no write without a leader; an election may be in progress.",
                 "Check again; if nothing changes, find out which members can't reach each other (etcdctl endpoint status --cluster).",
             )
         )

@@ -50,10 +50,15 @@ def hops(path: UpgradePath, releases: Releases, held: Iterable[StoredVersion]) -
     minors = [f"{major}.{minor}" for minor in range(now + 1, last + 1)]
     stored: dict[str, set[str]] = {}
     kinds: dict[str, str] = {}
-    for one in held:
-        if one.built_in and one.version is not None and one.kind is not None and one.objects != 0:
-            stored.setdefault(one.resource, set()).add(one.version)
-            kinds[one.resource] = one.kind
+    for stored_version in held:
+        if (
+            stored_version.built_in
+            and stored_version.version is not None
+            and stored_version.kind is not None
+            and stored_version.objects != 0
+        ):
+            stored.setdefault(stored_version.resource, set()).add(stored_version.version)
+            kinds[stored_version.resource] = stored_version.kind
     found = []
     before = path.current
     for index, minor in enumerate(minors):

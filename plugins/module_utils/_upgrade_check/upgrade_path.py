@@ -62,7 +62,7 @@ def evaluate_downgrade(path: UpgradePath, releases: Releases) -> list[Finding]:
             "kube-apiserver",
             f"The target {path.target} is older than the newest API server, which runs as {path.current}.",
             f"Kubernetes supports no downgrade: {path.current} may have stored objects in versions that {path.target} can't read.",
-            "If you don't want to go back, name the right release. Go back only if this check finds nothing else, and restore etcd "
+            "If you don't want to roll back, name the right release. Roll back only if this check finds nothing else, and restore etcd "
             "from a snapshot if it does.",
         )
     ]
@@ -74,7 +74,7 @@ def _impossible(path: UpgradePath, why: str) -> Finding:
     return Finding(
         "impossible_release",
         "kube-apiserver",
-        f"{path.current} can't be upgraded to {path.target}" + (f"; {meant} may be meant." if meant else "."),
+        f"{path.current} can't be upgraded to {path.target}" + (f"; did you mean {meant}?" if meant else "."),
         why,
         f"Name the release to upgrade to. {quote}",
     )

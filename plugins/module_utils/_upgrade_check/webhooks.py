@@ -91,7 +91,7 @@ def evaluate_webhooks(
         if blocks
         else "Each write of objects that it matches is refused."
         if webhook.fails
-        else "Each write of them waits until its time limit, so the migration is slow."
+        else "Each write of them waits for its timeout, so the migration is slow."
     )
     return Finding(
         "webhook",

@@ -102,7 +102,7 @@ class CrossCheck:
             what = f"{len(self.living)} API servers renew their Leases ({names}), but {listed_in} {asked}"
         else:
             unasked = some_of([unlisted.server.name for unlisted in self.unlisted])
-            what = f"{unasked} renews a Lease, but is none of the {asked} API servers that were asked"
+            what = f"{unasked} renews a Lease, but is not among the {asked} API servers that were asked"
         places = [_place(server) for server in self.unlisted if server.url is not None]
         where = f" ({'; '.join(places)})" if places else ""
         return [

@@ -92,7 +92,7 @@ class Evidence:
         if self.told_apart is not None:
             what = (
                 f"{_servers(self.told_apart)} answered {self.connections} fresh connections to one address, "
-                "as many as there must be"
+                "as many as expected"
             )
         else:
             what = f"{self.connections} fresh connections to one address were answered, by API servers that can't be distinguished"
@@ -175,12 +175,12 @@ def evaluate_samples(
             f"{expected} (expected_servers); name those that don't belong to this cluster with ignored_servers."
         )
     if restarted:
-        problems.append(f"{', '.join(restarted)} came, went or restarted while samples were taken.")
+        problems.append(f"{', '.join(restarted)} appeared, disappeared or restarted while samples were taken.")
     if told is None and settings.require_identity:
         problems.append(
             f"The API servers behind {entry} can't be distinguished: allow the user to get /flagz and /metrics/slis (the ClusterRole "
             "kube-storage-upgrade-sampling grants that), or set "
-            "require_identity=false in sampling to go by the number of connections alone."
+            "require_identity=false in sampling to rely on the number of connections alone."
         )
     elif told is not None and wanted is None:
         problems.append(

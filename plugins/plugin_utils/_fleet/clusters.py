@@ -73,9 +73,11 @@ def row_of(host: str, report: Snapshot, pages: Mapping[str, str], before: Cluste
             oldest=_oldest(stored),
             keys=_keys(stored, report.updated, before),
             plain_secrets=_plain_secrets(stored),
-            etcd=[EtcdUse(one.endpoint, one.size, one.in_use, one.quota) for one in stored.databases or ()],
+            etcd=[
+                EtcdUse(member.endpoint, member.size, member.in_use, member.quota) for member in stored.databases or ()
+            ],
         )
-    found = sorted(_judged(report, row), key=lambda one: -one[0].rank)
+    found = sorted(_judged(report, row), key=lambda judged: -judged[0].rank)
     if found:
         row.state = found[0][0].value
         row.why = [sentence for _severity, sentence in found[:_REASONS]]
@@ -191,4 +193,4 @@ def _keys(stored: EtcdContents, now: str, before: ClusterRow | None) -> list[Key
 def _plain_secrets(stored: EtcdContents) -> int | None:
     """How many Secrets are not encrypted; None if none is stored, or they were not read."""
     found = stored.resources.get(SECRETS)
-    return None if found is None else sum(one.objects for one in found.stored if one.provider == PLAIN)
+    return None if found is None else sum(form.objects for form in found.stored if form.provider == PLAIN)

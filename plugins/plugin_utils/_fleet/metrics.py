@@ -60,7 +60,7 @@ def families(record: FleetRecord) -> list[Family]:
 _HELP = {
     "cluster_reached": "Whether the last run got a complete result from the cluster.",
     "cluster_state": "The state of the cluster that the last run found; 1 for the current one.",
-    "cluster_observed_timestamp_seconds": "When the cluster was last looked at.",
+    "cluster_observed_timestamp_seconds": "When the cluster was last examined.",
     "api_server_info": "An API server and the release that it runs as.",
     "api_servers": "API servers of the cluster.",
     "api_servers_ready": "API servers that were ready.",
@@ -89,7 +89,7 @@ def _of_cluster(row: ClusterRow) -> Iterator[tuple[str, Mapping[str, str], float
     """Names without their prefix, labels and values."""
     lost = (Severity.NOT_REACHED.value, Severity.FAILURE.value, NOT_BEGUN)
     yield "cluster_reached", {}, float(row.state not in lost)
-    for state in [*(one.value for one in Severity), NOT_BEGUN]:
+    for state in [*(severity.value for severity in Severity), NOT_BEGUN]:
         yield "cluster_state", {"state": state}, float(row.state == state)
     yield from _times(row)
     if row.servers:

@@ -51,7 +51,7 @@ _TONES = {
     Severity.NOT_REACHED.value: "open",
     NOT_BEGUN: "open",
 }
-_STATES = (*(one.value for one in reversed(Severity)), NOT_BEGUN)
+_STATES = (*(severity.value for severity in reversed(Severity)), NOT_BEGUN)
 _COLUMNS = (
     ("Cluster", ""),
     ("State", ""),

@@ -119,7 +119,7 @@ def folded(record: FleetRecord, reports: Mapping[str, Report], now: str) -> Flee
 def _without_report(record: FleetRecord, wave: FleetWave) -> tuple[str, list[str]]:
     """Of a cluster that this run has no report about."""
     if wave.finished:
-        return Severity.FAILURE.value, ["This run has no result of it: what happened is in the playbook's output."]
+        return Severity.FAILURE.value, ["This run has no result for it; see the playbook's output."]
     if record.status == STOPPED:
         return NOT_BEGUN, [f"The run stopped before the wave '{wave.name}'."]
     return NOT_BEGUN, ["It has not had its turn yet."]
@@ -142,7 +142,7 @@ def stopped_after(record: FleetRecord, index: int, rules: Rules) -> FleetRecord:
 def stop_reason(record: FleetRecord, wave: FleetWave, rules: Rules) -> str | None:
     """Why no further wave may begin; None if one may. ``record`` must be folded."""
     rows = [row for row in record.clusters if row.host in set(wave.clusters)]
-    failed = [row for row in record.clusters if row.wave and row.state in {one.value for one in _UNSEEN}]
+    failed = [row for row in record.clusters if row.wave and row.state in {severity.value for severity in _UNSEEN}]
     if len(failed) > rules.max_failures:
         count = things(len(failed), "cluster")
         return f"{count} failed or could not be reached, and {rules.max_failures} are allowed: {_names(failed)}."
@@ -180,7 +180,7 @@ def summary(record: FleetRecord) -> list[str]:
     """A few lines for the end of a playbook."""
     rows = [row for row in record.clusters if row.wave]
     lines = [f"{things(len(rows), 'cluster')}:"]
-    for state in [*(one.value for one in reversed(Severity)), NOT_BEGUN]:
+    for state in [*(severity.value for severity in reversed(Severity)), NOT_BEGUN]:
         found = [row for row in rows if row.state == state]
         if found:
             lines.append(f"  {len(found)} {state_words(state)}: {_names(found)}")

@@ -90,7 +90,7 @@ def _run_of(before: FleetRecord | None, news: FleetNews, now: str, folder: Fleet
 def _begun(before: FleetRecord | None, news: FleetNews, now: str) -> FleetRecord:
     clusters = list(news.clusters or ())
     if not clusters:
-        raise BadInputError("The fleet has no clusters; let the play have a host for each of them.")
+        raise BadInputError("The fleet has no clusters; the play must have a host for each of them.")
     require_names(clusters)
     waves = planned_waves(clusters, news.waves, news.groups)
     return begun(before, news.run, news.purpose, news.version, waves, now, news.resume_within)
@@ -130,7 +130,7 @@ def _told(folder: FleetFolder, record: FleetRecord, news: FleetNews) -> dict[str
 def _notes(record: FleetRecord, done: Sequence[str]) -> list[str]:
     """What to know before the first wave."""
     notes = [
-        f"The wave '{wave.name}' is empty: none of its clusters is in this play, or earlier waves have them."
+        f"The wave '{wave.name}' is empty: none of its clusters is in this play, or they are in earlier waves."
         for wave in record.waves
         if not wave.clusters
     ]

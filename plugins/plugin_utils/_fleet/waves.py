@@ -34,18 +34,18 @@ def planned_waves(clusters: Sequence[str], wanted: Sequence[Any], groups: Mappin
     """
     rest = list(dict.fromkeys(clusters))
     total, waves = len(rest), []
-    for one in wanted:
-        taken = _taken(one, rest, total, groups)
+    for wanted_wave in wanted:
+        taken = _taken(wanted_wave, rest, total, groups)
         rest = [name for name in rest if name not in taken]
-        waves.append(Wave(str(one), [name for name in clusters if name in taken]))
+        waves.append(Wave(str(wanted_wave), [name for name in clusters if name in taken]))
     if rest or not waves:
         waves.append(Wave("the rest" if waves else "all", rest))
     return waves
 
 
-def _taken(one: Any, rest: Sequence[str], total: int, groups: Mapping[str, Sequence[str]]) -> set[str]:
+def _taken(wanted_wave: Any, rest: Sequence[str], total: int, groups: Mapping[str, Sequence[str]]) -> set[str]:
     """The clusters of one wave, among those that no earlier one has."""
-    text = str(one).strip()
+    text = str(wanted_wave).strip()
     share = _SHARE.fullmatch(text)
     if share:
         if not 0 < float(share[1]) <= 100:
@@ -53,7 +53,7 @@ def _taken(one: Any, rest: Sequence[str], total: int, groups: Mapping[str, Seque
                 f"The wave '{text}' is not a share of the fleet; give more than 0 and at most 100 percent."
             )
         return set(rest[: math.ceil(total * float(share[1]) / 100)])
-    if re.fullmatch(r"-?\d+", text) and not isinstance(one, bool):
+    if re.fullmatch(r"-?\d+", text) and not isinstance(wanted_wave, bool):
         if int(text) < 1:
             raise BadInputError(f"The wave '{text}' has no clusters; a number of clusters must be at least 1.")
         return set(rest[: int(text)])

@@ -130,7 +130,7 @@ def _claims(record: Snapshot) -> list[ProofClaim]:
         return found
     target = check.target_version
     unreadable = sorted({stored.resource for stored in check.stored if stored.readable is False})
-    readable = f"{target} and the releases on the way to it can read every version that is stored"
+    readable = f"{target} and the releases before it can read every version that is stored"
     if unreadable:
         found.append(ProofClaim(False, f"{readable}, except those of {', '.join(unreadable)}."))
     else:

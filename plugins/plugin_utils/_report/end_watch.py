@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Closes the report of a run that ended without a word: killed, or with its only host unreachable. Then no task of the role can.
+"""Closes the report of a run that ended abruptly: killed, or with its only host unreachable. Then no task of the role can.
 
 A process of its own waits until ansible-playbook has ended. Only Linux can tell it that without guessing.
 """

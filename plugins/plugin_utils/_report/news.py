@@ -137,10 +137,10 @@ def closed(record: Record, started: str, now: str) -> Record | None:
     begun = [step.master for step in _cut_off_steps(record, now)]
     who = begun[0] if begun else None
     message = (
-        f"The run ended without a word in the step on {who}: {who} can't be reached anymore, or ansible-playbook was ended. Tasks of the "
+        f"The run ended abruptly in the step on {who}: {who} can't be reached anymore, or ansible-playbook was ended. Tasks of the "
         f"step may still be running there; make sure that {who} can be reached, and run the playbook again, which waits for them."
         if who
-        else "The run ended without a word: a host can't be reached anymore, or ansible-playbook was ended. Run the playbook again to resume."
+        else "The run ended abruptly: a host can't be reached anymore, or ansible-playbook was ended. Run the playbook again to resume."
     )
     run.failures = [*run.failures, RunFailure(now, who, "upgrade" if who else None, message)][-_FAILURES_KEPT:]
     record.updated, record.status = now, run.status

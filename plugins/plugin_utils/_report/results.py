@@ -79,13 +79,13 @@ def databases_of(result: Result) -> list[EtcdDatabase] | None:
     etcd = result.get("etcd") or {}
     found = [
         EtcdDatabase(
-            bounded((one.get("endpoints") or [None])[0]),
-            int(one["db_size"]),
-            _count(one.get("db_in_use")),
-            _count(one.get("quota")),
+            bounded((cluster.get("endpoints") or [None])[0]),
+            int(cluster["db_size"]),
+            _count(cluster.get("db_in_use")),
+            _count(cluster.get("quota")),
         )
-        for one in (etcd, *(etcd.get("overrides") or ()))
-        if one.get("db_size")
+        for cluster in (etcd, *(etcd.get("overrides") or ()))
+        if cluster.get("db_size")
     ]
     return found or None
 

@@ -439,7 +439,7 @@ def _etcd_size_figure(record: Record) -> list[Figure]:
     if not sizes:
         return []
     freed = sizes[-1].reclaimable
-    note = "" if freed is None else f"a defragmentation would give back {size_text(freed)}"
+    note = "" if freed is None else f"a defragmentation would free {size_text(freed)}"
     return [Figure("Size of etcd", f"{size_text(sizes[0].before)} → {size_text(sizes[-1].after)}", note)]
 
 

@@ -96,7 +96,7 @@ class Migrator:
             try:
                 for migration in items(self._cluster, self._plural):
                     conditions = migration.get("status", {}).get("conditions", [])
-                    if not any(each["type"] in ("Succeeded", "Failed") for each in conditions):
+                    if not any(condition["type"] in ("Succeeded", "Failed") for condition in conditions):
                         self._take_up(migration)
             except ClusterError:
                 continue  # A server was just restarted; as any controller does, it retries.
@@ -113,7 +113,7 @@ class Migrator:
             return
         for number, item in enumerate(items(self._cluster, migration["spec"]["resource"]["resource"])):
             while number == self._stalls_at and name in [
-                each["metadata"]["name"] for each in items(self._cluster, self._plural)
+                migration["metadata"]["name"] for migration in items(self._cluster, self._plural)
             ]:
                 if self._ending.wait(0.1):
                     return

@@ -52,10 +52,11 @@ def await_established(cluster: Cluster, *which: str) -> None:
 
     def established() -> bool:
         found = json.loads(cluster.kubectl("get", *which, "-o", "json"))
-        conditions = [crd.get("status", {}).get("conditions") or [] for crd in found.get("items", [found])]
+        of_crds = [crd.get("status", {}).get("conditions") or [] for crd in found.get("items", [found])]
         return all(
-            {"Established": "True"}.items() <= {one["type"]: one["status"] for one in each}.items()
-            for each in conditions
+            {"Established": "True"}.items()
+            <= {condition["type"]: condition["status"] for condition in conditions}.items()
+            for conditions in of_crds
         )
 
     wait_until(established)

@@ -83,7 +83,7 @@ def stored_otherwise(cluster: Cluster, minor: str) -> dict[str, str]:
     resources = observe(cluster).resources
     assert len(resources) > 40
     missing = {name: "not in the data" for name in resources if name not in own and _is_built_in(resources[name])}
-    return {**differences(own, {name: one for name, one in resources.items() if name in own}), **missing}
+    return {**differences(own, {name: resource for name, resource in resources.items() if name in own}), **missing}
 
 
 def decoded_otherwise(cluster: Cluster, minor: str) -> tuple[int, list[str]]:

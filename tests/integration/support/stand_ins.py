@@ -66,14 +66,14 @@ elif name == "systemctl" and words[0] == "restart":
 elif name == "systemctl":
     sys.exit("is-enabled" in words)
 elif name == "talosctl" and "upgrade-k8s" in words:
-    for each in known["masters"]:
-        upgrade(each, option("--to"))
+    for every_master in known["masters"]:
+        upgrade(every_master, option("--to"))
 elif name == "aws" and words[:2] == ["eks", "update-cluster-version"]:
     (folder / "wanted").write_text(option("--kubernetes-version"))
     note("wanted")
 elif name == "aws" and words[:3] == ["eks", "wait", "cluster-active"]:
-    for each in known["masters"]:
-        upgrade(each, (folder / "wanted").read_text())
+    for every_master in known["masters"]:
+        upgrade(every_master, (folder / "wanted").read_text())
 elif name == "kubespray":
     upgrade(master, words[0])
 else:

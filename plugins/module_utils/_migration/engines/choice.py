@@ -83,8 +83,8 @@ def choose(asked: str, offers: Offers, only_direct: str | None) -> Choice:
     if only_direct is not None:
         return Choice(DIRECT, f"only direct supports {only_direct}")
     if offers.may_direct:
-        return Choice(DIRECT, "the user may list and patch everything to be migrated")
-    without = "the user may not list and patch everything to be migrated, but may "
+        return Choice(DIRECT, "the user can list and patch everything to be migrated")
+    without = "the user cannot list and patch everything to be migrated, but can "
     if offers.in_tree in ("v1", "v1beta1") and offers.may_in_tree:
         return Choice(IN_TREE, f"{without}create storageversionmigrations of storagemigration.k8s.io/{offers.in_tree}")
     if offers.migrator and offers.may_migrator:
@@ -123,10 +123,18 @@ def only_direct(options: MigrateOptions) -> str | None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The engine to use, why, and the API of its controller (None for direct)."""
+    """The engine to use, why, and the API of its controller.
+
+    ``dialect``: None means that the engine is direct, here, in ``impact_note`` and in ``make_engine``. So another engine without a
+    controller is refused until these know it.
+    """
 
     choice: Choice
     dialect: Dialect | None = None
+
+    def __post_init__(self) -> None:
+        if (self.dialect is None) != (self.name == DIRECT):
+            raise ValueError(f"{self.name} must have a dialect unless it is {DIRECT}, which has none")
 
     @property
     def name(self) -> str:

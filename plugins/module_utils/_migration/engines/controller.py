@@ -120,10 +120,15 @@ def conditions_of(document: Mapping[str, Any]) -> dict[str, tuple[bool, str]]:
 
 
 class Dialect(Protocol):
-    """The differences between the controllers.
+    """One controller's API: what its migration objects are called, what is in them, and what their status means.
 
-    ``objects_per_second``: its own limit; None if it has none. ``may_hang``: an object of an earlier run may keep it from taking up
-    anything.
+    ``name``: of the engine, as in the option ``engine``. ``title``: what messages call the controller.
+    ``how_to_start``: what to do if nothing takes up a migration, as the rest of a sentence that says so.
+    ``group``, ``version``: of its API. ``kind``: the plural of its migration objects, as in paths and permissions.
+    ``collection``: their path.
+    ``trims``: whether it also trims ``status.storedVersions`` of CRDs.
+    ``objects_per_second``: its own limit; None if it has none. ``may_hang``: an object of an earlier run may keep it from
+    taking up anything.
     """
 
     name: str
@@ -137,13 +142,17 @@ class Dialect(Protocol):
     objects_per_second: float | None
     may_hang: bool
 
-    def object_name(self, resource: ServedResource) -> str: ...
+    def object_name(self, resource: ServedResource) -> str:
+        """The name of the migration object for a resource; the same for all attempts of a run."""
 
-    def resource(self, resource: ServedResource) -> dict[str, str]: ...
+    def resource(self, resource: ServedResource) -> dict[str, str]:
+        """``spec.resource`` of the migration object."""
 
-    def cannot(self, resource: ServedResource) -> str | None: ...
+    def cannot(self, resource: ServedResource) -> str | None:
+        """Why the controller could never migrate this resource, so that the direct engine does it; None if it can."""
 
-    def progress(self, document: Mapping[str, Any]) -> MigrationStatus: ...
+    def progress(self, document: Mapping[str, Any]) -> MigrationStatus:
+        """What a migration object, as read from an API server, says about its migration; anybody's, not only this run's."""
 
 
 @dataclass(frozen=True)
@@ -357,7 +366,7 @@ class ControllerEngine:
         self.report(
             Event(
                 "notice",
-                f"{self.dialect.title} rewrites at most about {rate:g} objects per second, by a limit of its own, so {objects} objects take "
+                f"{self.dialect.title} rewrites at most about {rate:g} objects per second, because of its own limit, so {objects} objects take "
                 f"at least {duration(objects / rate)}; engine: direct has no such limit.",
                 {},
             )
@@ -507,7 +516,7 @@ class ControllerEngine:
             else:
                 migration.run.unproven = (
                     f"{_only_reported(self.dialect)}: {len(migration.untouched)} of its objects were not written, and the user "
-                    "may not list and patch them to check whether they are current"
+                    "cannot list and patch them to check whether they are current"
                 )
         if visits and self._control.stopped is None:
             await self.direct.migrate([visit for _migration, visit in visits], self._control)

@@ -18,8 +18,9 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Optional
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
@@ -42,13 +43,14 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_ser
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.crds import Trimmed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import (
     ListFailedError,
-    Page,
+    Patch,
     collection_path,
     dry_run,
     managed_fields_patch,
     no_op_patch,
     object_path,
     pages_by,
+    patch_once,
     with_query,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.priority import classified
@@ -148,7 +150,7 @@ class _NoAnswerError(Exception):
         self.outcome = outcome
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Batch:
     """Objects of one list page that are not accounted for yet."""
 
@@ -156,9 +158,12 @@ class _Batch:
     open: int
 
 
+_NO_BATCH = _Batch(None, 0)
+
+
 @dataclass(slots=True)
 class _Item:
-    """``wanted``: the managedFields that it should have, None to leave them. ``doubtful``: entries to be tried first.
+    """``batch``: set when it is fed. ``wanted``: the managedFields that it should have, None to leave them. ``doubtful``: entries to be tried first.
 
     ``before``: the entries that it has, if the answer to the patch shows what became of them.
     ``sent``: the first patch whose answer was lost, so that it may have been carried out; None if there was none.
@@ -166,7 +171,7 @@ class _Item:
     """
 
     key: ObjectKey
-    batch: _Batch
+    batch: _Batch = _NO_BATCH
     tries: int = 0
     wanted: list[Any] | None = None
     doubtful: Entries = None
@@ -301,28 +306,18 @@ class DirectEngine:
 
     async def _list(self, work: _Work) -> None:
         """Feeds page after page; ends when everything was listed, or the list failed permanently."""
-        run = work.run
-        size = PageSize(self._settings.page_size)
-        took = 0.0
-
-        async def ask(path: str) -> Response:
-            nonlocal took
-            while len(work.queue) > self._enough:
-                work.has_space.clear()
-                await work.has_space.wait()
-            answer, took = await self._get_page(work, path, size)
-            return answer
-
-        path = collection_path(run.target.resource)
-        begun = False
+        run, size, begun = work.run, PageSize(self._settings.page_size), False
+        ask, path = partial(self._get_page, work, size), collection_path(run.target.resource)
         try:
             async for page in pages_by(ask, path, limit=None, token=run.target.token):
                 if begun and page.from_start:
                     run.visits.again()  # Visited objects will come again.
                 begun = True
-                size.answered(took, len(page.items))
-                self._feed_page(work, page)
-                del page  # Up to sixteen lists wait for the next one.
+                items = [self._listed(work, item) for item in page.items]
+                size.answered(len(items))
+                run.total = max(run.total or 0, run.tally.visited + _waiting(work) + len(items) + page.left)
+                self._feed(work, items, page.token)
+                del page, items  # Up to sixteen lists wait for the next one.
             run.listed = True
         except ListFailedError as error:
             if error.status < 400:
@@ -332,11 +327,14 @@ class DirectEngine:
         except _NoAnswerError as error:
             self._fail(work, None, error.outcome)
 
-    async def _get_page(self, work: _Work, path: str, size: PageSize) -> tuple[Response, float]:
-        """One page, or the error after all tries, and how many seconds it took; raises _NoAnswerError.
+    async def _get_page(self, work: _Work, size: PageSize, path: str) -> Response:
+        """One page as soon as there is space for it, or the error after all tries; raises _NoAnswerError.
 
         An overloaded server is obeyed as by every other request.
         """
+        while len(work.queue) > self._enough:
+            work.has_space.clear()
+            await work.has_space.wait()
         tries, overload = 0, Attempts(REPEATABLE)
         while True:
             endpoint = await self._endpoint_for_list()
@@ -358,7 +356,8 @@ class DirectEngine:
             else:
                 self._endpoints.answered(endpoint)
                 if answer.status < 400 or answer.status in (400, 410):
-                    return answer, time.monotonic() - began
+                    size.took = time.monotonic() - began
+                    return answer
                 outcome = error_outcome(answer, say=self._settings.say)
                 if answer.status == 504:
                     size.too_slow()
@@ -372,7 +371,7 @@ class DirectEngine:
                 if outcome.verdict is not Verdict.RETRY or tries >= (_FEW_TRIES if outcome.few_tries else _LIST_TRIES):
                     if outcome.unproven:
                         work.run.gone = await self._is_not_served(work, endpoint)
-                    return answer, 0.0
+                    return answer
             if tries >= _LIST_TRIES:
                 raise _NoAnswerError(outcome)
             await asyncio.sleep(backoff(max(tries, 1), outcome.wait, random.random()))
@@ -386,19 +385,11 @@ class DirectEngine:
             self._moved.clear()
             await self._moved.wait()
 
-    def _feed_page(self, work: _Work, page: Page) -> None:
-        """Queues what a page lists."""
-        items = [self._listed(work, item) for item in page.items]
-        run = work.run
-        run.total = max(run.total or 0, run.tally.visited + _waiting(work) + len(items) + page.left)
-        self._feed(work, items, page.token)
-
     def _listed(self, work: _Work, item: dict[str, Any]) -> _Item:
         metadata = item["metadata"]
         namespace = metadata.get("namespace")
         # Objects of one namespace share its name.
-        key = ObjectKey(namespace and sys.intern(namespace), metadata["name"], metadata["resourceVersion"])
-        found = _item(key)
+        found = _Item(ObjectKey(namespace and sys.intern(namespace), metadata["name"], metadata["resourceVersion"]))
         resource, entries = work.run.target.resource, metadata.get("managedFields")
         found.wanted = work.rules.wanted(entries)
         if found.wanted is not None or work.rules.are_at_risk(entries):
@@ -414,7 +405,7 @@ class DirectEngine:
         """An object known only by name; its managers are unknown until it is read."""
         settings = self._settings
         needs_managers = settings.managed_fields != KEEP or (settings.managers_at_risk and not settings.rehearsal)
-        return _item(replace(key, resource_version=None) if needs_managers else key)
+        return _Item(replace(key, resource_version=None) if needs_managers else key)
 
     def is_withheld(self, resource: str) -> bool:
         """Whether some of its objects must not be written."""
@@ -435,6 +426,7 @@ class DirectEngine:
         return kept
 
     def _feed(self, work: _Work, items: list[_Item], token_after: str | None) -> None:
+        """Queues the objects of a page; ``token_after`` is saved once all of them are accounted for."""
         items = self._without_withheld(work, items)
         batch = _Batch(token_after, len(items))
         for item in items:
@@ -574,29 +566,33 @@ class DirectEngine:
         return transport_outcome(error)
 
     async def _patch(self, work: _Work, item: _Item, endpoint: Endpoint) -> Outcome:
-        version = item.key.resource_version or ""
-        wanted = item.wanted
-        body, content_type = no_op_patch(version) if wanted is None else managed_fields_patch(version, wanted)
-        path, about = _path(work, item), _about(work, item)
-
-        async def send(path: str) -> Response:
-            return await endpoint.server.request_once(
-                "PATCH", path, accept=METADATA, content_type=content_type, body=body, timeout=_PATCH_TIMEOUT
-            )
-
-        if item.doubtful:
-            refusal = self._refusal(work, item, await send(dry_run(path)), version)
-            if refusal is not None:
-                return refusal
-        if self._settings.rehearsal:
-            return self._outcome(await send(dry_run(path)), version, about)
-        answer, outcome = await self._for_good(work, item, Sent(version, wanted), send(path), about)
+        version, wanted = item.key.resource_version or "", item.wanted
+        patch = no_op_patch(version) if wanted is None else managed_fields_patch(version, wanted)
+        if item.doubtful or self._settings.rehearsal:
+            tried = await self._try_out(work, item, endpoint, patch)
+            if tried is not None:
+                return tried
+        answer, outcome = await self._write(work, item, endpoint, patch)
         if self._endpoints.pace.classified is None:
             self._endpoints.pace.classified = classified(answer.headers)
         if item.doubtful and outcome.verdict is Verdict.REWRITTEN and self._lost(work, item, answer):
             work.run.visits.wrote = True
             return Outcome(Verdict.FAILED, 0, FIELD_MANAGERS, DROPPED_AFTER_ALL)
         return self._with_managers(work, item, answer, outcome)
+
+    async def _try_out(self, work: _Work, item: _Item, endpoint: Endpoint, patch: Patch) -> Outcome | None:
+        """The outcome of a dry run if nothing may be written after it; None if the object may be patched."""
+        trial = await patch_once(endpoint.server, dry_run(_path(work, item)), patch, timeout=_PATCH_TIMEOUT)
+        tried = self._outcome(work, item, trial)
+        if self._settings.rehearsal:
+            return tried
+        unserved = work.rules.unserved(item.doubtful)
+        if refuses_dry_runs(trial):
+            return Outcome(Verdict.FAILED, 0, FIELD_MANAGERS, why_lost(unserved)) if unserved else None
+        if tried.verdict not in (Verdict.REWRITTEN, Verdict.UNCHANGED):
+            return tried
+        lost = self._lost(work, item, trial)
+        return Outcome(Verdict.FAILED, 0, FIELD_MANAGERS, why_lost(unserved)) if lost else None
 
     def _with_managers(self, work: _Work, item: _Item, answer: Response, outcome: Outcome) -> Outcome:
         """The outcome with what the answer shows of the field managers."""
@@ -616,29 +612,27 @@ class DirectEngine:
         dead = work.rules.dead(item.doubtful)
         return lost_entries(item.doubtful, answer, dead=dead, fields=item.wanted is None)
 
-    def _outcome(self, answer: Response, resource_version: str, about: About) -> Outcome:
-        return outcome_of(answer, resource_version, about, self._settings.say)
+    def _outcome(self, work: _Work, item: _Item, answer: Response) -> Outcome:
+        return outcome_of(answer, item.key.resource_version or "", _about(work, item), self._settings.say)
 
-    async def _for_good(
-        self, work: _Work, item: _Item, sent: Sent, sending: Awaitable[Response], about: About
-    ) -> tuple[Response, Outcome]:
-        """Awaits the answer to a patch that writes; until one says what became of the patch, that is noted as unknown."""
-        if item.sent is not None:
-            answer = await sending
-            return answer, self._outcome(answer, sent.resource_version, about)
-        item.sent, self._unanswered_for[id(item)] = sent, (work, item)
-        item.promised = work.rules.promised(item.before, item.wanted)
+    async def _write(self, work: _Work, item: _Item, endpoint: Endpoint, patch: Patch) -> tuple[Response, Outcome]:
+        """Sends the patch; until an answer says what became of it, that is noted as unknown."""
+        first = item.sent is None
+        if first:
+            item.sent = Sent(item.key.resource_version or "", item.wanted)
+            item.promised = work.rules.promised(item.before, item.wanted)
+            self._unanswered_for[id(item)] = (work, item)
         perhaps_done = True
         try:
-            answer = await sending
-            outcome = self._outcome(answer, sent.resource_version, about)
+            answer = await patch_once(endpoint.server, _path(work, item), patch, timeout=_PATCH_TIMEOUT)
+            outcome = self._outcome(work, item, answer)
             perhaps_done = outcome.perhaps_done
             return answer, outcome
         except UnreachableError as error:
             perhaps_done = transport_outcome(error).perhaps_done
             raise
         finally:
-            if not perhaps_done:
+            if first and not perhaps_done:
                 item.sent = None
                 del self._unanswered_for[id(item)]
 
@@ -671,17 +665,6 @@ class DirectEngine:
             return replace(outcome, verdict=Verdict.UNCERTAIN)
         fate = item.promised
         return replace(outcome, verdict=Verdict.REWRITTEN, moved=fate.moved, pruned=fate.pruned)
-
-    def _refusal(self, work: _Work, item: _Item, trial: Response, version: str) -> Outcome | None:
-        """Why an object is not patched after its patch was tried; None if it may be."""
-        unserved = work.rules.unserved(item.doubtful)
-        if refuses_dry_runs(trial):
-            return Outcome(Verdict.FAILED, 0, FIELD_MANAGERS, why_lost(unserved)) if unserved else None
-        tried = self._outcome(trial, version, _about(work, item))
-        if tried.verdict not in (Verdict.REWRITTEN, Verdict.UNCHANGED):
-            return tried
-        lost = self._lost(work, item, trial)
-        return Outcome(Verdict.FAILED, 0, FIELD_MANAGERS, why_lost(unserved)) if lost else None
 
     async def _read_again(self, work: _Work, item: _Item, endpoint: Endpoint) -> Outcome:
         """Reads the current resourceVersion of an object that is known only by name, to patch it next."""
@@ -780,9 +763,6 @@ class DirectEngine:
             )
 
 
-_NO_BATCH = _Batch(None, 0)
-
-
 def _path(work: _Work, item: _Item) -> str:
     return object_path(work.run.target.resource, item.key.namespace, item.key.name)
 
@@ -790,10 +770,6 @@ def _path(work: _Work, item: _Item) -> str:
 def _about(work: _Work, item: _Item) -> About:
     resource = work.run.target.resource
     return About(resource.group, resource.plural, item.key.namespace, item.key.name)
-
-
-def _item(key: ObjectKey) -> _Item:
-    return _Item(key, _NO_BATCH)
 
 
 def _waiting(work: _Work) -> int:

@@ -101,7 +101,7 @@ class EndpointPool:
             return None
         usable = self._in_use
         if now < self._asked_until:
-            usable = [one for one in usable if now >= one.not_before]
+            usable = [endpoint for endpoint in usable if now >= endpoint.not_before]
         measured = self._to_measure(usable, now)
         if measured is not None:
             return measured if self.writes == 0 else None
@@ -116,7 +116,7 @@ class EndpointPool:
                 measured.limit.gave_up_alone(now)
             if measured in usable and measured.limit.measures_alone(now):
                 return measured
-        self._measured = next((one for one in usable if one.limit.measures_alone(now)), None)
+        self._measured = next((endpoint for endpoint in usable if endpoint.limit.measures_alone(now)), None)
         self._measured_at = now
         return self._measured
 
@@ -126,13 +126,13 @@ class EndpointPool:
             return Held.REST
         if not self._in_use:
             return Held.NOT_WRITABLE
-        if all(now < one.not_before for one in self._in_use):
+        if all(now < endpoint.not_before for endpoint in self._in_use):
             return Held.ASKED
         return Held.WORKERS if self.writes >= self._workers else Held.CONCURRENCY
 
     def delay(self, now: float) -> float | None:
         """Seconds until time alone may change what ``pick`` finds; None if only an answer can."""
-        times = [one.not_before for one in self._in_use]
+        times = [endpoint.not_before for endpoint in self._in_use]
         if self._measured is not None:
             times.append(self._measured_at + _ALONE_FOR)
         times.append(self._rest_until)
@@ -218,7 +218,7 @@ class EndpointPool:
 
     def _set_out(self, endpoint: Endpoint, out: bool) -> None:
         endpoint.out = out
-        self._in_use = [one for one in self._endpoints.values() if not one.out]
+        self._in_use = [candidate for candidate in self._endpoints.values() if not candidate.out]
 
     def _end_write(self, endpoint: Endpoint, now: float) -> None:
         endpoint.writes -= 1
@@ -248,4 +248,6 @@ def _kept(url: str, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _least_loaded(endpoints: Iterable[Endpoint]) -> Endpoint | None:
-    return min(endpoints, key=lambda one: (one.in_flight / one.limit.slots, one.last_turn), default=None)
+    return min(
+        endpoints, key=lambda endpoint: (endpoint.in_flight / endpoint.limit.slots, endpoint.last_turn), default=None
+    )

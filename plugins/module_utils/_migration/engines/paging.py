@@ -20,21 +20,22 @@ _STEP = 4.0
 class PageSize:
     """Begins with few, as nobody knows how large the objects are, and then follows the time that a page takes.
 
-    ``most``: the option page_size.
+    ``most``: the option page_size. ``took``: how many seconds the last page took.
     """
 
     most: int
     size: int = 0
+    took: float = 0.0
 
     def __post_init__(self) -> None:
         self.size = self.size or min(_FIRST, self.most)
 
-    def answered(self, took: float, items: int) -> None:
-        """A page with this number of objects took this long, in seconds. One that wasn't full says nothing about larger ones."""
-        if took > _LONGEST:
-            self._set(max(items, 1) * max(1 / _STEP, _LONGEST / took))
-        elif items >= self.size and took < _LONGEST / 2:
-            self._set(self.size * min(_STEP, _LONGEST / max(took, 0.001)))
+    def answered(self, items: int) -> None:
+        """The last page had this number of objects. One that wasn't full says nothing about larger ones."""
+        if self.took > _LONGEST:
+            self._set(max(items, 1) * max(1 / _STEP, _LONGEST / self.took))
+        elif items >= self.size and self.took < _LONGEST / 2:
+            self._set(self.size * min(_STEP, _LONGEST / max(self.took, 0.001)))
 
     def too_slow(self) -> None:
         """No answer came in time."""

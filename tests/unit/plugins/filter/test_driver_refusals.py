@@ -41,8 +41,8 @@ def test_what_it_can_do(driver: str, files: list[str], more: dict[str, Any]) -> 
         ),
         ("/mine", [*MAIN, *ALL], {}, "with either a main.yml or an all_masters.yml."),
         ("tasks", MAIN, {"sampling": {"connections": 4}}, "behind one address (rolling_upgrade_sampling)"),
-        ("kubeadm", MAIN, {"emulate": "1.36"}, "The driver kubeadm knows neither rolling_upgrade_emulate"),
-        ("openshift", ALL, {"rollback": True}, "The driver openshift knows neither"),
+        ("kubeadm", MAIN, {"emulate": "1.36"}, "The driver kubeadm supports neither rolling_upgrade_emulate"),
+        ("openshift", ALL, {"rollback": True}, "The driver openshift supports neither"),
     ],
 )
 def test_what_it_cannot_do(driver: str, files: list[str], more: dict[str, Any], says: str) -> None:

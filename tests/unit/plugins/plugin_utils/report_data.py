@@ -40,7 +40,9 @@ def look(second: float, states: str, masters: str = "abc", **more: Any) -> dict[
         "reasons": [server["error"] for server in servers if server["error"]],
         "disagreements": []
         if agreed
-        else [{"resource": THINGS, "by_server": {url: {"storage_version": one} for url, one in stored.items()}}],
+        else [
+            {"resource": THINGS, "by_server": {url: {"storage_version": version} for url, version in stored.items()}}
+        ],
         "resources": {
             THINGS: {"storage_version": min(stored.values())},
             "secrets": {"storage_version": "v1"},
@@ -55,13 +57,13 @@ def migration(second: float, failures: list[dict[str, Any]] | None = None, **mor
     """A result of storage_migrate that rewrote 40 things, minus those that failed."""
     failures = failures or []
     counts = {"rewritten": 40 - len(failures), "unchanged": 2, "conflicts": 1, "deleted": 0, "failed": len(failures)}
-    one = {**counts, "pruned": 0, "seconds": 2.0, "storage_version": "example.com/v1", "persisted": not failures}
+    of_things = {**counts, "pruned": 0, "seconds": 2.0, "storage_version": "example.com/v1", "persisted": not failures}
     quiet = {**dict.fromkeys(counts, 0), "unchanged": 300, "seconds": 1.0, "storage_version": "v1", "persisted": True}
     return {
         "changed": True,
         **{name: counts[name] for name in ("rewritten", "unchanged", "conflicts", "deleted")},
         "totals": {**counts, "unchanged": 302, "skipped": 1},
-        "resources": {THINGS: {**one, "reason": "all"}, "secrets": {**quiet, "reason": "all"}},
+        "resources": {THINGS: {**of_things, "reason": "all"}, "secrets": {**quiet, "reason": "all"}},
         "skipped_resources": [{"resource": "events", "reason": "events expire on their own"}],
         "failures": failures,
         "trimmed": [{"crd": THINGS, "before": ["v1beta1", "v1"], "after": ["v1"]}],
@@ -80,8 +82,8 @@ def migration(second: float, failures: list[dict[str, Any]] | None = None, **mor
 
 
 def failure(name: str = "thing-1", message: str = "denied the request", **more: Any) -> dict[str, Any]:
-    one = {"resource": THINGS, "namespace": "default", "name": name, "status": 403, "reason": "Forbidden"}
-    return {**one, "message": message, **more}
+    named = {"resource": THINGS, "namespace": "default", "name": name, "status": 403, "reason": "Forbidden"}
+    return {**named, "message": message, **more}
 
 
 def stored(version: str, stale: int = 0) -> dict[str, Any]:

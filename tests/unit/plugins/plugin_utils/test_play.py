@@ -59,7 +59,7 @@ def test_values_of_a_fleet() -> None:
     found = " ".join(wrong_values({f"rolling_upgrade_fleet_{name}": value for name, value in given.items()}, "fleet"))
     assert all(
         word in found
-        for word in ("needs rolling_upgrade_version", "list of waves", "blocker may be meant", "at least 0")
+        for word in ("needs rolling_upgrade_version", "list of waves", "did you mean blocker?", "at least 0")
     )
     assert (
         wrong_values({"rolling_upgrade_fleet_waves": [1, "10%"], "rolling_upgrade_fleet_purpose": "migrate"}, "fleet")
@@ -128,10 +128,10 @@ def test_extra_variables_that_are_no_options() -> None:
         ({"version": "v1.37.2+rke2r1"}, ""),
         ({"version": "1.37."}, "is '1.37.', but must be a release"),
         ({"version": "latest"}, "is 'latest', but must be a release"),
-        ({"select": "stael"}, "is 'stael', but must be all, changed or stale; stale may be meant."),
+        ({"select": "stael"}, "is 'stael', but must be all, changed or stale; did you mean stale?"),
         ({"select": "stale"}, "set rolling_upgrade_etcd, or select 'changed'"),
         ({"select": "stale", "etcd": {"endpoints": ["https://127.0.0.1:2379"]}}, ""),
-        ({"engine": "directly"}, "direct may be meant"),
+        ({"engine": "directly"}, "did you mean direct?"),
         ({"managed_fields": "purge"}, "must be keep, rewrite or prune"),
         ({"workers": 0}, "rolling_upgrade_workers is '0', but must be a number of at least 1."),
         ({"workers": "many"}, "rolling_upgrade_workers is 'many'"),
@@ -140,11 +140,11 @@ def test_extra_variables_that_are_no_options() -> None:
         ({"servers": ["10.0.0.1:6443"]}, "has '10.0.0.1:6443', which is not the URL of an API server"),
         ({"servers": "https://10.0.0.1:6443"}, "must be a list of URLs"),
         ({"server": "master-1"}, "rolling_upgrade_server has 'master-1'"),
-        ({"etcd": {"endpoint": ["https://x:2379"]}}, "has the unknown key 'endpoint'; endpoints may be meant"),
+        ({"etcd": {"endpoint": ["https://x:2379"]}}, "has the unknown key 'endpoint'; did you mean endpoints?"),
         ({"etcd": {"ca_cert": "/x"}}, "rolling_upgrade_etcd has no endpoints"),
         ({"etcd": "https://x:2379"}, "rolling_upgrade_etcd must be a dictionary"),
         ({"sampling": {"connections": "few"}}, "rolling_upgrade_sampling: "),
-        ({"ignore_blockers": ["rolback"]}, "there is no check 'rolback'; rollback may be meant"),
+        ({"ignore_blockers": ["rolback"]}, "there is no check 'rolback'; did you mean rollback?"),
         ({"ignore_blockers": ["downgrade", "webhook/deny.example.com"]}, ""),
         ({"emulate": 1.36}, "emulate is '1.36', but must be a minor release in quotes"),
         ({"emulate": "v1.36.5"}, "emulate is 'v1.36.5'"),

@@ -130,7 +130,7 @@ def test_an_interrupted_run_is_reported_as_such() -> None:
     assert upgrade.record.steps[0].state == "cut off" and upgrade.record.steps[0].finished == at(1)
 
 
-def test_a_run_that_ended_without_a_word_is_closed_from_outside() -> None:
+def test_a_run_that_ended_abruptly_is_closed_from_outside() -> None:
     """Issue 15, number 1: it said "running" forever."""
     upgrade = ReportedUpgrade().begin(0).step(1, "alpha", "running", observed=[look(1, "666")])
     record = closed(upgrade.record, at(0), at(9))
@@ -141,7 +141,7 @@ def test_a_run_that_ended_without_a_word_is_closed_from_outside() -> None:
     )
     assert (record.steps[0].state, record.steps[0].finished) == ("cut off", at(9))
     (failed,) = record.runs[-1].failures
-    assert failed.host == "alpha" and "ended without a word in the step on alpha" in failed.message
+    assert failed.host == "alpha" and "ended abruptly in the step on alpha" in failed.message
     assert heading(record) == Heading("Upgrade to Kubernetes 1.37", "Interrupted", "bad", failed.message)
     before = closed(ReportedUpgrade().begin(0).record, at(0), at(9))
     assert before is not None and "Run the playbook again to resume." in before.runs[-1].failures[0].message
@@ -244,15 +244,15 @@ def test_what_is_known_by_sampling_is_never_called_proven() -> None:
 
 def test_agreement_that_was_not_cross_checked_is_never_called_proven() -> None:
     """Issue 13, number 3."""
-    unchecked = {"cross_checked": False, "unchecked_reason": "the user may not list leases in kube-system"}
+    unchecked = {"cross_checked": False, "unchecked_reason": "the user cannot list leases in kube-system"}
     upgrade = ReportedUpgrade().begin(0).tell(1, observed=[look(1, "777")], migration=migration(1))
     upgrade.tell(9, observed=[look(9, "777", **unchecked)], stored_after=stored("example.com/v1"), verified=True)
     told = heading(upgrade.record)
     assert told.badge == "Done, with reservations" and "not cross-checked" in told.sentence
     (claim,) = [
-        one for one in sentences.claims(upgrade.record, timeline(upgrade.record)) if "cross-checked" in one.text
+        claim for claim in sentences.claims(upgrade.record, timeline(upgrade.record)) if "cross-checked" in claim.text
     ]
-    assert claim.holds is None and "because the user may not list leases" in claim.text
+    assert claim.holds is None and "because the user cannot list leases" in claim.text
     # A result that doesn't say whether it was is none that was.
     silent = {key: value for key, value in look(19, "777").items() if key != "cross_checked"}
     upgrade.tell(19, observed=[silent], stored_after=stored("example.com/v1"), verified=True)
@@ -624,7 +624,7 @@ def test_any_stage_can_be_shown(version: str | None) -> None:
 
 
 def test_what_could_not_be_counted_is_unknown_and_not_nothing() -> None:
-    """A controller rewrote what the user may not list."""
+    """A controller rewrote what the user cannot list."""
     made = migration(1)
     nulls = dict.fromkeys(("rewritten", "unchanged", "conflicts", "deleted", "pruned"))
     made.update(nulls, totals={**made["totals"], **nulls}, history=None)

@@ -70,7 +70,7 @@ def test_a_process_of_its_own_closes_the_report_once_ansible_playbook_has_ended(
     playbook.kill()
     playbook.wait()
     until = time.monotonic() + 60
-    while "ended without a word" not in (tmp_path / "r.html").read_text(encoding="utf-8"):
+    while "ended abruptly" not in (tmp_path / "r.html").read_text(encoding="utf-8"):
         assert time.monotonic() < until
         time.sleep(0.05)
     assert _status(tmp_path) == "cut off"

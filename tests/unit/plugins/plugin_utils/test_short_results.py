@@ -27,7 +27,7 @@ def migration(resources: int) -> dict[str, Any]:
 def test_the_size_of_etcd_is_one_line() -> None:
     space = {"before": [{"size": 26 << 20}], "after": [{"size": 47 << 20, "defragmentation_frees": 20 << 20}]}
     assert shorten({**migration(1), "etcd_space": space}, MIGRATION)["summary"][-1] == (
-        "etcd's database: 26.0 MiB before, 47.0 MiB after; a defragmentation would give back 20.0 MiB."
+        "etcd's database: 26.0 MiB before, 47.0 MiB after; a defragmentation would free 20.0 MiB."
     )
 
 

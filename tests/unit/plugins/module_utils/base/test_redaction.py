@@ -20,7 +20,9 @@ SECRET = "hunter2-is-the-password"
 def go_string(text: str) -> str:
     """As Go's %q prints it."""
     escaped = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\a": "\\a", "\v": "\\v"}
-    return '"' + "".join(escaped.get(one, one if one.isprintable() else f"\\u{ord(one):04x}") for one in text) + '"'
+    return (
+        '"' + "".join(escaped.get(char, char if char.isprintable() else f"\\u{ord(char):04x}") for char in text) + '"'
+    )
 
 
 def go_json(text: str) -> str:

@@ -60,7 +60,7 @@ def config(*providers: dict[str, Any], resources: tuple[str, ...] = ("secrets",)
 def names(document: dict[str, Any]) -> list[Any]:
     """Each provider with its keys' names."""
     return [
-        (kind, *(one["name"] for one in settings.get("keys", ())))
+        (kind, *(named_key["name"] for named_key in settings.get("keys", ())))
         for provider in document["resources"][0]["providers"]
         for kind, settings in provider.items()
     ]
@@ -72,7 +72,7 @@ WISH = Wish("k2", ("secrets",))
 
 def test_a_new_key_is_read_before_it_writes_and_is_alone_at_the_end() -> None:
     found = plan_rotation({"a": OLD}, WISH, SERVED)
-    assert [names(one) for one in found.masters["a"].documents] == [
+    assert [names(document) for document in found.masters["a"].documents] == [
         [("aescbc", "k1", "k2"), ("identity",)],
         [("aescbc", "k2", "k1"), ("identity",)],
         [("aescbc", "k2"), ("identity",)],
@@ -88,8 +88,8 @@ def test_a_random_secret_is_the_same_on_all_masters_and_never_twice_the_same() -
     for _time in range(2):
         found = plan_rotation({"a": OLD, "b": OLD}, WISH, SERVED)
         of = {
-            one.documents[2]["resources"][0]["providers"][0]["aescbc"]["keys"][0]["secret"]
-            for one in found.masters.values()
+            steps.documents[2]["resources"][0]["providers"][0]["aescbc"]["keys"][0]["secret"]
+            for steps in found.masters.values()
         }
         assert len(of) == 1
         secrets.append(of.pop())
@@ -109,7 +109,7 @@ def test_an_interrupted_rotation_resumes_with_the_same_secret(stage: int) -> Non
 
 def test_to_another_provider() -> None:
     found = plan_rotation({"a": OLD}, Wish("k2", ("secrets",), provider="secretbox"), SERVED)
-    assert [names(one) for one in found.masters["a"].documents] == [
+    assert [names(document) for document in found.masters["a"].documents] == [
         [("aescbc", "k1"), ("secretbox", "k2"), ("identity",)],
         [("secretbox", "k2"), ("aescbc", "k1"), ("identity",)],
         [("secretbox", "k2"), ("identity",)],
@@ -126,7 +126,7 @@ def test_a_generated_key_and_one_of_32_bytes_fit_every_provider(provider: str, s
 
 def test_from_plain_text_and_from_kms() -> None:
     plain = plan_rotation({"a": config({"identity": {}})}, WISH, SERVED)
-    assert [names(one) for one in plain.masters["a"].documents] == [
+    assert [names(document) for document in plain.masters["a"].documents] == [
         [("identity",), ("secretbox", "k2")],
         [("secretbox", "k2"), ("identity",)],
         [("secretbox", "k2"), ("identity",)],
@@ -183,8 +183,8 @@ def test_what_reads_by_a_rotated_entry_that_another_one_writes_is_affected() -> 
     assert still_needed(held_secrets(row("aescbc", "k0", 3)), plan, read_all(both)) == []
     # Each API server has to show that it reads these, too.
     assert any(
-        "did not list secrets" in one
-        for one in still_needed(held_secrets(row("aescbc", "k0", 3)), plan, read_all({"configmaps": 0}))
+        "did not list secrets" in reason
+        for reason in still_needed(held_secrets(row("aescbc", "k0", 3)), plan, read_all({"configmaps": 0}))
     )
 
 
@@ -236,7 +236,9 @@ def test_masters_whose_files_cover_other_resources_are_refused(other: list[list[
     files = [
         {
             **config(),
-            "resources": [{"resources": one, "providers": OLD["resources"][0]["providers"]} for one in entries],
+            "resources": [
+                {"resources": patterns, "providers": OLD["resources"][0]["providers"]} for patterns in entries
+            ],
         }
         for entries in ([["secrets"], ["*.*"]], other)
     ]
@@ -301,8 +303,8 @@ def test_entries_that_share_their_providers_are_separated() -> None:
         {"resources": ["configmaps"], "providers": shared},
     ]
     before = deepcopy(document["resources"][1])
-    for one in plan_rotation({"a": document}, WISH, SERVED).masters["a"].documents:
-        assert one["resources"][1] == before
+    for planned in plan_rotation({"a": document}, WISH, SERVED).masters["a"].documents:
+        assert planned["resources"][1] == before
 
 
 def test_an_entry_that_would_change_as_well_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +399,7 @@ def test_an_old_key_goes_only_if_nothing_is_under_it(
     rows: list[Any], elsewhere: list[Any], problems: list[str], left: list[str]
 ) -> None:
     stored = held(*rows, internal=[{"prefix": "ranges", "encryption": elsewhere}], problems=problems)
-    assert still_needed(stored, PLAN, read(sum(one["objects"] for one in rows))) == left
+    assert still_needed(stored, PLAN, read(sum(row["objects"] for row in rows))) == left
 
 
 @pytest.mark.parametrize(
@@ -426,7 +428,7 @@ def test_an_old_key_goes_only_if_nothing_is_under_it(
 )  # fmt: skip
 def test_what_was_not_found_out_keeps_the_old_keys(stored: Any, reading: Any, says: str) -> None:
     """Issue 11, 11 b: an empty etcd, a server that was not asked or a number that doesn't fit prove nothing."""
-    assert any(says in one for one in still_needed(stored, PLAN, reading))
+    assert any(says in reason for reason in still_needed(stored, PLAN, reading))
 
 
 @pytest.mark.parametrize(
@@ -530,7 +532,7 @@ def _configurations(draw: st.DrawFn) -> dict[str, Any]:
     def providers() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for kind in draw(st.lists(_PROVIDERS, max_size=3, unique=True)):
-            keys = {one["name"]: one for one in (a_key(kind) for _time in range(draw(st.integers(1, 3))))}
+            keys = {drawn["name"]: drawn for drawn in (a_key(kind) for _time in range(draw(st.integers(1, 3))))}
             found.append({kind: {"keys": list(keys.values())}})
         if draw(st.booleans()) and found:
             found.append({"kms": {"apiVersion": "v2", "name": "plugin", "endpoint": "unix:///kms", "timeout": "3s"}})
@@ -546,10 +548,10 @@ def _configurations(draw: st.DrawFn) -> dict[str, Any]:
 
 def _keys_of(entry: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
-        (kind, one.get("name", ""), one.get("secret", ""))
+        (kind, entry.get("name", ""), entry.get("secret", ""))
         for provider in entry["providers"]
         for kind, settings in provider.items()
-        for one in settings.get("keys", [settings])
+        for entry in settings.get("keys", [settings])
     ]
 
 
@@ -564,11 +566,11 @@ def test_whatever_the_configuration_nothing_is_ever_unreadable(document: dict[st
     files = [original, *way.documents]
     rotated = next(number for number, entry in enumerate(original["resources"]) if covers(entry["resources"], resource))
     for before, after in itertools.pairwise(files):
-        assert [one for n, one in enumerate(after["resources"]) if n != rotated] == [
-            one for n, one in enumerate(original["resources"]) if n != rotated
+        assert [entry for n, entry in enumerate(after["resources"]) if n != rotated] == [
+            entry for n, entry in enumerate(original["resources"]) if n != rotated
         ]
         assert after["resources"][rotated]["resources"] == original["resources"][rotated]["resources"]
-        old, new = (_keys_of(one["resources"][rotated]) for one in (before, after))
+        old, new = (_keys_of(content["resources"][rotated]) for content in (before, after))
         if after is not files[3]:
             assert set(old) <= set(new)
         # While one master has the file before and the other the one after, each can read what the other writes.
@@ -576,7 +578,7 @@ def test_whatever_the_configuration_nothing_is_ever_unreadable(document: dict[st
         assert new[0] in old or after is files[1]
     assert _keys_of(files[1]["resources"][rotated])[0] == _keys_of(original["resources"][rotated])[0]
     last = _keys_of(files[3]["resources"][rotated])
-    assert [one for one in last if one[0] != "identity"] == [("aescbc", "new", key("new")["secret"])]
+    assert [kept for kept in last if kept[0] != "identity"] == [("aescbc", "new", key("new")["secret"])]
     for stage, document_now in enumerate(files):
         text = dump(document_now)
         assert "&" not in text and yaml.safe_load(text) == load(text.encode()) == document_now

@@ -108,7 +108,7 @@ def test_resources_by_cluster() -> None:
     assert clusters.of("events").endpoints == clusters.of("events.events.k8s.io").endpoints == (B,)
     assert clusters.of("deployments.apps").endpoints == (C,)
     assert clusters.of("daemonsets.apps").endpoints == (B,)
-    assert [one.prefix for one in (clusters.default, clusters.of("events"), clusters.of("secrets"))] == [
+    assert [etcd.prefix for etcd in (clusters.default, clusters.of("events"), clusters.of("secrets"))] == [
         "/there",
         "/there",
         "/else",
@@ -153,11 +153,11 @@ def test_what_is_kept_elsewhere_is_read_there_and_left_behind_here() -> None:
             asked = json.loads(rest["body"])
             start = base64.b64decode(asked["key"]).decode()
             end = base64.b64decode(asked["range_end"]).decode()
-            keys = [one for one in self.held[url.partition("/v3/")[0]] if start <= one < end]
+            keys = [key for key in self.held[url.partition("/v3/")[0]] if start <= key < end]
             shown = keys[: int(asked.get("limit", 0)) or None]
             value = base64.b64encode(b'{"kind":"K","apiVersion":"v1"}').decode()
             kvs = [
-                {"key": base64.b64encode(one.encode()).decode(), "value": value, "mod_revision": "5"} for one in shown
+                {"key": base64.b64encode(key.encode()).decode(), "value": value, "mod_revision": "5"} for key in shown
             ]
             body = {"header": {"revision": "9"}, "kvs": kvs, "more": len(shown) < len(keys), "count": str(len(keys))}
             return Response(200, {}, json.dumps(body).encode())
@@ -169,18 +169,20 @@ def test_what_is_kept_elsewhere_is_read_there_and_left_behind_here() -> None:
         etcd._http = Keys({})
     found = asyncio.run(scan_clusters(clusters))
     assert {name: sum(found.versions(name).values()) for name in found.resources} == {"configmaps": 1, "secrets": 1}
-    samples = [one for tally in found.resources["configmaps"].values() for one in tally.samples]
+    samples = [key for tally in found.resources["configmaps"].values() for key in tally.samples]
     assert samples == ["/registry/configmaps/default/new"]
     assert {prefix: tally.objects for prefix, tally in found.unknown.items()} == {"configmaps": 1}
     assert [etcd.endpoints for etcd, _part in found.parts] == [(A,), (B,)]
 
 
 def test_prefixes_of_one_resource_without_those_of_others() -> None:
-    def one(name: str) -> ServedResource:
+    def resource(name: str) -> ServedResource:
         plural, _dot, group = name.partition(".")
         return ServedResource(name, group, plural, "Kind", True, frozenset(), ("v1",), ("hash",))
 
-    served = {name: one(name) for name in ("pods", "pods.example.com", "services", "events", "events.events.k8s.io")}
+    served = {
+        name: resource(name) for name in ("pods", "pods.example.com", "services", "events", "events.events.k8s.io")
+    }
     keys = KeyMap(served)
     assert own_prefixes("pods.example.com", keys) == ["example.com/pods"]
     assert own_prefixes("pods", keys) == ["pods"]

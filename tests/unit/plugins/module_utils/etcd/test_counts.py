@@ -74,7 +74,9 @@ def compare(
     etcd: Numbers, *servers: Server, names: Sequence[str] = ("configmaps",), resources: Sequence[str] | None = None
 ) -> dict[str, Uncounted]:
     clusters = EtcdClusters(cast(Etcd, etcd))
-    return asyncio.run(compare_counts(clusters, [cast(ApiServer, one) for one in servers], served(*names), resources))
+    return asyncio.run(
+        compare_counts(clusters, [cast(ApiServer, server) for server in servers], served(*names), resources)
+    )
 
 
 @pytest.fixture(autouse=True)

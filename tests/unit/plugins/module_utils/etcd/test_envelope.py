@@ -190,10 +190,10 @@ def test_without_names_no_wrong_key_is_ever_claimed(sealed: tuple[str, str, byte
 def test_with_all_names_no_wrong_key_is_ever_claimed(sealed: tuple[str, str, bytes], others: list[str]) -> None:
     """Except for a ciphertext that by chance begins with the last eight bytes or more of a longer name."""
     provider, name, value = sealed
-    envelope = told(value, [(provider, one) for one in (name, *others)])
-    by_chance = [one for one in others if len(one.encode()) - len(name.encode()) >= 8]
+    envelope = told(value, [(provider, other) for other in (name, *others)])
+    by_chance = [other for other in others if len(other.encode()) - len(name.encode()) >= 8]
     assert envelope.key in (None, name) or envelope.key in by_chance
-    if not any(one.startswith(f"{name}:") or name.startswith(f"{one}:") for one in others if one != name):
+    if not any(other.startswith(f"{name}:") or name.startswith(f"{other}:") for other in others if other != name):
         assert envelope.key == (name if name.isprintable() and len(name) <= 253 and "\ufffd" not in name else None)
 
 

@@ -61,7 +61,9 @@ def test_what_is_not_an_object(rest: str) -> None:
 
 
 def test_with_discovery_only_what_is_served_is_known() -> None:
-    keys = KeyMap({one.name: one for one in (served("widgets.example.com"), served("news.newgroup.k8s.io"))})
+    keys = KeyMap(
+        {resource.name: resource for resource in (served("widgets.example.com"), served("news.newgroup.k8s.io"))}
+    )
     assert keys.resource_at("example.com/widgets") == "widgets.example.com"
     assert keys.resource_at("example.com/gone") is None
     assert keys.resource_at("news") == "news.newgroup.k8s.io"
@@ -70,7 +72,7 @@ def test_with_discovery_only_what_is_served_is_known() -> None:
 
 
 def test_a_plural_of_two_groups_is_not_guessed() -> None:
-    keys = KeyMap({one.name: one for one in (served("things.a.k8s.io"), served("things.b.k8s.io"))})
+    keys = KeyMap({resource.name: resource for resource in (served("things.a.k8s.io"), served("things.b.k8s.io"))})
     assert keys.resource_at("things") is None
 
 

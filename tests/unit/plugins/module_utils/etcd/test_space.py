@@ -135,7 +135,7 @@ def test_sizes_in_words() -> None:
     before, after = [member(26, 25).as_dict()], [member(47, 27).as_dict(), member(46, 40).as_dict()]
     sizes = sizes_of({"before": before, "after": after})
     assert sizes is not None and sizes.text() == (
-        "etcd's database: 26.0 MiB before, 47.0 MiB after; a defragmentation would give back 20.0 MiB."
+        "etcd's database: 26.0 MiB before, 47.0 MiB after; a defragmentation would free 20.0 MiB."
     )
     by_metrics = sizes_of({"before": before, "after": [member(47, None).as_dict()]})
     assert by_metrics is not None and by_metrics.text() == "etcd's database: 26.0 MiB before, 47.0 MiB after."

@@ -97,7 +97,9 @@ def test_encryption_by_configuration_and_what_it_hides() -> None:
     stored = Stored(resources={"secrets": found})
     known = Knowledge(served=served("secrets", "Secret", "v1"), encryption=rules, evidence=stored)
     evaluation = evaluate_all(stored, known)
-    assert [evaluate_variant(one, None, evaluation.expected["secrets"]).reasons for one in (plain, old, new)] == [
+    assert [
+        evaluate_variant(variant, None, evaluation.expected["secrets"]).reasons for variant in (plain, old, new)
+    ] == [
         ("encryption",),
         ("encryption",),
         (),
@@ -113,8 +115,8 @@ def encryption_of(variants: dict[Variant, Tally], known: Knowledge, name: str = 
     """For each variant, ``stale`` and why its encryption is unknown; None if it is correct."""
     expected = expected_of(name, variants, known)
     found: list[str | None] = []
-    for one in variants:
-        verdict = evaluate_variant(one, None, expected)
+    for variant in variants:
+        verdict = evaluate_variant(variant, None, expected)
         found.append("stale" if "encryption" in verdict.reasons else verdict.encryption_unknown)
     return found
 
@@ -152,7 +154,7 @@ def test_a_name_that_two_keys_share_proves_nothing() -> None:
         return {"aescbc": {"keys": [{"name": "key", "secret": secret} for secret in secrets]}}
 
     def parsed(*providers: dict[str, Any]) -> EncryptionRules:
-        entries = [{"resources": ["secrets"], "providers": [one]} for one in providers]
+        entries = [{"resources": ["secrets"], "providers": [provider]} for provider in providers]
         return parse_configuration({"kind": "EncryptionConfiguration", "resources": entries})
 
     found = {Variant(None, None, "aescbc", "v1", "key"): tally(1, 1), Variant("v1", "protobuf"): tally(1, 1)}
@@ -165,7 +167,7 @@ def test_a_name_that_two_keys_share_proves_nothing() -> None:
 
 def test_a_name_that_is_not_known_is_not_compared() -> None:
     known, other = Variant(None, None, "secretbox", "v1", "a:1"), Variant(None, None, "secretbox", "v1", "b")
-    begins = [Variant(None, None, "secretbox", "v1", None, None, one) for one in ("a", "a:1", "b", "a:", None)]
+    begins = [Variant(None, None, "secretbox", "v1", None, None, start) for start in ("a", "a:1", "b", "a:", None)]
     rules = EncryptionRules({"secrets": Encryption("secretbox", "v1", "a:1")})
     found = dict.fromkeys([known, other, *begins], tally(1, 1))
     assert encryption_of(found, Knowledge(encryption=rules)) == [

@@ -101,7 +101,7 @@ def test_any_of_the_servers_tells_the_leases_if_the_address_of_the_cluster_is_do
 
 
 @pytest.mark.parametrize(
-    ("status", "why"), [(403, "may not list leases"), (404, "answered with 404"), (500, "answered with 500")]
+    ("status", "why"), [(403, "cannot list leases"), (404, "answered with 404"), (500, "answered with 500")]
 )
 def test_leases_that_cannot_be_read_are_said(status: int, why: str) -> None:
     seen = asyncio.run(Servers([], status=status).cluster([ONE]).observe())

@@ -70,7 +70,7 @@ class Cluster:
         if before is not None:
             before()
         self.sent.append((method, url))
-        if any(url.startswith(one) for one in self.away):
+        if any(url.startswith(server) for server in self.away):
             raise UnreachableError("It did not answer.", kind="timeout")
         status = 200
         if method == "GET" and self.lease is None:

@@ -205,8 +205,8 @@ def test_an_expired_list_resumes_or_starts_over() -> None:
         page("a", token="1"), expired("2"), page("b", token="3"), expired(), page("a", token="4"), page("b")
     )
     found = all_pages(server)
-    assert [names(each) for each in found] == [["a"], ["b"], ["a"], ["b"]]
-    assert [each.from_start for each in found] == [True, False, True, False]
+    assert [names(page) for page in found] == [["a"], ["b"], ["a"], ["b"]]
+    assert [page.from_start for page in found] == [True, False, True, False]
     assert tokens(server) == [None, "1", "2", "3", None, "4"]
 
 

@@ -176,7 +176,7 @@ def test_if_crds_may_not_be_read_nothing_counts(monkeypatch: pytest.MonkeyPatch)
     setting = Setting(monkeypatch, [None], refused=True)
     run = setting.begin()
     assert run.custom and setting.custom.may_begin(run) and not run.settled and not run.trims
-    assert run.doubt == "CRDs may not be read: not allowed"
+    assert run.doubt == "CRDs can't be read: not allowed"
     run.listed, run.finished, run.verified = True, 1.0, True
     asyncio.run(setting.custom.confirm([run]))
     assert not run.proven and setting.custom.moved(run) is None

@@ -121,12 +121,12 @@ def hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Case:
 
 
 @pytest.fixture(params=["1.0", None])
-def each(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Case:
+def any_case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Case:
     return Case(monkeypatch, tmp_path, request.param)
 
 
-def test_the_same_process_in_time_is_not_a_doubt(each: Case) -> None:
-    assert each.look(15) == {} and each.look(44) == {} and each.checkpoint.done == [NAME]
+def test_the_same_process_in_time_is_not_a_doubt(any_case: Case) -> None:
+    assert any_case.look(15) == {} and any_case.look(44) == {} and any_case.checkpoint.done == [NAME]
 
 
 def test_another_process_revokes_what_was_proven(known: Case) -> None:
@@ -151,12 +151,12 @@ def test_another_release_is_another_process(hidden: Case) -> None:
     assert hidden.checkpoint.done == []
 
 
-def test_a_check_that_comes_too_late(each: Case) -> None:
-    assert each.guard.fresh
+def test_a_check_that_comes_too_late(any_case: Case) -> None:
+    assert any_case.guard.fresh
     Clock.now += 46
-    assert not each.guard.fresh, "nothing may be written before the next check"
-    assert "suspended or disconnected for 46 s" in each.look(0)[NAME]
-    assert each.guard.fresh
+    assert not any_case.guard.fresh, "nothing may be written before the next check"
+    assert "suspended or disconnected for 46 s" in any_case.look(0)[NAME]
+    assert any_case.guard.fresh
 
 
 def test_a_run_that_was_suspended_before_it_began(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

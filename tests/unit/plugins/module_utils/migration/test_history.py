@@ -29,7 +29,7 @@ def test_size_is_bounded_and_the_last_counts_stay_correct() -> None:
     assert len(samples) <= 201
     assert history.every > 0.25
     assert samples[-1] == {"seconds": 5000.0, "resources": {"big": {"visited": 5000, "rewritten": 5000}}}
-    small = [one for one in samples if "small" in one["resources"]]
+    small = [sample for sample in samples if "small" in sample["resources"]]
     assert len(small) == 1 and small[0]["seconds"] >= 777, "what moved once was lost or told twice"
-    seconds = [one["seconds"] for one in samples]
+    seconds = [sample["seconds"] for sample in samples]
     assert seconds == sorted(seconds)

@@ -96,9 +96,9 @@ def test_ownership_is_the_same_after_as_before(entries: list[Entry]) -> None:
     assert MOVING.wanted(wanted) is None, "a second run has nothing to do"
     for entry in wanted:
         before = [
-            one for one in entries if (one["manager"], one["operation"]) == (entry["manager"], entry["operation"])
+            old for old in entries if (old["manager"], old["operation"]) == (entry["manager"], entry["operation"])
         ]
-        assert entry.get("time") in {one.get("time") for one in before}
+        assert entry.get("time") in {old.get("time") for old in before}
 
 
 @given(FIELDS, FIELDS)
@@ -198,4 +198,4 @@ def test_what_to_do_names_the_command() -> None:
     assert f"run storage_migrate with resources: [{WIDGETS.name}] and managed_fields: rewrite" in simple
     webhook = how_to_move(WIDGETS.name, "v1", ["v1alpha1"], True)
     assert "owners apply them at v1" in webhook and "managed_fields: prune" in webhook
-    assert "as a user who may get the CRD" in how_to_move(WIDGETS.name, None, ["v1alpha1"], None)
+    assert "as a user who can get the CRD" in how_to_move(WIDGETS.name, None, ["v1alpha1"], None)

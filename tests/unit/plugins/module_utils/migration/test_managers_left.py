@@ -100,4 +100,4 @@ def test_what_can_t_be_listed_is_unknown() -> None:
     (left,) = left_after(Server([["v1alpha1"]], forbids="/widgets"))
     assert left.objects is None and "is unknown. They could not be listed" in left.sentence
     (left,) = left_after(Server([["v1alpha1"]], forbids="customresourcedefinitions"))
-    assert left.objects == 1 and "as a user who may get the CRD" in left.remediation
+    assert left.objects == 1 and "as a user who can get the CRD" in left.remediation

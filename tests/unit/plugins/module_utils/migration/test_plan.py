@@ -44,7 +44,7 @@ def served(plural: str, group: str = "", *, stored_in: str | None = None, **chan
 
 
 def plan_of(*resources: ServedResource, state: State | None = None, **selection: Any) -> Any:
-    by_name = {one.name: one for one in resources}
+    by_name = {resource.name: resource for resource in resources}
     return make_plan(by_name, state or State(), Selection(**selection), ())
 
 

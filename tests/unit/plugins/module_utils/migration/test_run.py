@@ -280,7 +280,7 @@ def test_writes_are_held_until_there_is_room_again(setting: Setting) -> None:
     done = setting.migrate(etcd_quota=48 * MIB)
     assert done["rewritten"] == 3 and done["etcd_space"]["held_seconds"] > 0
     said = [event.message for event in setting.events]
-    assert any(text.startswith("Writes are held: etcd needs room") for text in said)
+    assert any(text.startswith("Writes are held: etcd needs space") for text in said)
     assert any(text.startswith("Writes resume after") for text in said)
     assert any("writes wait for etcd's compaction: etcd-0" in text for text in said), "the progress says why it stands"
 

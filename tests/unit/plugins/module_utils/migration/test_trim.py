@@ -50,7 +50,7 @@ class Server:
 
     async def get(self, _path: str) -> dict[str, Any]:
         if self.hidden:
-            raise ApiError("may not get", status=403)
+            raise ApiError("cannot get", status=403)
         return {
             "metadata": {"name": NAME, "uid": "u", "generation": 2, "resourceVersion": "7"},
             "spec": {
@@ -141,10 +141,10 @@ def test_a_run_that_was_stopped_leaves_it_to_the_next() -> None:
 
 
 def test_a_controller_that_trims_nothing_is_not_believed() -> None:
-    """Before 1.36 kube-controller-manager leaves storedVersions alone, and this user may not patch them."""
-    case = Case(ApiError("may not patch", status=403))
+    """Before 1.36 kube-controller-manager leaves storedVersions alone, and this user cannot patch them."""
+    case = Case(ApiError("cannot patch", status=403))
     case.controller_trims = True
-    assert case.trim() == ["may not patch"] and case.untried == [NAME]
+    assert case.trim() == ["cannot patch"] and case.untried == [NAME]
 
 
 def test_a_crd_that_may_not_be_read_is_left_to_the_controller() -> None:
@@ -154,7 +154,7 @@ def test_a_crd_that_may_not_be_read_is_left_to_the_controller() -> None:
     (told,) = case.result.doubts
     assert told.startswith(f"Whether the CRD {NAME} was trimmed is unknown")
     case.controller_trims = False
-    assert case.trim() == ["may not get"]
+    assert case.trim() == ["cannot get"]
 
 
 @pytest.mark.parametrize("agree", [True, False])

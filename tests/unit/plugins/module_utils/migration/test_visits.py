@@ -63,7 +63,7 @@ class Passing(Passes):
     def __init__(self) -> None:
         self._result = MigrationResult(Plan((), ()))
 
-    def one(self, verdicts: dict[str, Verdict], *, named: bool = False) -> None:
+    def run_pass(self, verdicts: dict[str, Verdict], *, named: bool = False) -> None:
         keys = tuple(ObjectKey("default", name) for name in verdicts)
         run = ResourceRun(Target(SECRETS, "v1", "left", objects=keys) if named else ALL, "direct")
         self._result.begin([run])
@@ -78,7 +78,7 @@ class Passing(Passes):
 
     @property
     def failed(self) -> list[str | None]:
-        return [one.name for one in self._result.failures]
+        return [failure.name for failure in self._result.failures]
 
 
 @pytest.mark.parametrize(
@@ -107,25 +107,25 @@ def test_one_object_in_several_passes(verdicts: list[Verdict], expected: dict[st
     for named in (False, True):
         passes = Passing()
         for verdict in verdicts:
-            passes.one({"a": verdict}, named=named)
+            passes.run_pass({"a": verdict}, named=named)
         assert passes.total == OutcomeCounts(**expected), (verdicts, named)
         assert passes.failed == (["a"] if verdicts[-1] is F else [])
 
 
 def test_what_failed_and_is_not_visited_again_stays_failed() -> None:
     passes = Passing()
-    passes.one({"a": F, "b": R, "c": U})
-    passes.one({"b": U}, named=True)
+    passes.run_pass({"a": F, "b": R, "c": U})
+    passes.run_pass({"b": U}, named=True)
     assert passes.total == OutcomeCounts(rewritten=1, unchanged=1, failed=1) and passes.failed == ["a"]
     assert not passes._result.runs["secrets"].complete
-    passes.one({"c": R}, named=True)
+    passes.run_pass({"c": R}, named=True)
     assert passes.total == OutcomeCounts(rewritten=2, failed=1) and passes.failed == ["a"]
 
 
 def test_new_objects_count_too() -> None:
     passes = Passing()
-    passes.one({"a": R})
-    passes.one({"a": U, "b": R})
+    passes.run_pass({"a": R})
+    passes.run_pass({"a": U, "b": R})
     assert passes.total == OutcomeCounts(rewritten=2)
 
 
@@ -152,7 +152,7 @@ def test_a_list_that_starts_over_within_a_pass() -> None:
 
 def test_totals_never_shrink_during_a_pass() -> None:
     passes = Passing()
-    passes.one({name: R for name in "abc"})
+    passes.run_pass({name: R for name in "abc"})
     run = ResourceRun(ALL, "direct")
     passes._result.begin([run])
     seen = [passes.total.visited]
@@ -162,12 +162,12 @@ def test_totals_never_shrink_during_a_pass() -> None:
     assert all(before <= after for before, after in pairwise(seen)) and seen[-1] == 3
 
 
-def test_what_was_not_served_for_a_moment_is_visited_again() -> None:
+def test_what_was_briefly_not_served_is_visited_again() -> None:
     """Issue 11, number 1: nothing is claimed about it; when it is served again it is visited again, otherwise left alone."""
     passes = Passing()
     passes._custom = SimpleNamespace(moved=lambda run: None)  # type: ignore[assignment]
     passes._checkpoint = SimpleNamespace(state=State())  # type: ignore[assignment]
-    passes.one({"a": R})
+    passes.run_pass({"a": R})
     run = passes._result.runs["secrets"]
     run.gone, run.listed, run.finished = True, True, 1.0
     assert not run.complete
@@ -192,4 +192,7 @@ def test_a_done_resource_is_sampled_once_and_again_at_the_end() -> None:
     result.sample(3.0)
     result.sample(4.0, last=True)
     samples = result.history.as_dict()["samples"]
-    assert [(one["seconds"], one["resources"]["secrets"]["visited"]) for one in samples] == [(1.0, 1), (4.0, 2)]
+    assert [(sample["seconds"], sample["resources"]["secrets"]["visited"]) for sample in samples] == [
+        (1.0, 1),
+        (4.0, 2),
+    ]

@@ -69,7 +69,7 @@ def operator(name: str, *conditions: dict[str, str], versions: tuple[dict[str, s
 
 def nodes(*revisions: int, latest: int = 9, **of_the_last: Any) -> dict[str, Any]:
     found: list[dict[str, Any]] = [
-        {"nodeName": f"master-{i}", "currentRevision": one} for i, one in enumerate(revisions)
+        {"nodeName": f"master-{i}", "currentRevision": revision} for i, revision in enumerate(revisions)
     ]
     found[-1].update(of_the_last)
     return {"status": {"latestAvailableRevision": latest, "nodeStatuses": found}}

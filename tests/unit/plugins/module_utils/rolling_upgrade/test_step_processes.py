@@ -96,14 +96,14 @@ def test_real_processes() -> None:
 
     def names() -> list[str]:
         found, _complete = read_processes()
-        return sorted(one.command.decode() for one in found if one.pid in at_work(found, [step]))
+        return sorted(process.command.decode() for process in found if process.pid in at_work(found, [step]))
 
     try:
         await_that(lambda: names() == ["sleep\x0061\0"])
     finally:
-        for one in read_processes()[0]:
-            if one.environment and f"{VARIABLE}={step}".encode() in one.environment:
-                os.kill(one.pid, 9)
+        for process in read_processes()[0]:
+            if process.environment and f"{VARIABLE}={step}".encode() in process.environment:
+                os.kill(process.pid, 9)
     await_that(lambda: names() == [])
 
 
@@ -116,12 +116,12 @@ def await_that(condition: Callable[[], bool]) -> None:
 
 def test_markers_are_left_found_and_removed(tmp_path: Path) -> None:
     folder = tmp_path / "markers"
-    one = {"id": STEP, "master": "master-1", "cluster": "aaaa", "about": {"who": "alice"}}
-    path = markers.leave(one, str(folder))
-    markers.leave({**one, "id": "f" * 16, "master": "master-2"}, str(folder))
+    marker = {"id": STEP, "master": "master-1", "cluster": "aaaa", "about": {"who": "alice"}}
+    path = markers.leave(marker, str(folder))
+    markers.leave({**marker, "id": "f" * 16, "master": "master-2"}, str(folder))
 
     def found(master: str, cluster: str | None) -> list[str]:
-        return [marker["id"] for marker in markers.find(master, cluster, [str(folder)])]
+        return [left["id"] for left in markers.find(master, cluster, [str(folder)])]
 
     assert found("master-1", "aaaa") == found("master-1", None) == [STEP]
     assert found("master-1", "bbbb") == found("master-3", None) == []

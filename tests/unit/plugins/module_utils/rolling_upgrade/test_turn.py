@@ -80,10 +80,10 @@ def test_a_turn_ends_when_its_server_is_back(monkeypatch: pytest.MonkeyPatch) ->
     asked = Asked(monkeypatch)
     result = take(await_server="https://m2:6443", step=None, ended=["a" * 32])
     assert asked.order == ["one", "all", "lease"] and result["waited"]["servers"] == SERVERS
-    one = asked.options["one"]
-    assert (one.cluster.urls, one.cluster.expectation.ignored) == (("https://m2:6443",), ("*",))
-    assert (one.cluster.expectation.servers, one.cluster.expectation.version) == (1, "1.37")
-    assert (one.wait.timeout, one.wait.stable_for) == (60, 0.0)
+    awaited = asked.options["one"]
+    assert (awaited.cluster.urls, awaited.cluster.expectation.ignored) == (("https://m2:6443",), ("*",))
+    assert (awaited.cluster.expectation.servers, awaited.cluster.expectation.version) == (1, "1.37")
+    assert (awaited.wait.timeout, awaited.wait.stable_for) == (60, 0.0)
     assert asked.options["lease"].ended == ("a" * 32,)
 
 

@@ -37,8 +37,8 @@ def look(at: float, crd: CrdIdentity = CRD, *, everywhere: bool = True, quiet: f
 
 def settling(*looks: CrdLook, state: State | None = None) -> Settling:
     found = Settling(60.0)
-    for one in looks:
-        found.take(one, [NAME], state or State())
+    for crd_look in looks:
+        found.take(crd_look, [NAME], state or State())
     return found
 
 
@@ -48,17 +48,17 @@ def on_record(seconds_ago: float, crd: CrdIdentity = CRD, hashed: str = "h") -> 
 
 
 def test_longer_than_a_request_since_this_run_saw_it() -> None:
-    one = settling(look(100.0))
-    assert one.needed == 65.0
-    assert one.left(NAME, "h", 100.0) == 65.0
-    assert one.left(NAME, "h", 160.0) == 5.0
-    assert one.left(NAME, "h", 165.0) == 0.0
+    found = settling(look(100.0))
+    assert found.needed == 65.0
+    assert found.left(NAME, "h", 100.0) == 65.0
+    assert found.left(NAME, "h", 160.0) == 5.0
+    assert found.left(NAME, "h", 165.0) == 0.0
 
 
 def test_another_edit_or_another_crd_starts_over() -> None:
     for other in (CrdIdentity("uid", 4), CrdIdentity("another", 3)):
-        one = settling(look(100.0), look(160.0, other))
-        assert one.left(NAME, "h", 166.0) == 59.0
+        found = settling(look(100.0), look(160.0, other))
+        assert found.left(NAME, "h", 166.0) == 59.0
     assert settling(look(100.0), look(160.0)).left(NAME, "h", 166.0) == 0.0
 
 
@@ -92,12 +92,12 @@ def test_a_crd_that_nobody_edited_for_long_needs_no_wait() -> None:
 
 
 def test_if_crds_may_not_be_read_the_wait_counts_from_the_first_check() -> None:
-    one = settling(CrdLook(None, refused="no", at=100.0), CrdLook(None, refused="no", at=150.0))
-    assert one.left(NAME, "h", 160.0) == 5.0
+    found = settling(CrdLook(None, refused="no", at=100.0), CrdLook(None, refused="no", at=150.0))
+    assert found.left(NAME, "h", 160.0) == 5.0
 
 
 def entry(time: str | None, *fields: str, subresource: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {"manager": "m", "fieldsV1": {"f:spec": {f"f:{one}": {} for one in fields}}}
+    found: dict[str, Any] = {"manager": "m", "fieldsV1": {"f:spec": {f"f:{field}": {} for field in fields}}}
     return {**found, **({"time": time} if time else {}), **({"subresource": subresource} if subresource else {})}
 
 

@@ -59,7 +59,8 @@ def crd(storage: str, *versions: str, served: tuple[str, ...] | None = None, **m
             "group": "example.com",
             "names": {"kind": "Widget", "plural": "widgets"},
             "versions": [
-                {"name": one, "served": served is None or one in served, "storage": one == storage} for one in versions
+                {"name": version, "served": served is None or version in served, "storage": version == storage}
+                for version in versions
             ],
             **more,
         },

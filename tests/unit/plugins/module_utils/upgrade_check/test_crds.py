@@ -17,7 +17,7 @@ def test_crds() -> None:
     live = crds.definition_of(crd("v1", "v1alpha1", "v1"))
 
     def compare(document: dict[str, Any], in_etcd: dict[str | None, int] | None = None) -> list[str]:
-        return [one.check for one in crds.evaluate_new(crds.definition_of(document), live, in_etcd)]
+        return [finding.check for finding in crds.evaluate_new(crds.definition_of(document), live, in_etcd)]
 
     assert compare(crd("v1", "v1alpha1", "v1")) == []
     assert compare(crd("v1", "v1")) == ["crd_drops_stored_version"]

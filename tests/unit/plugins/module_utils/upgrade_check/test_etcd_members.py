@@ -55,8 +55,8 @@ class Members(HttpClient):
         else:
             assert path == "cluster/member/list", path
             document["members"] = [
-                {"ID": f"1{each}", "name": f"m{each}", "clientURLs": [each_url], "isLearner": each == self.learner}
-                for each, each_url in URLS.items()
+                {"ID": f"1{member}", "name": f"m{member}", "clientURLs": [url], "isLearner": member == self.learner}
+                for member, url in URLS.items()
             ] + ([{"ID": "19", "peerURLs": ["https://10.0.0.9:2380"]}] if self.unstarted else [])
         return Response(200, {}, json.dumps(document).encode())
 

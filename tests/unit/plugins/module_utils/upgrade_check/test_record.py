@@ -22,7 +22,7 @@ def test_unfinished_migrations() -> None:
 
     def judge(pending: bool, etcd_read: bool) -> dict[str, bool]:
         found = record.evaluate_record(SERVED, state, UpgradePath("1.36", "1.37", pending), etcd_read=etcd_read)
-        return {one.id: one.blocks for one in found}
+        return {finding.id: finding.blocks for finding in found}
 
     left = f"outstanding_migration/{WIDGETS}"
     assert judge(True, False) == {"unfinished_migration/secrets": True, left: False}

@@ -35,7 +35,7 @@ def test_how_a_rehearsal_interprets_an_answer(status: int, details: dict[str, st
     """Issue 11, number 1: a 404 was taken for no answer."""
 
     class Server:
-        async def request(self, *_given: Any, **_more: Any) -> Response:
+        async def request_once(self, *_given: Any, **_more: Any) -> Response:
             body = {"kind": "Status", "reason": "NotFound", "message": "not found", "details": details}
             return Response(status, {}, json.dumps(body).encode())
 

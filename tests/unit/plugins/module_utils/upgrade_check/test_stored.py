@@ -54,7 +54,7 @@ def test_without_etcd_the_record_and_the_hashes_count() -> None:
     state = State("2026-01-01", resources={AUTOSCALERS: ResourceState(persisted=(old,))})
     found, unknown = stored.stored_on_record(SERVED, state, RELEASES, upgrade_path, (), {})
     assert unknown == []
-    assert [one.id for one in stored.evaluate_stored(found, upgrade_path, {})] == [f"undecodable/{AUTOSCALERS}"]
+    assert [finding.id for finding in stored.evaluate_stored(found, upgrade_path, {})] == [f"undecodable/{AUTOSCALERS}"]
     assert stored.evaluate_stored(found, upgrade_path, {AUTOSCALERS: 0}) == [], "nothing is stored of it"
 
 

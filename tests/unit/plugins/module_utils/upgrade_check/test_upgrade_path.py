@@ -18,7 +18,7 @@ from ansible_collections.kube_storage.upgrade.tests.unit.plugins.module_utils.up
 
 
 def test_steps() -> None:
-    assert [one.check for one in evaluate_steps(UpgradePath("1.34", "1.37"), RELEASES)[0]] == ["skipped_minors"]
+    assert [finding.check for finding in evaluate_steps(UpgradePath("1.34", "1.37"), RELEASES)[0]] == ["skipped_minors"]
     assert evaluate_steps(UpgradePath("1.36", "1.37"), RELEASES) == ([], [])
     assert "1.38 can read is not in the data" in evaluate_steps(UpgradePath("1.37", "1.38"), RELEASES)[1][0]
 
@@ -49,9 +49,9 @@ def test_where_an_upgrade_starts_from(
 @pytest.mark.parametrize(
     ("current", "target", "check", "meant"),
     [
-        ("1.36", "1.3.7", "impossible_release", "; 1.36 or 1.37 may be meant"),
-        ("1.37", "1.3.7", "impossible_release", "; 1.37 or 1.38 may be meant"),
-        ("1.39", "1.4", "impossible_release", "; 1.40 may be meant"),
+        ("1.36", "1.3.7", "impossible_release", "; did you mean 1.36 or 1.37?"),
+        ("1.37", "1.3.7", "impossible_release", "; did you mean 1.37 or 1.38?"),
+        ("1.39", "1.4", "impossible_release", "; did you mean 1.40?"),
         ("1.37", "1.1", "impossible_release", ""),
         ("1.37", "2.0", "impossible_release", ""),
         ("1.37", "0.37", "impossible_release", ""),

@@ -85,10 +85,10 @@ def looks(*seen: Observation | Exception) -> tuple[Callable[[], Awaitable[Observ
 
     async def observe() -> Observation:
         asked.append(1)
-        one = seen[min(len(asked), len(seen)) - 1]
-        if isinstance(one, Exception):
-            raise one
-        return one
+        shown = seen[min(len(asked), len(seen)) - 1]
+        if isinstance(shown, Exception):
+            raise shown
+        return shown
 
     return observe, asked
 
@@ -123,7 +123,7 @@ def test_another_agreement_restarts_the_stable_time() -> None:
 def test_a_restart_restarts_the_stable_time() -> None:
     """Issue 11, number 5: nobody saw what ran there in between."""
     processes = [processes_of(GOOD.reports, {"https://a": start}, IdentityLeases()) for start in ("1", "1", "2")]
-    observe, asked = looks(*(replace(GOOD, processes=one) for one in processes))
+    observe, asked = looks(*(replace(GOOD, processes=seen) for seen in processes))
     assert wait(observe, 5, stable_for=0.02).processes.started == {"https://a": "2"}
     assert len(asked) > 4
 

@@ -65,7 +65,7 @@ def leases(*items: dict[str, Any]) -> IdentityLeases:
 
 
 def unlisted(found: CrossCheck) -> list[str]:
-    return [one.server.name for one in found.unlisted]
+    return [lease.server.name for lease in found.unlisted]
 
 
 def observation(asked: Sequence[ServerReport], known: IdentityLeases, **expected: Any) -> Observation:
@@ -95,7 +95,7 @@ def test_one_more_that_is_alive_is_never_converged(address: bool, host: str) -> 
 def test_one_whose_lease_expired_does_not_make_room_for_another() -> None:
     found = observation([report(1), report(2)], leases(lease(1), lease(2, 60), lease(3)))
     assert unlisted(found.cross) == ["master-3"] and not found.converged
-    assert "master-3 renews a Lease, but is none of the 2 API servers that were asked" in found.summary()
+    assert "master-3 renews a Lease, but is not among the 2 API servers that were asked" in found.summary()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_asking_only_some_servers_on_purpose_is_no_cross_check() -> None:
 @pytest.mark.parametrize(
     ("known", "why"),
     [
-        (IdentityLeases(unread="the user may not list leases in kube-system"), "may not list leases"),
+        (IdentityLeases(unread="the user cannot list leases in kube-system"), "cannot list leases"),
         (leases(), "no API server renews an identity Lease"),
         (leases(lease(1)), "only 1 of the 2 API servers that answered renew"),
         (leases(lease(1), lease(2, 90)), "only 1 of the 2 API servers that answered renew"),

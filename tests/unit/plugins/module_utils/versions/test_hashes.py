@@ -28,7 +28,7 @@ def served(name: str, *versions: str, stored: str, kind: str = "Thing") -> sv.Se
 
 def report(url: str, *resources: sv.ServedResource, **changes: object) -> sv.ServerReport:
     fields: dict[str, object] = {"version": "v1.37.2", "ready": True, **changes}
-    return sv.ServerReport(url=url, name=url, resources={one.name: one for one in resources}, **fields)  # type: ignore[arg-type]
+    return sv.ServerReport(url=url, name=url, resources={resource.name: resource for resource in resources}, **fields)  # type: ignore[arg-type]
 
 
 def test_hash_is_the_one_that_kubernetes_computes() -> None:
@@ -64,7 +64,7 @@ def test_decode_does_not_guess() -> None:
 def test_missing_on_one_server_is_not_agreement() -> None:
     thing = served("things.example.com", "v1", stored="v1")
     found = sv.disagreements([report("https://a", thing), report("https://b")])
-    assert [one.resource for one in found] == ["things.example.com"]
+    assert [disagreement.resource for disagreement in found] == ["things.example.com"]
     assert sv.by_server_text(found[0], ()) == "things.example.com: not served on https://b, v1 on https://a"
 
 
@@ -95,7 +95,7 @@ def test_versions_that_disagree_within_one_server_are_not_settled() -> None:
     assert found["things.example.com"].hash is None
     assert found["things.example.com"].versions == ("v1", "v2")
     same = [report("https://a", *found.values()), report("https://b", *found.values())]
-    assert [one.resource for one in sv.disagreements(same)] == ["things.example.com"]
+    assert [disagreement.resource for disagreement in sv.disagreements(same)] == ["things.example.com"]
 
 
 def test_subresources_unstored_and_unserved_are_left_out() -> None:

@@ -185,4 +185,4 @@ def test_reading_hashes_trusts_no_more_than_a_run_would() -> None:
     now = by_start(one="1")
     seen = Observation((report(resources={"whole": whole}),), processes=now)
     assert describe(seen, interrupted(now))["changed_resources"] == []
-    assert [one["resource"] for one in describe(seen, interrupted(None))["changed_resources"]] == ["whole"]
+    assert [change["resource"] for change in describe(seen, interrupted(None))["changed_resources"]] == ["whole"]

@@ -60,7 +60,7 @@ ALL = [Sample(WHO[1], said()), Sample(WHO[1], None), *(Sample(WHO[i], said()) fo
 def test_as_many_as_renew_their_leases_agree_but_it_is_called_weaker() -> None:
     found = seen(ALL)
     assert found.converged and found.proven_by == "sampling"
-    assert [one.url for one in found.reports] == [f"{ENTRY}#master-{i}" for i in (1, 2, 3)]
+    assert [server.url for server in found.reports] == [f"{ENTRY}#master-{i}" for i in (1, 2, 3)]
     assert found.evidence == Evidence(connections=4, told_apart=3, servers=3)
     (reservation,) = found.reservations
     assert "proves less than asking each" in reservation and "3 API servers answered 4 fresh" in reservation
@@ -87,7 +87,7 @@ def test_a_server_that_never_answered_is_named() -> None:
 
 
 def test_a_server_without_a_known_address_is_counted_though_not_named() -> None:
-    leases = [replace(one, address=None) for one in LEASES]
+    leases = [replace(lease, address=None) for lease in LEASES]
     (reason,) = seen(ALL[:3], before=leases, after=leases).reasons()
     assert reason.startswith("Only 2 of 3 API servers answered 3 fresh connections; raise")
 
@@ -98,8 +98,8 @@ def test_a_server_without_a_known_address_is_counted_though_not_named() -> None:
         (ALL, {"expected": 4}, "Only 3 of 4 API servers"),
         (ALL, {"expected": 2}, r"4 connections reached 3 API servers, but there must be 2 \(expected_servers\)"),
         (ALL, {"before": (), "after": ()}, "How many API servers are behind https://one.example.com:6443 is unknown"),
-        (ALL, {"before": LEASES[:2]}, "master-3 came, went or restarted"),
-        (ALL, {"before": [*LEASES[:2], replace(LEASES[2], process="older")]}, "master-3 came, went or restarted"),
+        (ALL, {"before": LEASES[:2]}, "master-3 appeared, disappeared or restarted"),
+        (ALL, {"before": [*LEASES[:2], replace(LEASES[2], process="older")]}, "master-3 appeared, disappeared or restarted"),
         ([Sample(Identity(), said())], {}, "can't be distinguished: allow the user to get /flagz"),
         ([*ALL, Sample(Identity(), said())], {}, "can't be distinguished"),
         ([*ALL, Sample(WHO[1], said(ready=False))], {}, "master-1-2 is not ready"),
@@ -128,7 +128,7 @@ def test_servers_that_advertise_one_address_are_distinguished_by_their_start() -
     shared = [Sample(Identity("203.0.113.1", started), said()) for started in (100.0, 200.25)]
     found = seen(shared, before=LEASES[:2], after=LEASES[:2])
     assert found.converged
-    assert [one.name for one in found.reports] == [
+    assert [server.name for server in found.reports] == [
         "started-1970-01-01T00:01:40.000Z",
         "started-1970-01-01T00:03:20.250Z",
     ]

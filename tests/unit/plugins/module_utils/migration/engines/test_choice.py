@@ -93,16 +93,24 @@ def test_each_engine_has_its_own_controller_and_needs_what_that_needs() -> None:
     chosen = {
         name: Chosen(Choice(name, "asked for"), dialect_of(name, "v1beta1")) for name in (DIRECT, IN_TREE, MIGRATOR)
     }
-    assert [one.dialect and one.dialect.name for one in chosen.values()] == [None, IN_TREE, MIGRATOR]
-    assert [one.trims_by_itself for one in chosen.values()] == [False, True, False]
+    assert [engine.dialect and engine.dialect.name for engine in chosen.values()] == [None, IN_TREE, MIGRATOR]
+    assert [engine.trims_by_itself for engine in chosen.values()] == [False, True, False]
     resource = Target(served(), "apps/v1", "selected")
-    needed = {name: [f"{need.verb} {need.resource}" for need in one.needs([resource])] for name, one in chosen.items()}
+    needed = {
+        name: [f"{need.verb} {need.resource}" for need in engine.needs([resource])] for name, engine in chosen.items()
+    }
     assert needed[DIRECT] == ["list deployments", "patch deployments"]
     migrations = [f"{verb} storageversionmigrations" for verb in ("list", "create", "delete")]
     assert needed[IN_TREE] == migrations
     assert needed[MIGRATOR] == [*migrations, *(f"{verb} storagestates" for verb in ("get", "create", "patch"))]
     with pytest.raises(ValueError, match="no engine magic"):
         dialect_of("magic", None)
+
+
+@pytest.mark.parametrize(("engine", "dialect"), [("magic", None), (IN_TREE, None), (DIRECT, InTree("v1"))])
+def test_only_direct_has_no_controller(engine: str, dialect: InTree | None) -> None:
+    with pytest.raises(ValueError, match=f"{engine} must have a dialect unless it is direct"):
+        Chosen(Choice(engine, "asked for"), dialect)
 
 
 def test_each_version_of_the_api_names_a_resource_in_its_own_way() -> None:
@@ -118,7 +126,8 @@ def test_each_version_of_the_api_names_a_resource_in_its_own_way() -> None:
 def test_the_in_tree_controller_trims_only_since_1_36() -> None:
     """k8s.io/kubernetes, pkg/controller/storageversionmigrator: 1.36 brought migrationrunner.go."""
     assert [
-        Chosen(Choice(IN_TREE, ""), dialect_of(IN_TREE, one)).trims_by_itself for one in ("v1alpha1", "v1beta1", "v1")
+        Chosen(Choice(IN_TREE, ""), dialect_of(IN_TREE, version)).trims_by_itself
+        for version in ("v1alpha1", "v1beta1", "v1")
     ] == [
         False,
         True,

@@ -68,7 +68,7 @@ class FullServer:
     async def get(self, _path: str) -> Mapping[str, Any]:
         message = "etcdserver: mvcc: database space exceeded"
         conditions = [{"type": "Running", "status": "True", "message": message}]
-        items = [{"metadata": {"name": one, "labels": {}}, "status": {"conditions": conditions}} for one in self.made]
+        items = [{"metadata": {"name": name, "labels": {}}, "status": {"conditions": conditions}} for name in self.made]
         return {"items": items}
 
     async def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
@@ -123,7 +123,7 @@ def says(kind: str, message: str = "") -> list[dict[str, str]]:
 class Played:
     """An API server with three objects, and a controller that ``says`` something at each check of its migrations.
 
-    When it says Succeeded it has rewritten all objects except those it ``skips``.
+    When it says Succeeded it has rewritten all objects except those it ``skips``. ``deleted`` is called when a migration is.
     """
 
     says: Says
@@ -133,6 +133,7 @@ class Played:
     sent: list[tuple[str, str]] = field(default_factory=list)
     loses: set[str] = field(default_factory=set)
     looks: int = 0
+    deleted: Callable[[], None] = lambda: None
 
     async def request(self, method: str, url: str, *, body: bytes | None = None, **_more: Any) -> Response:
         await asyncio.sleep(0)
@@ -163,11 +164,14 @@ class Played:
             self.migrations[body["metadata"]["name"]] = body
             return 201, body
         if method == "DELETE":
+            self.deleted()
             return (200, {}) if self.migrations.pop(name, None) is not None else (404, {})
         raise AssertionError((method, path))
 
     def work(self, document: dict[str, Any]) -> None:
-        done = any(one["type"] == "Succeeded" for one in (document.get("status") or {}).get("conditions") or ())
+        done = any(
+            condition["type"] == "Succeeded" for condition in (document.get("status") or {}).get("conditions") or ()
+        )
         conditions = self.says(document, self.looks)
         document["status"] = {"conditions": conditions}
         if not done and any(condition["type"] == "Succeeded" for condition in conditions):
@@ -289,10 +293,9 @@ def test_while_writes_are_held_the_migration_is_withdrawn() -> None:
         if not held:
             held = True
             control.hold()
-            asyncio.get_running_loop().call_later(0.05, control.release)
         return says("Running") if look < 3 else says("Succeeded")
 
-    played = Played(at_work)
+    played = Played(at_work, deleted=control.release)
     run, _control, _told = run_against(played, control=control)
     assert run.complete and played.number_of("POST") == 2 and played.number_of("DELETE", MIGRATION) >= 2
 
@@ -307,10 +310,9 @@ def test_what_was_written_while_writes_were_held_is_visited() -> None:
             held = True
             control.hold()
             played.objects["a"] += 1
-            asyncio.get_running_loop().call_later(0.05, control.release)
         return says("Running") if look < 3 else says("Succeeded")
 
-    played = Played(at_work, frozenset({"a"}))
+    played = Played(at_work, frozenset({"a"}), deleted=control.release)
     run, _control, _told = run_against(played, control=control)
     assert run.complete and played.number_of("PATCH", "/a") == 1
     assert run.tally == OutcomeCounts(rewritten=3), "counted since the first attempt"
@@ -379,7 +381,7 @@ def test_what_was_trimmed_without_a_proof_is_restored(monkeypatch: pytest.Monkey
 
 def test_what_was_trimmed_and_is_proven_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     crd = Crd(monkeypatch, "v1")
-    assert [one.after for one in trimmed_by_controller(complete=True, proven=True)] == [("v1",)]
+    assert [trimmed.after for trimmed in trimmed_by_controller(complete=True, proven=True)] == [("v1",)]
     assert crd.versions == ("v1",)
 
 

@@ -94,7 +94,7 @@ class Server:
         if not self.served:
             return NOT_FOUND
         if where == LIST:
-            items = [self.metadata(one, "1") for one in self.names]
+            items = [self.metadata(object_name, "1") for object_name in self.names]
             return ok({"kind": "PartialObjectMetadataList", "metadata": {}, "items": items})
         if name not in self.names:
             return gone(name)
@@ -111,7 +111,7 @@ class Server:
         pass
 
     def of(self, method: str, name: str) -> int:
-        return sum(1 for one, path in self.seen if one == method and urlsplit(path).path == PATH + name)
+        return sum(1 for sent, path in self.seen if sent == method and urlsplit(path).path == PATH + name)
 
 
 class _Connection:
@@ -147,7 +147,7 @@ def migrate(
 
 
 def failures(run: ResourceRun) -> dict[str | None, str]:
-    return {one.name: one.message for one in run.failures}
+    return {failure.name: failure.message for failure in run.failures}
 
 
 # Issue 11, number 1
@@ -165,7 +165,7 @@ def test_a_404_about_the_namespace_is_a_failure_that_names_it() -> None:
     run, _control = migrate(server)
     assert run.tally == OutcomeCounts(failed=2) and not run.complete
     assert set(failures(run).values()) == {"its namespace shop no longer exists: create it again or delete the object"}
-    assert {one.status for one in run.failures} == {404}
+    assert {failure.status for failure in run.failures} == {404}
 
 
 def test_an_object_that_went_with_its_namespace_is_deleted() -> None:
@@ -187,7 +187,7 @@ def test_any_other_404_is_never_a_deletion(page: Response) -> None:
     assert server.of("PATCH", "a") == 3
 
 
-def test_a_resource_that_is_not_served_for_a_moment() -> None:
+def test_a_resource_that_is_briefly_not_served() -> None:
     answers = iter([NOT_FOUND, NOT_FOUND])
 
     def answer(method: str, path: str) -> Response | None:
@@ -311,7 +311,7 @@ class Obeying(Server):
         if method == "PATCH" and body is not None:
             patch = json.loads(body)
             wanted = (
-                [one["value"] for one in patch if one["path"] == "/metadata/managedFields"]
+                [change["value"] for change in patch if change["path"] == "/metadata/managedFields"]
                 if isinstance(patch, list)
                 else []
             )

@@ -151,5 +151,5 @@ def test_what_was_kept() -> None:
     assert kept["impact"] == "high" and kept["latency_ms"]["p50"] == pytest.approx(10, rel=0.06)
     assert kept["latency_ms"]["p99"] == pytest.approx(100, rel=0.06)
     assert kept["held_back"]["max_rate"] == 2.0 and kept["held_back"]["concurrency"] == 0.5
-    (one,) = kept["servers"]
-    assert (one["url"], one["writes"], one["in_flight"], one["most_in_flight"]) == ("https://a", 3, 1.0, 1)
+    (server,) = kept["servers"]
+    assert (server["url"], server["writes"], server["in_flight"], server["most_in_flight"]) == ("https://a", 3, 1.0, 1)
