@@ -78,7 +78,7 @@ class Passes:
                 targets = await self._to_visit_again(last)
                 if not targets:
                     break
-            self._result.finished = self._control.stopped is None
+            self._result.finished = not targets and self._control.stopped is None
             await self._guard.refresh()
         finally:
             self._result.trimmed += await self._engine.end(self._proven_targets())

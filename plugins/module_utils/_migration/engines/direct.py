@@ -584,8 +584,11 @@ class DirectEngine:
         """The outcome of a dry run if nothing may be written after it; None if the object may be patched."""
         trial = await patch_once(endpoint.server, dry_run(_path(work, item)), patch, timeout=_PATCH_TIMEOUT)
         tried = self._outcome(work, item, trial)
-        if self._settings.rehearsal:
-            return tried
+        refusal = self._refusal(work, item, trial, tried) if item.doubtful else None
+        return tried if refusal is None and self._settings.rehearsal else refusal
+
+    def _refusal(self, work: _Work, item: _Item, trial: Response, tried: Outcome) -> Outcome | None:
+        """Why an object with entries at risk is not patched; None if it may be."""
         unserved = work.rules.unserved(item.doubtful)
         if refuses_dry_runs(trial):
             return Outcome(Verdict.FAILED, 0, FIELD_MANAGERS, why_lost(unserved)) if unserved else None
