@@ -24,7 +24,7 @@ def test_the_playground_as_printed() -> None:
     assert len(commands) == 7
     upgrade = commands.index("ansible-playbook upgrade.yml")
     commands.insert(upgrade + 1, commands[upgrade])  # "Run it again: nothing changes."
-    script = "\n".join(f"echo {shlex.quote(f'>>> {command}')}; {command}; echo \"=== $?\"" for command in commands)
+    script = "\n".join(f'echo {shlex.quote(f">>> {command}")}; {command}; echo "=== $?"' for command in commands)
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "demo" / "play.py"), script],
         cwd=ROOT,
@@ -39,7 +39,11 @@ def test_the_playground_as_printed() -> None:
     steps = [step.rpartition("=== ") for step in done.stdout.split(">>> ")[1:]]
     statuses = [int(status.split()[0]) for _said, _mark, status in steps]
     said = [text for text, _mark, _status in steps]
-    refused = next(number for number, text in enumerate(said) if text.startswith("ansible localhost -m kube_storage.upgrade.storage_migrate"))
+    refused = next(
+        number
+        for number, text in enumerate(said)
+        if text.startswith("ansible localhost -m kube_storage.upgrade.storage_migrate")
+    )
     assert [number for number, status in enumerate(statuses) if status] == [refused], done.stdout[-4000:]
     assert "3 API servers agree on the storage versions of" in said[0]
     assert "60 stale" in said[1], said[1]

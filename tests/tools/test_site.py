@@ -84,7 +84,9 @@ def test_the_sidebar_has_each_guide_once_and_the_reference_last() -> None:
 
 def test_the_plugins_have_short_names_in_the_sidebar_and_no_guides() -> None:
     index = "Kube_Storage.Upgrade\n====================\n\n.. toctree::\n    :maxdepth: 1\n\n    docsite/installation\n    docsite/report\n\n"
-    index += "Modules\n~~~~~~~\n\n.. toctree::\n    :maxdepth: 1\n    :hidden:\n\n    say_module\n    upgrade_run_lookup\n"
+    index += (
+        "Modules\n~~~~~~~\n\n.. toctree::\n    :maxdepth: 1\n    :hidden:\n\n    say_module\n    upgrade_run_lookup\n"
+    )
     page = arrange.plugin_page(index, [])
     assert "docsite/" not in page and page.count(".. toctree::") == 1
     assert "\n    say <say_module>\n    upgrade_run <upgrade_run_lookup>\n" in page

@@ -232,7 +232,9 @@ def steps_chart(record: Record, width: float) -> Chart:
     bottom = top + pitch * len(record.masters)
     draw_axis(chart, scale, top - 6, bottom + 30, bottom + 46)
     first = top + (16 if chart.narrow else 4)
-    draw_breaks(chart, scale, left, [(y, y + _BAND) for y in (first + pitch * n for n in range(len(record.masters)))], 12)
+    draw_breaks(
+        chart, scale, left, [(y, y + _BAND) for y in (first + pitch * n for n in range(len(record.masters)))], 12
+    )
     for place, master in enumerate(record.masters):
         y = first + pitch * place
         _draw_name(chart, master.name, left, y)
