@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo play recording bench data test test-one test-kubeadm test-releases test-long unit integration system browser newest-core update lint format \
+.PHONY: setup demo play recording pictures bench data test test-one test-kubeadm test-releases test-long unit integration system browser newest-core update lint format \
   servers ansible-test sanity docs molecule tarball clean
 
 setup: .venv/stamp .ansible/stamp
@@ -36,6 +36,10 @@ play: setup
 # Runs the demo and records it for the README: docs/docsite/images/demo.svg
 recording: setup
 	$(BIN)/python tests/demo/recording.py
+
+# Takes the screenshots of reports for the README and the guides: docs/docsite/images/report-*.png
+pictures: setup browser
+	$(BIN)/python tests/demo/pictures.py
 
 # make bench PARTS="flood latency" ROUNDS=2: see tests/benchmark/README.md
 bench: setup
@@ -120,7 +124,7 @@ format: setup
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# ansible-test's sanity and unit tests, with one ansible-core (2.17, 2.18, 2.19 or newest, see tests/locks) and Python.
+# ansible-test's sanity and unit tests, with one ansible-core (2.17, 2.18, 2.19, 2.20 or newest, see tests/locks) and Python.
 TEST_PYTHON ?= $(PYTHON)
 CORE ?= 2.19
 ansible-test: setup

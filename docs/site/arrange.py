@@ -64,7 +64,7 @@ def driver_of(option: str, drivers: Iterable[str]) -> str:
 
 
 def toctree(caption: str, pages: Iterable[str]) -> str:
-    """A group of the sidebar."""
+    """A group of the sidebar. A page is its name, or ``text <name>`` where its own title is too long for the sidebar."""
     return f"\n.. toctree::\n   :caption: {caption}\n   :maxdepth: 1\n   :hidden:\n\n" + "".join(f"   {page}\n" for page in pages)  # fmt: skip
 
 
@@ -76,9 +76,28 @@ def first_page(text: str, sections: Sequence[Mapping[str, Sequence[str]]], refer
 
 
 def plugin_page(text: str, titles: Iterable[str]) -> str:
-    """The index that antsibull-docs writes, as a page of its own: without the guides, which the first page has."""
+    """The index that antsibull-docs writes, as a page of its own: without the guides, which the first page has, and with short
+    names in the sidebar."""
     for title in titles:
         text, found = re.subn(rf"^{re.escape(title)}\n-+\n.*?(?=^\.\. _|^\S.*\n-+\n)", "", text, count=1, flags=re.DOTALL | re.MULTILINE)  # fmt: skip
         if not found:
             raise ValueError(f"antsibull-docs writes its index without {title}; change docs/site/arrange.py.")
+    text = re.sub(r"^\.\. toctree::\n(?: +:\w+:.*\n)*\n(?: +docsite/.*\n)*(?! +\w)\n?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^( +)((\w+)_(?:module|filter|lookup|test))$", r"\1\3 <\2>", text, flags=re.MULTILINE)
     return re.sub(r"^Kube_Storage\.Upgrade\n=+$", "All modules and plugins\n=======================", text, flags=re.MULTILINE)  # fmt: skip
+
+
+# What the theme writes, and what screen readers need instead.
+_ACCESSIBLE = (
+    ('<p class="caption" role="heading">', '<p class="caption" role="heading" aria-level="2">'),
+    ('class="wy-nav-side">', 'class="wy-nav-side" aria-label="All pages">'),
+    (' aria-role="button"', ""),
+)
+_TOP_BAR = re.compile(r'(<a class="DocSite-nav".*?</a>)', re.DOTALL)
+
+
+def accessible(page: str) -> str:
+    """A page of the site, with what the theme forgets: levels of headings, and names of landmarks."""
+    for written, needed in _ACCESSIBLE:
+        page = page.replace(written, needed)
+    return _TOP_BAR.sub(r"<header>\1</header>", page)

@@ -44,6 +44,8 @@ def main() -> int:
             return done.returncode
         if command[0] == "antsibull-docs":
             complete(source)
+    for page in (BUILD / "html").rglob("*.html"):
+        page.write_text(arrange.accessible(page.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"Open {BUILD / 'html' / 'index.html'}")
     return 0
 
@@ -58,16 +60,18 @@ def complete(source: Path) -> None:
     page.write_text(arrange.role_page(page.read_text(encoding="utf-8"), drivers), encoding="utf-8")
 
     specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
-    names = []
-    for path in sorted((ROOT / "playbooks").glob("*.yml")):
-        names.append(f"playbook_{path.stem}")
-        (source / f"{names[-1]}.rst").write_text(playbook_pages.page(path, specs), encoding="utf-8")
+    names = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+    names.sort(key=lambda name: name != "upgrade")
+    for name in names:
+        text = playbook_pages.page(ROOT / "playbooks" / f"{name}.yml", specs)
+        (source / f"playbook_{name}.rst").write_text(text, encoding="utf-8")
 
     sections = yaml.safe_load((ROOT / "docs" / "docsite" / "extra-docs.yml").read_text(encoding="utf-8"))["sections"]
     index = (source / "index.rst").read_text(encoding="utf-8")
     titles = [part["title"] for part in sections]
     (source / "all_plugins.rst").write_text(arrange.plugin_page(index, titles), encoding="utf-8")
-    reference = ["rolling_upgrade_role", *names, "all_plugins"]
+    playbooks = [f"Playbook {name} <playbook_{name}>" for name in names]
+    reference = ["Role rolling_upgrade <rolling_upgrade_role>", *playbooks, "all_plugins"]
     first = (SITE / "index.rst").read_text(encoding="utf-8")
     (source / "index.rst").write_text(arrange.first_page(first, sections, reference), encoding="utf-8")
 

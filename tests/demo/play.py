@@ -15,6 +15,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,30 +49,45 @@ Three masters at {OLD} are up, full of objects, in this folder's cluster. This s
        ansible localhost -m kube_storage.upgrade.storage_migrate
        cluster start {{folder}} master-2
 
-Leave this shell with exit or Ctrl-D: that takes everything down.
+Leave this shell with exit or Ctrl-D: that takes everything down. The report stays in build/play.
 """
 
 
 def main() -> int:
+    print(f"Starting one etcd and three kube-apiservers at {OLD}, each a host of its own …", flush=True)
     try:
-        print(f"Starting one etcd and three kube-apiservers at {OLD}, each a host of its own …", flush=True)
-        cluster = Cluster.up(FOLDER / "cluster", masters=3, version=OLD, owner_pid=os.getpid())
+        with playground() as environment:
+            print(LESSONS.format(folder="cluster"), flush=True)
+            command = ["-c", " ".join(sys.argv[1:])] if sys.argv[1:] else ["--norc", "-i"]
+            done = subprocess.run(["bash", *command], cwd=FOLDER, env=environment, check=False)
     except (BuildError, ClusterError, HostError) as error:
         print(f"The playground can't start: {error}", file=sys.stderr)
         return 2
-    try:
-        fill(cluster)
-        environment = prepare(cluster)
-        print(LESSONS.format(folder="cluster"), flush=True)
-        command = ["-c", " ".join(sys.argv[1:])] if sys.argv[1:] else ["--norc", "-i"]
-        done = subprocess.run(["bash", *command], cwd=FOLDER, env=environment, check=False)
     except KeyboardInterrupt:
         return 130
+    return done.returncode if sys.argv[1:] else 0
+
+
+@contextmanager
+def playground() -> Iterator[dict[str, str]]:
+    """The environment of a shell in FOLDER, where the masters are up, and ready to be upgraded, until it ends."""
+    # What an earlier playground left is about other masters.
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    cluster = Cluster.up(FOLDER / "cluster", masters=3, version=OLD, owner_pid=os.getpid())
+    try:
+        fill(cluster)
+        yield prepare(cluster)
     finally:
         cluster.down()
-        shutil.rmtree(FOLDER / "cluster", ignore_errors=True)
+        for name in ("cluster", "snapshots"):
+            shutil.rmtree(FOLDER / name, ignore_errors=True)
         print("Everything is taken down.", flush=True)
-    return done.returncode if sys.argv[1:] else 0
+
+
+def lessons() -> list[str]:
+    """The commands that it prints, in order."""
+    lines = LESSONS.format(folder="cluster").splitlines()
+    return [line.strip() for line in lines if line.startswith(" " * 7)]
 
 
 def prepare(cluster: Cluster) -> dict[str, str]:
@@ -112,7 +129,8 @@ def prepare(cluster: Cluster) -> dict[str, str]:
         "      vars:\n"
         f'        rolling_upgrade_version: "{NEW}"\n'
         '        rolling_upgrade_tasks_file: "{{ playbook_dir }}/upgrade_one_master.yml"\n'
-        '        rolling_upgrade_report_path: "{{ playbook_dir }}/report.html"\n',
+        '        rolling_upgrade_report_path: "{{ playbook_dir }}/report.html"\n'
+        '        rolling_upgrade_etcd_snapshot_path: "{{ playbook_dir }}/snapshots"\n',
         encoding="utf-8",
     )
     environment = {name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -23,6 +24,7 @@ import yaml
 
 from tests.control_plane.cluster import Cluster, ClusterError
 
+from .support import browser
 from .support.modules import ROOT, environment
 from .support.objects import apply, install_widgets, widgets_crd
 from .support.printed import Block, blocks
@@ -302,13 +304,51 @@ def test_each_quoted_message_is_one_of_ours() -> None:
     assert not [message for message in quoted if message not in whole]
 
 
-def test_the_site_builds_without_a_warning() -> None:
+@pytest.fixture(scope="module")
+def site() -> Path:
+    """Where the site's pages are, built without a warning."""
     run(str(PROGRAMS / "python"), "docs/site/build.py")
-    html = ROOT / "build" / "docs" / "html"
-    pages = [html / "docsite" / f"{guide.stem}.html" for guide in GUIDES]
-    pages += [html / f"{name.removeprefix(COLLECTION)}_module.html" for name in manuals("module")]
-    pages += [html / f"playbook_{path.stem}.html" for path in (ROOT / "playbooks").glob("*.yml")]
+    return ROOT / "build" / "docs" / "html"
+
+
+def test_the_site_is_complete(site: Path) -> None:
+    pages = [site / "docsite" / f"{guide.stem}.html" for guide in GUIDES]
+    pages += [site / f"{name.removeprefix(COLLECTION)}_module.html" for name in manuals("module")]
+    pages += [site / f"playbook_{path.stem}.html" for path in (ROOT / "playbooks").glob("*.yml")]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    pages += [html / link for link in re.findall(r"github\.io/kube_storage\.upgrade/([\w/]+\.html)", readme)]
+    pages += [site / link for link in re.findall(r"github\.io/kube_storage\.upgrade/([\w/]+\.html)", readme)]
     assert not [page for page in pages if not page.exists()]
-    assert (html / "_images" / "how_it_works.svg").exists()
+    assert (site / "_images" / "how_it_works.svg").exists()
+
+
+@browser.NEEDED
+def test_a_browser_shows_the_site(site: Path, tmp_path: Path) -> None:
+    """Pages of each kind, on a wide screen and a phone; PICTURES names a folder to keep the screenshots in."""
+    kinds = ["index", "rolling_upgrade_role", "playbook_upgrade", "storage_version_hashes_module", "all_plugins"]
+    kinds += ["docsite/report", "docsite/comparison", "docsite/troubleshooting"]
+    pictures = Path(os.environ.get("PICTURES") or tmp_path)
+    pictures.mkdir(parents=True, exist_ok=True)
+
+    async def look() -> None:
+        async with browser.browser(str(browser.find())) as page:
+            for kind in kinds:
+                for width in (1280, 390):
+                    await page.look(width=width, scheme="light")
+                    await page.open((site / f"{kind}.html").as_uri())
+                    await page.picture(pictures / f"site-{kind.replace('/', '-')}-{width}.png")
+                    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+                    assert await page.evaluate(CUT_OFF) == [], kind
+                # Colors and structure are the same on a phone.
+                await page.look(width=1280, scheme="light")
+                assert await page.violations() == [], kind
+
+    asyncio.run(look())
+
+
+# Names in the sidebar, and tables of options, that are wider than the room they have; tables of guides can be scrolled.
+CUT_OFF = """
+[...document.querySelectorAll('.wy-menu-vertical a, table.ansible-option-table, table.ansible-option-table td')]
+  .filter(part => part.getClientRects().length && (part.scrollWidth > part.clientWidth + 1
+    || part.getBoundingClientRect().right > Math.max(innerWidth, part.closest('nav')?.getBoundingClientRect().right ?? 0) + 1))
+  .map(part => part.textContent.trim().slice(0, 60))
+"""

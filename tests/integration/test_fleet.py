@@ -168,7 +168,7 @@ def _more_stale(row: ClusterRow) -> None:
         row.stale_resources[f"things{number:02d}.example.com"] = number + 1
 
 
-@pytest.mark.skipif(browser.find() is None, reason="there is no Chromium here (make browser installs it)")
+@browser.NEEDED
 def test_a_browser_shows_a_thousand_clusters(tmp_path: Path) -> None:
     """PICTURES names a folder to keep the screenshots in."""
     path = tmp_path / "fleet.html"

@@ -148,7 +148,7 @@ def test_in_a_playbook_a_failure_is_short_unless_something_can_read_it(
     assert len(last.splitlines()) < 60 and len(last) < 5000, last
 
 
-@pytest.mark.skipif(browser.find() is None, reason="there is no Chromium here (make browser installs it)")
+@browser.NEEDED
 @pytest.mark.parametrize(
     ("playbook", "status", "parts"),
     [

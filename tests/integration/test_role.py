@@ -207,7 +207,7 @@ def test_the_second_run_continues_the_report(repaired: Repaired) -> None:
         assert "/registry/" not in text and "PRIVATE KEY" not in text and ".crt" not in text
 
 
-@pytest.mark.skipif(browser.find() is None, reason="there is no Chromium here (make browser installs it)")
+@browser.NEEDED
 @pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (1100, "dark"), (390, "light")])
 def test_a_browser_shows_the_reports(repaired: Repaired, tmp_path: Path, width: int, scheme: str) -> None:
     """A real one, from files, as a person opens them; PICTURES names a folder to keep the screenshots in."""
@@ -225,6 +225,7 @@ def test_a_browser_shows_the_reports(repaired: Repaired, tmp_path: Path, width: 
                 assert page.requests == [url], "the page asked for something else"
                 await page.picture(keep / f"{name}-{scheme}-{width}.png")
                 await check(page, name)
+                assert await page.violations() == []
             assert (await page.printed()).startswith(b"%PDF")
 
     async def check(page: browser.Page, name: str) -> None:

@@ -8,7 +8,7 @@
 Usage: ansible_test.py PYTHON CORE [ARGUMENT of ansible-test sanity, such as --test validate-modules ...]
        ansible_test.py PYTHON CORE --install       only makes the environment
 
-CORE is 2.19 or newest, as tests/locks pins them. The environment is kept outside the checkout. It is a copy because ansible-test
+CORE is a minor release such as 2.19, or newest, as tests/locks pins them. The environment is kept outside the checkout. It is a copy because ansible-test
 doesn't follow symbolic links.
 """
 

@@ -49,10 +49,13 @@ LOCKS = {
     "ansible-core-2.17": Lock(("ansible-core==2.17.*", *_UNIT), "3.10"),
     "ansible-core-2.18": Lock(("ansible-core==2.18.*", *_UNIT), "3.11"),
     "ansible-core-2.19": Lock(("ansible-core==2.19.*", *_UNIT), "3.11"),
+    "ansible-core-2.20": Lock(("ansible-core==2.20.*", *_UNIT), "3.12"),
     f"ansible-core-{NEWEST}": Lock(("ansible-core", *_UNIT), "3.13"),
     "galaxy-importer": Lock(("ansible-core==2.19.*", "galaxy-importer==0.4.*"), "3.11"),
     # Only for kubernetes.core, which this package contains.
     "ansible": Lock(("ansible==12.*",), "3.11", ("--no-deps",)),
+    # Only for axe-core, which this package contains: pip is there wherever the tests run, npm isn't.
+    "axe": Lock(("axe-playwright-python",), "3.11", ("--no-deps",)),
 }
 
 

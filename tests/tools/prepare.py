@@ -5,8 +5,8 @@
 
 """Makes the checkout importable as a collection, beside kubernetes.core.
 
-kubernetes.core is taken out of the PyPI package ``ansible``, which contains it; the wheel is kept outside
-the checkout.
+kubernetes.core is taken out of the PyPI package ``ansible``, which contains it, and is kept outside the checkout; so is axe-core,
+which the tests run in a browser.
 """
 
 from __future__ import annotations
@@ -36,17 +36,28 @@ def cache() -> Path:
 
 def kubernetes_core() -> Path:
     """The unpacked collection, from the cache if it is there."""
-    folder = cache() / f"collections-{locks.pinned('ansible', 'ansible')}"
+    return _unpacked("collections", "ansible", "ansible", NEEDED) / NEEDED
+
+
+def axe_core() -> str:
+    """axe-core's source, from the cache if it is there: a script that finds what keeps people from reading a page."""
+    member = "axe_playwright_python/axe.min.js"
+    return (_unpacked("axe-core", "axe", "axe-playwright-python", member) / member).read_text(encoding="utf-8")
+
+
+def _unpacked(name: str, lock: str, package: str, wanted: str) -> Path:
+    """The folder ``name`` of the cache, with the files of a locked package whose path begins with ``wanted``."""
+    folder = cache() / f"{name}-{locks.pinned(lock, package)}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", "-d", temporary]
-            subprocess.run([*command, "-r", str(locks.path("ansible"))], check=True)
+            subprocess.run([*command, "-r", str(locks.path(lock))], check=True)
             wheel = next(Path(temporary).glob("*.whl"))
             with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(Path(temporary) / "new", [n for n in archive.namelist() if n.startswith(NEEDED)])
+                archive.extractall(Path(temporary) / "new", [n for n in archive.namelist() if n.startswith(wanted)])
             os.replace(Path(temporary) / "new", folder)
-    return folder / NEEDED
+    return folder
 
 
 def main() -> None:

@@ -82,6 +82,24 @@ def test_the_sidebar_has_each_guide_once_and_the_reference_last() -> None:
     assert page.index(":caption: Reference") < page.index("rolling_upgrade_role") < page.index("docsite/permissions")
 
 
+def test_the_plugins_have_short_names_in_the_sidebar_and_no_guides() -> None:
+    index = "Kube_Storage.Upgrade\n====================\n\n.. toctree::\n    :maxdepth: 1\n\n    docsite/installation\n    docsite/report\n\n"
+    index += (
+        "Modules\n~~~~~~~\n\n.. toctree::\n    :maxdepth: 1\n    :hidden:\n\n    say_module\n    upgrade_run_lookup\n"
+    )
+    page = arrange.plugin_page(index, [])
+    assert "docsite/" not in page and page.count(".. toctree::") == 1
+    assert "\n    say <say_module>\n    upgrade_run <upgrade_run_lookup>\n" in page
+
+
+def test_what_the_theme_forgets_for_screen_readers_is_added() -> None:
+    page = '<a class="DocSite-nav" href="x">\n<img>\n</a><nav data-toggle="wy-nav-shift" class="wy-nav-side"><p class="caption" role="heading">'
+    assert arrange.accessible(page) == (
+        '<header><a class="DocSite-nav" href="x">\n<img>\n</a></header><nav data-toggle="wy-nav-shift" class="wy-nav-side" '
+        'aria-label="All pages"><p class="caption" role="heading" aria-level="2">'
+    )
+
+
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
 def test_each_playbook_has_a_page_with_all_its_variables(path: Path) -> None:
     page = playbook_pages.page(path, SPECS["argument_specs"])

@@ -148,7 +148,8 @@ def heading(record: FleetRecord) -> Heading:
         return Heading(about, "Stopped", "bad", f"{record.stopped} Later waves did not begin.")
     if record.status == RUNNING:
         left = len(record.rows_in(NOT_BEGUN))
-        return Heading(about, "In progress", "open", f"{number(left)} of {count} have not had their turn yet.")
+        waiting = f"{number(left)} of {count} have not had their turn yet."
+        return Heading(about, "In progress", "open", waiting if left else f"All {count} have had their turn.")
     worst = [state for state in _STATES if record.rows_in(state)]
     found = [f"{len(record.rows_in(state))} {state_words(state)}" for state in worst]
     tones = {_TONES[state] for state in worst}

@@ -189,7 +189,8 @@ def masters_chart(line: Timeline, width: float) -> Chart:
     for start, end in line.mixed:
         _draw_mixed(layout, start, end)
     draw_axis(layout.chart, layout.scale, _TOP - 2, layout.bottom + 4, layout.bottom + 19)
-    _draw_breaks(layout)
+    tops = [layout.first + layout.pitch * place for place in range(len(line.masters))]
+    draw_breaks(layout.chart, layout.scale, layout.left, [(y, y + _BAND + 3 + _STRIP) for y in tops], 14)
     for place, master in enumerate(line.masters):
         y = layout.first + layout.pitch * place
         _draw_name(layout, master, y)
@@ -213,20 +214,26 @@ def _draw_mixed(layout: _MastersLayout, start: float, end: float) -> None:
 
 
 def draw_axis(chart: Chart, scale: Scale, top: float, bottom: float, label_y: float) -> None:
+    """Lines at round times, labeled where there is room: the last time of a run may be near the first of the next."""
+    half = len(clock(0)) * _CHARACTER / 2 + 4
+    free_from = 0.0
     for at, x in scale.ticks():
         chart.line([(x, top), (x, bottom)], "grid")
-        chart.text(min(max(x, 24.0), chart.width - 26), label_y, clock(at), "muted", "middle")
+        middle = min(max(x, half), chart.width - half)
+        if middle - half >= free_from - 0.1:
+            chart.text(middle, label_y, clock(at), "muted", "middle")
+            free_from = middle + half
 
 
-def _draw_breaks(layout: _MastersLayout) -> None:
-    """Zigzags between two runs."""
-    top, bottom = _TOP - 6, layout.bottom
-    for middle, length in breaks(layout.scale):
-        steps = int((bottom - _TOP) // 9) + 1
-        zigzag = [(middle + (4 if step % 2 else -4), top + step * 9) for step in range(steps)]
-        layout.chart.line(zigzag, "break", f"{time_taken(length)} between two runs")
-        x = min(max(middle, layout.left + 50), layout.width - 60)
-        layout.chart.text(x, 14, f"{time_taken(length)} later", "muted", "middle")
+def draw_breaks(chart: Chart, scale: Scale, left: float, rows: Sequence[tuple[float, float]], label_y: float) -> None:
+    """Zigzags between two runs: beside each row's bars, given as (top, bottom), and not across the text between them."""
+    for middle, length in breaks(scale):
+        for top, bottom in rows:
+            steps = int((bottom - top) // 9) + 2
+            zigzag = [(middle + (4 if step % 2 else -4), min(top + step * 9, bottom)) for step in range(steps)]
+            chart.line(zigzag, "break", f"{time_taken(length)} between two runs")
+        x = min(max(middle, left + 50), chart.width - 60)
+        chart.text(x, label_y, f"{time_taken(length)} later", "muted", "middle")
 
 
 def breaks(scale: Scale) -> list[tuple[float, float]]:

@@ -15,8 +15,8 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.chart
     WIDE,
     Chart,
     Scale,
-    breaks,
     draw_axis,
+    draw_breaks,
     parts_text,
     rewritten_chart,
     shortened,
@@ -231,10 +231,12 @@ def steps_chart(record: Record, width: float) -> Chart:
     scale = Scale(run_spans(record), left, width - 8)
     bottom = top + pitch * len(record.masters)
     draw_axis(chart, scale, top - 6, bottom + 30, bottom + 46)
-    for x, length in breaks(scale):
-        chart.text(min(max(x, left + 50), width - 60), 12, f"{time_taken(length)} later", "muted", "middle")
+    first = top + (16 if chart.narrow else 4)
+    draw_breaks(
+        chart, scale, left, [(y, y + _BAND) for y in (first + pitch * n for n in range(len(record.masters)))], 12
+    )
     for place, master in enumerate(record.masters):
-        y = top + pitch * place + (16 if chart.narrow else 4)
+        y = first + pitch * place
         _draw_name(chart, master.name, left, y)
         for stage, step in _notable(record, master.name):
             _step_box(chart, scale, stage, step, y)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.control_plane.processes import wait_for
+from tests.tools.prepare import axe_core
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _START, _ANSWER = 60.0, 60.0
@@ -28,6 +32,19 @@ _START, _ANSWER = 60.0, 60.0
 def find() -> str | None:
     """The browser's program, if there is one."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+# Where root can install one, tests without a browser fail rather than being skipped.
+NEEDED = pytest.mark.skipif(
+    find() is None and not (os.geteuid() == 0 and shutil.which("apt-get")),
+    reason="there is no Chromium here (make browser installs it)",
+)
+
+# What axe-core can't judge in a picture, the unit tests of the charts' colors do.
+_AXE = """
+axe.run(document, {resultTypes: ['violations']}).then(found => JSON.stringify(found.violations.map(
+  rule => [rule.id, rule.help, rule.nodes.slice(0, 5).map(node => node.target.join(' ') + ': ' + node.failureSummary)])))
+"""
 
 
 @dataclass
@@ -78,12 +95,20 @@ class Page:
         await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     async def evaluate(self, expression: str) -> Any:
-        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    async def picture(self, path: Path) -> None:
-        answer = await self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")
+    async def violations(self) -> list[Any]:
+        """What axe-core has against the page as it is shown now: contrast, names, keyboard, structure."""
+        await self.evaluate(axe_core() + "; 0")
+        return list(json.loads(await self.evaluate(_AXE)))
+
+    async def picture(self, path: Path, height: int | None = None) -> None:
+        """A screenshot of the whole page, or of its upper part."""
+        size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
+        clip = {**size, "height": min(height or size["height"], size["height"]), "scale": 1}
+        answer = await self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png", clip=clip)
         path.write_bytes(base64.b64decode(answer["data"]))
 
     async def printed(self) -> bytes:
@@ -94,7 +119,7 @@ class Page:
 def read(path: Path, pictures: Path) -> str:
     """Opens a report as people do, in light and dark, on a wide screen and a phone; returns the text that is shown.
 
-    It must need nothing but itself, say nothing on the console, and be no wider than the screen.
+    It must need nothing but itself, say nothing on the console, be no wider than the screen, and give axe-core no reason to complain.
     """
 
     async def look() -> str:
@@ -107,6 +132,7 @@ def read(path: Path, pictures: Path) -> str:
                 assert page.errors == [] and page.requests == [path.as_uri()]
                 await page.picture(pictures / f"{path.stem}-{scheme}-{width}.png")
                 assert await page.evaluate("document.documentElement.scrollWidth") <= width
+                assert await page.violations() == []
                 text = str(await page.evaluate("document.body.innerText"))
         return text
 
