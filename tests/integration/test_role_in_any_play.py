@@ -73,7 +73,7 @@ def play(entry: str, keywords: str = "", *, include: str = "include_role", rescu
     ``rescue``: with what says why it failed, and lets other plays begin.
     """
     if entry == "upgrade_master" and "serial" not in keywords:
-        keywords = f"serial: 1, {keywords}"
+        keywords = f"serial: 1, {keywords}".removesuffix(", ")
     if entry in AROUND:  # Once for the cluster.
         more += ", when: inventory_hostname == ansible_play_hosts_all | first"
     variables = json.dumps(VARIABLES.get(entry, {"rolling_upgrade_version": "1.37"}))
