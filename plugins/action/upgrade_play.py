@@ -7,11 +7,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 from ansible import context
+from ansible.errors import AnsibleError
+from ansible.parsing.mod_args import ModuleArgsParser
 from ansible.playbook.role_include import IncludeRole
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
@@ -24,6 +28,7 @@ _SPEC: dict[str, Any] = {
     "masters": {"type": "list", "elements": "str", "required": True},
     "refuse": {"type": "bool", "default": True},
 }
+_OWN_NAME = re.compile(r"\brolling_upgrade_\w+")
 # Entry points that take masters down one after another.
 _ROLLS = ("main", "upgrade_master", "rotate_encryption_key")
 
@@ -46,6 +51,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         # These can't wait for the first master: with the first, nothing else runs; with the second, others are ahead of it.
         at_once = unselected or (_play.strategy_refusal(play) if entry in _ROLLS else "")
         at_once = at_once or (_play.fleet_refusal(play) if entry == "fleet" else "")
+        no_list = _play.text_refusal(self._task.args["masters"])
+        if no_list and entry == "main" and variables.get("inventory_hostname") != next(iter(play.batch), None):
+            return result  # The first one says it, and ends the others.
+        at_once = at_once or no_list
         if at_once:
             result.update(failed=True, problems=[at_once], msg=f"{at_once} Nothing was touched.")
             return result
@@ -53,9 +62,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         own_options = specs.get(entry, {}).get("options", {})
         values, problems = self._values(own_options, variables)
         options = {name for spec in specs.values() for name in spec.get("options", {})}
+        extra = load_extra_vars(self._loader)
         problems += [
             *(_play.hosts_refusals(play, masters, variables.get("hostvars") or {}) if entry in _ROLLS else ()),
-            *_play.unknown_extra_variables(load_extra_vars(self._loader), options),
+            *_play.unknown_extra_variables(extra, options),
+            *_play.mistyped_variables(set(variables) - set(extra), options, self._names_in_role()),
             *self._of_variables(entry, values),
         ]
         batch = play.batch
@@ -91,6 +102,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         with open(path, encoding="utf-8") as file:
             found: dict[str, Any] = yaml.safe_load(file)["argument_specs"]
         return found
+
+    def _names_in_role(self) -> set[str]:
+        """Every variable that the role or a playbook of the collection sets or reads."""
+        role = self._task._role
+        if role is None:
+            return set()
+        folders = [Path(role._role_path), Path(role._role_path).parents[1] / "playbooks"]
+        files = [path for folder in folders for path in folder.rglob("*.yml")]
+        return {name for path in files for name in _OWN_NAME.findall(path.read_text(encoding="utf-8"))}
 
     def _values(self, options: Mapping[str, Any], variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """The options that are set, as this host sees them, and which of them can't be evaluated."""
@@ -133,9 +153,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
 
     def _of_variables(self, entry: str, values: Mapping[str, Any]) -> list[str]:
         problems = _variables.wrong_values(values, entry)
-        if entry in ("main", "upgrade_master"):
-            refusal = _variables.tasks_file_refusal(values, self._find_tasks, self._loader.load_from_file)
-            problems += [refusal] if refusal else []
+        if entry in _ROLLS:
+            # The rotation of keys has no driver.
+            given = values if entry != "rotate_encryption_key" else {**values, "rolling_upgrade_driver": ""}
+            problems += _variables.tasks_file_refusals(
+                given, self._find_tasks, self._loader.load_from_file, self._parse
+            )
         return problems
 
     def _find_tasks(self, name: str) -> str | None:
@@ -153,6 +176,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             if os.path.isfile(path):
                 return path
         return None
+
+    def _parse(self, task: Mapping[str, Any]) -> str:
+        """What Ansible would say about a task when it is included, such as that there is no such module."""
+        try:
+            ModuleArgsParser(task_ds=dict(task), collection_list=self._task.collections).parse()
+        except AnsibleError as error:
+            return clean_line(str(error).splitlines()[0])
+        return ""
 
     def _names(self, name: str, own: Mapping[str, Any]) -> list[str]:
         """Every name and address of a host, as tasks/own_server.yml has them."""

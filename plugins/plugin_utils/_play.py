@@ -89,6 +89,30 @@ def tags_refusal(tags: Collection[str], only: Collection[str]) -> str:
     )
 
 
+def text_refusal(masters: Any) -> str:
+    """Why ``rolling_upgrade_masters`` can't be used if it is no list: its characters would be taken for hosts."""
+    if isinstance(masters, (list, tuple)):
+        return ""
+    return f"rolling_upgrade_masters is '{masters}', but must be a list, such as [master-1, master-2, master-3]."
+
+
+def mistyped_variables(given: Iterable[str], options: Collection[str], used: Collection[str]) -> list[str]:
+    """Variables of any source that were probably meant as an option. ``used``: every name that the role itself uses."""
+    problems = []
+    for name in sorted(set(given) - {*options, *used, *_OF_PLAYBOOKS}):
+        close = _closest(name, options) if name.startswith(_PREFIX) else ""
+        if close:
+            problems.append(f"{name} is not a variable of the role; did you mean {close}?")
+    return problems
+
+
+def _closest(name: str, options: Collection[str]) -> str:
+    """By what follows the prefix, which would make any two of them similar."""
+    known = sorted(option.removeprefix(_PREFIX) for option in options)
+    close = difflib.get_close_matches(name.removeprefix(_PREFIX), known, n=1, cutoff=0.85)
+    return f"{_PREFIX}{close[0]}" if close else ""
+
+
 def unknown_extra_variables(given: Iterable[str], options: Collection[str]) -> list[str]:
     """Extra variables that look like options of the role, but are none: mistyped, or facts of the role that none may override."""
     problems = []
@@ -96,9 +120,9 @@ def unknown_extra_variables(given: Iterable[str], options: Collection[str]) -> l
     for name in sorted(given):
         if not name.startswith(_PREFIX) or name in known:
             continue
-        close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.9)
+        close = _closest(name, known)
         hint = (
-            f"did you mean {close[0]}?"
+            f"did you mean {close}?"
             if close
             else "'ansible-doc -t role kube_storage.upgrade.rolling_upgrade' lists them."
         )

@@ -5,17 +5,20 @@
 """What is wrong with the values of the role's variables. Pure.
 
 The role checks them itself, for all masters and before the first is touched, because Ansible's own check of argument_specs.yml prints the
-whole specification for every host. So argument_specs.yml has no ``required`` and no ``choices``.
+whole specification for every host. So argument_specs.yml has no ``required`` and no ``choices``, and the type ``raw`` for all but texts and
+lists, which Ansible converts from anything that is likely to be given.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import ETCD_SPEC, SAMPLING_SPEC
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Check
 
@@ -37,19 +40,51 @@ CHOICES: Mapping[str, Collection[str]] = {
     "fleet_stop_on": SEVERITIES,
     "fleet_fail_on": SEVERITIES,
 }
+BOOLEANS = (
+    "rollback",
+    "accept_unchecked",
+    "etcd_become",
+    "kubeadm_drain",
+    "openshift_allow_not_recommended",
+    "openshift_allow_upgrade_with_warnings",
+    "openshift_force",
+    "encryption_drop_old",
+    "encryption_keep_copy",
+)
+DICTIONARIES = ("etcd", "sampling", "kubeadm_feature_gates", "kubeadm_drain_options")
 # The smallest value of numbers; a number in a text, as an extra variable or a template gives it, counts, too.
-_AT_LEAST = {
+WHOLE_NUMBERS = {
     "workers": 1,
-    "max_rate": 0,
     "wait_timeout": 0,
     "stable_for": 0,
     "lease_duration": 1,
-    "request_timeout": 0,
     "etcd_quota": 0,
+    "etcd_snapshot_keep": 0,
     "expected_servers": 0,
     "fleet_max_failures": 0,
+}
+NUMBERS = {
+    "max_rate": 0,
+    "request_timeout": 0,
+    "openshift_timeout": 0,
+    "openshift_interval": 0,
+    "openshift_grace": 0,
     "fleet_resume_within": 0,
 }
+_SECONDS = (
+    "wait_timeout",
+    "stable_for",
+    "lease_duration",
+    "request_timeout",
+    "openshift_timeout",
+    "openshift_interval",
+    "openshift_grace",
+    "fleet_resume_within",
+)
+# Tasks files that some drivers and the rotation of keys include, too.
+_OTHER_TASKS_FILES = ("kubeadm_package_tasks_file", "encryption_write_tasks_file", "encryption_reload_tasks_file")
+# Keywords by which a file is a playbook, not a list of tasks.
+_OF_PLAYS = {"hosts", "import_playbook", "ansible.builtin.import_playbook"}
 # The entry points that can't do without a release.
 _NEED_A_RELEASE = ("main", "upgrade_master", "converge")
 
@@ -61,6 +96,7 @@ def wrong_values(values: Mapping[str, Any], entry_point: str) -> list[str]:
         *_release(given.get("version", ""), entry_point),
         *_emulated(given.get("emulate", "")),
         *_choices(given),
+        *_booleans(given),
         *_numbers(given),
         *_addresses(given),
         *_dictionaries(given),
@@ -92,8 +128,17 @@ def _choices(given: Mapping[str, Any]) -> Iterator[str]:
             yield f"{_PREFIX}{name} is '{value}', but must be {_or(allowed)}{_meant(value, allowed)}"
 
 
+def _booleans(given: Mapping[str, Any]) -> Iterator[str]:
+    for name in BOOLEANS:
+        value = given.get(name, "")
+        try:
+            boolean(value if isinstance(value, (bool, int, float)) else str(value) or False)
+        except TypeError:
+            yield f"{_PREFIX}{name} is '{value}', but must be true or false."
+
+
 def _numbers(given: Mapping[str, Any]) -> Iterator[str]:
-    for name, least in _AT_LEAST.items():
+    for name, least in {**WHOLE_NUMBERS, **NUMBERS}.items():
         value = given.get(name, "")
         if value == "":
             continue
@@ -101,8 +146,11 @@ def _numbers(given: Mapping[str, Any]) -> Iterator[str]:
             number = float(value)
         except (TypeError, ValueError):
             number = float("nan")
-        if not number >= least:
-            yield f"{_PREFIX}{name} is '{value}', but must be a number of at least {least}."
+        whole = name in WHOLE_NUMBERS
+        if number >= least and not (whole and number % 1):
+            continue
+        kind = f"a {'whole ' if whole else ''}number{' of seconds,' if name in _SECONDS else ' of'} at least {least}"
+        yield f"{_PREFIX}{name} is '{value}', but must be {kind}."
 
 
 def _addresses(given: Mapping[str, Any]) -> Iterator[str]:
@@ -117,20 +165,25 @@ def _addresses(given: Mapping[str, Any]) -> Iterator[str]:
 
 def _dictionaries(given: Mapping[str, Any]) -> Iterator[str]:
     """Keys and types, as the modules check them."""
-    for name, options in (("etcd", ETCD_SPEC["options"]), ("sampling", SAMPLING_SPEC["sampling"]["options"])):
-        value = given.get(name) or {}
+    known = {"etcd": ETCD_SPEC["options"], "sampling": SAMPLING_SPEC["sampling"]["options"]}
+    for name in DICTIONARIES:
+        options, value = known.get(name), given.get(name) or {}
         if not isinstance(value, Mapping):
-            yield f"{_PREFIX}{name} must be a dictionary with the keys {', '.join(options)}."
-            continue
-        unknown = sorted(str(key) for key in value if key not in options)
-        for key in unknown:
-            yield f"{_PREFIX}{name} has the unknown key '{key}'{_meant(key, options, '; its keys are ' + ', '.join(options) + '.')}"
-        if not unknown and value:
-            messages = ArgumentSpecValidator(dict(options)).validate(dict(value)).error_messages
-            yield from (f"{_PREFIX}{name}: {message}." for message in messages)
+            yield f"{_PREFIX}{name} must be a dictionary{' with the keys ' + ', '.join(options) if options else ''}."
+        elif options and value:
+            yield from _keys(name, value, options)
     etcd = given.get("etcd") or {}
     if isinstance(etcd, Mapping) and etcd and not etcd.get("endpoints"):
         yield f"{_PREFIX}etcd has no endpoints, such as [https://127.0.0.1:2379]."
+
+
+def _keys(name: str, value: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]:
+    unknown = sorted(str(key) for key in value if key not in options)
+    for key in unknown:
+        yield f"{_PREFIX}{name} has the unknown key '{key}'{_meant(key, options, '; its keys are ' + ', '.join(options) + '.')}"
+    if not unknown:
+        messages = ArgumentSpecValidator(dict(options)).validate(dict(value)).error_messages
+        yield from (f"{_PREFIX}{name}: {message}." for message in messages)
 
 
 def _ignored(names: Any) -> Iterator[str]:
@@ -154,17 +207,37 @@ def _fleet(given: Mapping[str, Any], entry_point: str) -> Iterator[str]:
         yield f"{_PREFIX}fleet_waves must be a list of waves, such as [canary, 10%, 50%]."
 
 
-def tasks_file_refusal(given: Mapping[str, Any], find: Callable[[str], str | None], read: Callable[[str], Any]) -> str:
-    """Why the tasks file of the driver ``tasks`` can't be included. ``find`` returns its path; ``read`` raises if it isn't YAML."""
+def tasks_file_refusals(
+    given: Mapping[str, Any],
+    find: Callable[[str], str | None],
+    read: Callable[[str], Any],
+    parse: Callable[[Mapping[str, Any]], str],
+) -> list[str]:
+    """Why the tasks files that are given can't be included, and that the driver ``tasks`` lacks its own.
+
+    ``find`` returns a file's path; ``read`` raises if it isn't YAML; ``parse`` says what is wrong with one task, or nothing.
+    """
     name = f"{_PREFIX}tasks_file"
-    if str(given.get(f"{_PREFIX}driver", "tasks")) != "tasks":
-        return ""
-    value = str(given.get(name) or "")
-    if not value:
-        return f"The driver tasks needs {name}, the tasks that upgrade one master."
-    path = find(value)
-    if path is None:
-        return f"{name} is '{value}', and there is no such file; give its absolute path, such as \"{{{{ playbook_dir }}}}/one_master.yml\"."
+    wanted = [name] if str(given.get(f"{_PREFIX}driver", "tasks")) == "tasks" else []
+    if wanted and not given.get(name):
+        return [f"The driver tasks needs {name}, the tasks that upgrade one master."]
+    problems = []
+    for name in (*wanted, *(f"{_PREFIX}{other}" for other in _OTHER_TASKS_FILES)):
+        value = str(given.get(name) or "")
+        path = find(value) if value else None
+        if path is None and value and "kubeadm" not in name:  # That driver's check says more about it.
+            problems.append(
+                f"{name} is '{value}', and there is no such file; give its absolute path, such as "
+                f'"{{{{ playbook_dir }}}}/{os.path.basename(value)}".'
+            )
+        elif path is not None:
+            problems.append(_contents_refusal(name, path, read, parse))
+    return [problem for problem in problems if problem]
+
+
+def _contents_refusal(
+    name: str, path: str, read: Callable[[str], Any], parse: Callable[[Mapping[str, Any]], str]
+) -> str:
     try:
         tasks = read(path)
     except Exception as error:
@@ -172,7 +245,22 @@ def tasks_file_refusal(given: Mapping[str, Any], find: Callable[[str], str | Non
         return f"{name} can't be read from {path}: {sentence}."
     if not isinstance(tasks, (list, tuple)) or not tasks:
         return f"{name} must hold a list of tasks, and {path} doesn't."
-    return ""
+    if any(isinstance(task, Mapping) and _OF_PLAYS & set(task) for task in tasks):
+        return f"{name} must hold a list of tasks, and {path} is a playbook; put the tasks of its plays into a file of their own."
+    problem = next(filter(None, map(parse, _tasks(tasks))), "")
+    return f"{name} can't be used, because a task in {path} is wrong: {problem.rstrip('.')}." if problem else ""
+
+
+def _tasks(nodes: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    """The tasks of a file, with those in blocks. What names collections of its own is left to Ansible, which knows what they have."""
+    for node in nodes:
+        if not isinstance(node, Mapping) or "collections" in node:
+            continue
+        parts = [node[part] for part in ("block", "rescue", "always") if isinstance(node.get(part), (list, tuple))]
+        if parts:
+            yield from _tasks(task for part in parts for task in part)
+        else:
+            yield node
 
 
 def _or(names: Collection[str]) -> str:

@@ -10,9 +10,7 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from .support import warm_ansible, warm_python
 from .support.etcd import etcd_request
 from .support.modules import ROOT, environment, run_module
 from .support.plays import CLUSTER, PLAYBOOKS, cluster_variables, write_inventory
+from .support.readiness import sampled
 from .support.waiting import wait_until
 
 LEASE = ("leases", "kube-storage-upgrade-roll", "-n", "kube-system")
@@ -104,42 +103,6 @@ class Rolls:
     def holder(self) -> str:
         lease = json.loads(self.cluster.kubectl("get", *LEASE, "-o", "json"))
         return str(lease["spec"].get("holderIdentity") or "")
-
-
-@dataclass
-class Sampled:
-    """Which masters were down at once, at the worst."""
-
-    worst: tuple[str, ...] = ()
-    samples: int = 0
-
-
-@contextmanager
-def sampled(cluster: Cluster) -> Iterator[Sampled]:
-    """Asks /readyz of every master, one after another, five times a second; a restart takes seconds."""
-    seen, ended = Sampled(), threading.Event()
-    servers = {name: cluster.server(name) for name in cluster.masters}
-
-    def is_down(name: str) -> bool:
-        return servers[name].get("/readyz") != b"ok"
-
-    def look() -> None:
-        while not ended.wait(0.2):
-            down = tuple(filter(is_down, servers))
-            # Not at the same moment: who is back by now was not down together with the last one.
-            down = tuple(name for name in down if len(down) == 1 or is_down(name))
-            seen.samples += 1
-            seen.worst = max(seen.worst, down, key=len)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        thread.join()
-        for server in servers.values():
-            server.close()
 
 
 @pytest.fixture(scope="module")

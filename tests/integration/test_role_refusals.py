@@ -97,3 +97,56 @@ def test_tags_that_would_run_nothing(tmp_path: Path) -> None:
     assert other.returncode == 0 and "was run" in other.stdout, other.stdout
     static = run(tmp_path, ROLL, "--tags", "other", rolling_upgrade_version="1.37")
     assert static.returncode == 0, static.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("rollback", "fales", "rolling_upgrade_rollback is 'fales', but must be true or false."),
+        ("wait_timeout", "15m", "is '15m', but must be a whole number of seconds, at least 0."),
+        ("etcd", "https://127.0.0.1:2379", "rolling_upgrade_etcd must be a dictionary with the keys"),
+        ("masters", "master-1", "rolling_upgrade_masters is 'master-1', but must be a list"),
+        (
+            "tasks_file",
+            "playbook.yml",
+            "playbook.yml is a playbook; put the tasks of its plays into a file of their own.",
+        ),
+        ("tasks_file", "unknown.yml", "unknown.yml is wrong: couldn't resolve module/action 'kubernets.core.k8s'"),
+    ],
+)
+def test_values_of_a_wrong_kind(tmp_path: Path, name: str, value: str, sentence: str) -> None:
+    """Ansible's own check printed the whole specification for every host; what the tasks file has was found after the first check."""
+    (tmp_path / "playbook.yml").write_text("- {hosts: all, tasks: []}\n", encoding="utf-8")
+    (tmp_path / "unknown.yml").write_text("- block: [{kubernets.core.k8s: {state: present}}]\n", encoding="utf-8")
+    given = {"rolling_upgrade_version": "1.37", "rolling_upgrade_tasks_file": str(tmp_path / "driver.yml")}
+    if name == "tasks_file":
+        value = str(tmp_path / value)
+    done = run(tmp_path, ROLL, **{**given, f"rolling_upgrade_{name}": value})
+    assert_refused(done, sentence)
+    last = done.stdout[done.stdout.index("TASK [kube_storage.upgrade.rolling_upgrade : Say how it ended") :]
+    assert last.count("STOPPED: ") == 1 and len(done.stdout) < 6000, done.stdout
+
+
+def test_a_mistyped_variable_in_the_inventory(tmp_path: Path) -> None:
+    """A report that was asked for was not written, without a word."""
+    done = run(
+        tmp_path,
+        ROLL,
+        second="rolling_upgrade_report_pth=report.html",
+        rolling_upgrade_version="1.37",
+        rolling_upgrade_tasks_file=str(tmp_path / "driver.yml"),
+    )
+    sentence = (
+        "master-2: rolling_upgrade_report_pth is not a variable of the role; did you mean rolling_upgrade_report_path?"
+    )
+    assert_refused(done, sentence)
+
+
+@pytest.mark.parametrize("playbook", ["audit", "check", "fleet", "migrate", "rotate_encryption_key", "upgrade"])
+def test_a_group_that_is_not_there(tmp_path: Path, playbook: str) -> None:
+    """Ansible itself said that no hosts matched, and ended green."""
+    given = {} if playbook in ("rotate_encryption_key", "upgrade") else {"rolling_upgrade_hosts": "masers"}
+    done = run(tmp_path, Path(f"kube_storage.upgrade.{playbook}"), **given)
+    assert done.returncode != 0, done.stdout + done.stderr
+    sentence = f"No host of the inventory matches '{given.get('rolling_upgrade_hosts', 'kube_control_plane')}', so there is nothing to do"
+    assert sentence in " ".join((done.stdout + done.stderr).split()), done.stdout + done.stderr

@@ -26,9 +26,14 @@ DRIVERS = PLAYBOOKS / "drivers"
 
 
 def run_playbook(
-    playbook: str | Path, folder: Path, *arguments: str, timeout: float = 900, variables: Mapping[str, Any]
+    playbook: str | Path,
+    folder: Path,
+    *arguments: str,
+    timeout: float = 900,
+    variables: Mapping[str, Any],
+    settings: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs ansible-playbook in a folder; ``arguments`` are more of the command line, ``variables`` extra vars.
+    """Runs ansible-playbook in a folder; ``arguments`` are more of the command line, ``variables`` extra vars, ``settings`` of Ansible's environment.
 
     No snapshot of etcd is taken unless they say where; it would be taken in the home directory.
     """
@@ -36,8 +41,8 @@ def run_playbook(
         variables = {**variables, "rolling_upgrade_etcd_snapshot_path": ""}
     given = {"ansible_python_interpreter": warm_python.interpreter(), **variables}  # Of the implicit localhost, too.
     command = [str(ANSIBLE.with_name("ansible-playbook")), str(playbook), *arguments, "-e", json.dumps(given)]
-    settings = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
-    return warm_ansible.run(command, cwd=folder, env=settings, timeout=timeout)
+    env = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"), **(settings or {})}
+    return warm_ansible.run(command, cwd=folder, env=env, timeout=timeout)
 
 
 def write_inventory(

@@ -16,8 +16,12 @@ from ansible_collections.kube_storage.upgrade.plugins.filter.play_refusals impor
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _play
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import Play
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._variables import (
+    BOOLEANS,
     CHOICES,
-    tasks_file_refusal,
+    DICTIONARIES,
+    NUMBERS,
+    WHOLE_NUMBERS,
+    tasks_file_refusals,
     wrong_values,
 )
 
@@ -119,6 +123,25 @@ def test_extra_variables_that_are_no_options() -> None:
     assert second == "rolling_upgrade_verison is not a variable of the role; did you mean rolling_upgrade_version?"
 
 
+def test_mistyped_variables_from_anywhere() -> None:
+    """Not those of the role itself, and not what only looks a little like an option."""
+    options = {"rolling_upgrade_version", "rolling_upgrade_engine"}
+    given = [
+        "rolling_upgrade_verison",
+        "rolling_upgrade_versions",
+        "rolling_upgrade_mine",
+        "upgrade_version",
+        "rolling_upgrade_engine",
+    ]
+    found = _play.mistyped_variables(given, options, {"rolling_upgrade_versions"})
+    assert found == ["rolling_upgrade_verison is not a variable of the role; did you mean rolling_upgrade_version?"]
+
+
+def test_masters_that_are_no_list() -> None:
+    assert _play.text_refusal(["master-1"]) == "" and _play.text_refusal(("master-1",)) == ""
+    assert "is 'master-1', but must be a list, such as [master-1" in _play.text_refusal("master-1")
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -133,8 +156,16 @@ def test_extra_variables_that_are_no_options() -> None:
         ({"select": "stale", "etcd": {"endpoints": ["https://127.0.0.1:2379"]}}, ""),
         ({"engine": "directly"}, "did you mean direct?"),
         ({"managed_fields": "purge"}, "must be keep, rewrite or prune"),
-        ({"workers": 0}, "rolling_upgrade_workers is '0', but must be a number of at least 1."),
+        ({"workers": 0}, "rolling_upgrade_workers is '0', but must be a whole number of at least 1."),
         ({"workers": "many"}, "rolling_upgrade_workers is 'many'"),
+        ({"workers": 2.5}, "rolling_upgrade_workers is '2.5'"),
+        (
+            {"wait_timeout": "15m"},
+            "rolling_upgrade_wait_timeout is '15m', but must be a whole number of seconds, at least 0.",
+        ),
+        ({"rollback": "fales"}, "rolling_upgrade_rollback is 'fales', but must be true or false."),
+        ({"rollback": "yes", "etcd_become": False, "accept_unchecked": "", "kubeadm_drain": 0}, ""),
+        ({"kubeadm_feature_gates": "A=true"}, "rolling_upgrade_kubeadm_feature_gates must be a dictionary."),
         ({"workers": "8", "max_rate": "2.5"}, ""),
         ({"max_rate": -1}, "at least 0"),
         ({"servers": ["10.0.0.1:6443"]}, "has '10.0.0.1:6443', which is not the URL of an API server"),
@@ -162,6 +193,28 @@ def test_values(values: dict[str, Any], says: str) -> None:
         assert found == []
 
 
+def test_what_ansible_does_not_check_is_checked_here() -> None:
+    """It would print the whole specification for every host."""
+    specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    options = {name: option for spec in specs.values() for name, option in spec["options"].items()}
+    assert {option["type"] for option in options.values()} == {"raw", "str", "path", "list"}
+    kinds = {
+        "A boolean. ": BOOLEANS,
+        "A whole number. ": WHOLE_NUMBERS,
+        "A number. ": NUMBERS,
+        "A dictionary. ": DICTIONARIES,
+    }
+    for name, option in options.items():
+        short = name.removeprefix("rolling_upgrade_")
+        text = option["description"]
+        start = f"{text} " if isinstance(text, str) else f"{text[0]} "
+        assert [kind for kind, known in kinds.items() if short in known] == [
+            kind for kind in kinds if option["type"] == "raw" and start.startswith(kind)
+        ], name
+        if option["type"] == "raw":
+            assert any(name in sentence for sentence in wrong_values({name: "!"}, "check")), name
+
+
 def test_only_who_upgrades_needs_a_release() -> None:
     assert wrong_values({}, "migrate") == [] and wrong_values({"rolling_upgrade_version": ""}, "check") == []
 
@@ -184,14 +237,34 @@ def test_the_tasks_file() -> None:
     found = {"there.yml": "/x/there.yml"}
 
     def refusal(given: dict[str, Any], content: Any = ({"name": "a"},)) -> str:
-        return tasks_file_refusal(
-            {f"rolling_upgrade_{k}": v for k, v in given.items()}, found.get, lambda path: content
+        return " ".join(
+            tasks_file_refusals(
+                {f"rolling_upgrade_{k}": v for k, v in given.items()},
+                found.get,
+                lambda path: content,
+                lambda task: "no such module." if "kubernets.core.k8s" in task else "",
+            )
         )
 
     assert refusal({"tasks_file": "there.yml"}) == "" and refusal({"driver": "kubeadm"}) == ""
     assert "needs rolling_upgrade_tasks_file" in refusal({})
     assert "there is no such file; give its absolute path" in refusal({"tasks_file": "gone.yml"})
     assert "must hold a list of tasks" in refusal({"tasks_file": "there.yml"}, {"hosts": "all"})
+    assert "is a playbook; put the tasks" in refusal({"tasks_file": "there.yml"}, [{"hosts": "all", "tasks": []}])
+    wrong = {"kubernets.core.k8s": {}}
+    nested: list[dict[str, Any]] = [{"ping": {}}, {"block": [{"ping": {}}], "rescue": [{"block": [wrong]}]}]
+    for content in ([wrong], nested):
+        assert refusal({"tasks_file": "there.yml"}, content).endswith(
+            "a task in /x/there.yml is wrong: no such module."
+        )
+    packages = {"driver": "kubeadm", "kubeadm_package_tasks_file": "there.yml"}
+    assert "is a playbook" in refusal(packages, [{"hosts": "all"}])
+    assert refusal({**packages, "kubeadm_package_tasks_file": "gone.yml"}) == ""
+    rotation = {"driver": "", "encryption_reload_tasks_file": "there.yml", "encryption_write_tasks_file": "gone.yml"}
+    assert "reload_tasks_file must hold" in refusal(rotation, "text") and "write_tasks_file is 'gone.yml'" in refusal(
+        rotation
+    )
+    assert refusal({"tasks_file": "there.yml"}, [{"collections": ["mine"], **wrong}]) == ""
 
 
 def test_all_masters_are_asked_before_the_first_is_touched() -> None:
