@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo play recording pictures bench data test test-one test-kubeadm test-releases test-long unit integration system browser newest-core update lint format \
+.PHONY: setup demo play recording pictures bench data test test-one test-kubeadm test-releases test-long test-monitoring unit integration system browser newest-core update lint format \
   servers ansible-test sanity docs molecule tarball clean
 
 setup: .venv/stamp .ansible/stamp
@@ -54,8 +54,13 @@ data: setup
 # spreads the tests over machines; the first part includes the linters.
 WORKERS ?= $(shell expr 2 \* $$(nproc))
 SHARD ?= 1/1
-test: setup $(if $(filter 1/%,$(SHARD)),lint) system browser servers $(if $(filter 1/%,$(SHARD)),sanity,newest-core)
+test: setup $(if $(filter 1/%,$(SHARD)),lint test-monitoring) system browser servers $(if $(filter 1/%,$(SHARD)),sanity,newest-core)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 --shard $(SHARD)
+
+# The metrics and the alert rules, with Prometheus' own promtool, which it builds before.
+test-monitoring: setup
+	@if command -v go >/dev/null; then $(BIN)/python tests/control_plane/cluster.py build --promtool >/dev/null; fi
+	$(BIN)/pytest tests/monitoring
 
 # make test-one T=tests/integration/test_migrate.py::test_writers_lose_nothing
 test-one: setup system

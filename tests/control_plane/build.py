@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.control_plane import releases
-from tests.control_plane.releases import Etcd, Release
+from tests.control_plane.releases import Etcd, Release, Tool
 
 
 class BuildError(Exception):
@@ -34,7 +34,8 @@ class Module:
     name: str
     source: Path
     programs: tuple[str, ...]
-    release: Release | Etcd
+    release: Release | Etcd | Tool
+    package: str = "."
 
     @property
     def kubernetes_version(self) -> str:
@@ -46,7 +47,8 @@ class Module:
         """What is built from what."""
         if isinstance(self.release, Release):
             return f"{self.name} {self.kubernetes_version} from the Go modules of Kubernetes"
-        return f"{self.name} v{self.release.etcd} from its Go modules"
+        version = self.release.version if isinstance(self.release, Tool) else self.release.etcd
+        return f"{self.name} v{version} from its Go modules"
 
 
 def control_plane(row: Release | Etcd) -> Module:
@@ -62,6 +64,13 @@ def etcdutl() -> Module:
     """The program that restores snapshots."""
     source = Path(__file__).resolve().parent / "go" / releases.ETCDUTL.folder
     return Module("etcdutl-alone", source, ("etcdutl",), releases.ETCDUTL)
+
+
+def promtool() -> Module:
+    """The program that checks metrics and alert rules."""
+    tool = releases.PROMTOOL
+    source = Path(__file__).resolve().parent / "go" / tool.folder
+    return Module("promtool-alone", source, ("promtool",), tool, tool.package)
 
 
 CONTROL_PLANE = control_plane(releases.NEWEST)
@@ -97,6 +106,8 @@ def binaries(module: Module = CONTROL_PLANE) -> Path:
 
 
 def _flags(module: Module) -> list[str]:
+    if isinstance(module.release, Tool):
+        return ["-tags", module.release.tags, "-trimpath", "-ldflags", "-s -w"]
     if isinstance(module.release, Etcd):
         return ["-trimpath", "-ldflags", "-s -w"]
     version = module.kubernetes_version
@@ -129,7 +140,7 @@ def _build(module: Module, go: str, flags: list[str], folder: Path) -> None:
     binary = temporary / module.name
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOWORK": "off"}
     done = subprocess.run(
-        [go, "build", *flags, "-o", str(binary), "."],
+        [go, "build", *flags, "-o", str(binary), module.package],
         cwd=module.source,
         env=environment,
         check=False,

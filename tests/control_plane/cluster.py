@@ -631,6 +631,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cluster.py", description="A real control plane for tests.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     building = verbs.add_parser("build", help="build the binaries, if that was not done before")
+    building.add_argument("--promtool", action="store_true", help="build just promtool, for tests/monitoring")
     building.add_argument("--version", action="append", help="of this release; default: those that make test runs")
     up = verbs.add_parser("up", help="make a cluster; prints JSON")
     up.add_argument("--dir", required=True, type=Path)
@@ -676,6 +677,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> Any:
+    if options.verb == "build" and options.promtool:
+        return {"promtool": str(build.binaries(build.promtool()))}
     if options.verb == "build":
         rows = [releases.release(version) for version in options.version or ()] or releases.OF_MAKE_TEST
         return {row.kubernetes: str(build.binaries(build.control_plane(row))) for row in rows}

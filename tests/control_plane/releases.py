@@ -45,6 +45,21 @@ class Etcd:
     go_mod: str = "go.mod"
 
 
+@dataclass(frozen=True)
+class Tool:
+    """A program of somebody else's Go module, the module's version, and the folder in tests/control_plane/go whose go.mod names it as a tool.
+
+    ``tags``: build tags. Without those for service discovery, promtool has no SDK of any cloud.
+    """
+
+    version: str
+    folder: str
+    minutes: int
+    package: str
+    tags: str = "remove_all_sd"
+    go_mod: str = "go.mod"
+
+
 # The newest first: it also emulates older minors. A row needs its .mod and .sum in tests/control_plane/go.
 CONTROL_PLANE = (
     Release("1.37.2", etcd="3.7.0", go_mod="go.mod", minutes=10),
@@ -97,6 +112,8 @@ ETCD = (
 )
 # Restores snapshots of the etcd of that version; in tests/control_plane/go.
 ETCDUTL = Etcd("3.6.8", folder="etcdutl", minutes=1)
+# promtool, for tests/monitoring. Prometheus' module v0.316.0 is its release 3.16.0.
+PROMTOOL = Tool("0.316.0", folder="promtool", minutes=2, package="github.com/prometheus/prometheus/cmd/promtool")
 # The hosts of tests/kubeadm, which go from the last to the first; in tests/kubeadm/go.
 KUBEADM_HOST = (
     Release("1.37.2", etcd="3.7.0", go_mod="go.mod", minutes=12),

@@ -81,3 +81,9 @@ def test_what_is_not_there_is_named_with_what_is(version: str) -> None:
         releases.with_etcd("3.0.0")
     with pytest.raises(VersionError):
         releases.pinned("1.20")
+
+
+def test_promtool_is_what_its_go_mod_builds() -> None:
+    tool = releases.PROMTOOL
+    text = (TESTS / "control_plane" / "go" / tool.folder / tool.go_mod).read_text(encoding="utf-8")
+    assert f"tool {tool.package}\n" in text and f"github.com/prometheus/prometheus v{tool.version}" in text

@@ -23,7 +23,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.control_plane import releases
-from tests.control_plane.releases import Release
+from tests.control_plane.releases import Release, Tool
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "tests" / "control_plane" / "releases.py"
@@ -67,6 +67,17 @@ def update(folder: Path, old: Release, new: Release) -> None:
     TABLE.write_text(table, encoding="utf-8")
 
 
+def update_tool(folder: Path, tool: Tool) -> None:
+    """Moves a tool to its newest release, and its row with it. ``tool``'s module is the host, the owner and the name of its package."""
+    module = "/".join(tool.package.split("/")[:3])
+    _go(folder, "get", f"-tags={tool.tags}", "-tool", f"{tool.package}@latest")
+    newest = _go(folder, "list", "-m", "-f", "{{.Version}}", module).strip().lstrip("v")
+    if newest != tool.version:
+        print(f"{tool.folder}: {tool.version} -> {newest}")
+        table = TABLE.read_text(encoding="utf-8")
+        TABLE.write_text(table.replace(f'Tool("{tool.version}"', f'Tool("{newest}"'), encoding="utf-8")
+
+
 def _row(release: Release) -> str:
     return (
         f'Release("{release.kubernetes}", etcd="{release.etcd}", go_mod="{release.go_mod}", minutes={release.minutes})'
@@ -91,6 +102,7 @@ def main() -> int:
                     f"{folder.parent.name}: Kubernetes {old.kubernetes} and etcd {old.etcd} -> {new.kubernetes}, {new.etcd}"
                 )
                 update(folder, old, new)
+    update_tool(ROOT / "tests" / "control_plane" / "go" / releases.PROMTOOL.folder, releases.PROMTOOL)
     return 0
 
 

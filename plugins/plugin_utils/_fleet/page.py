@@ -64,7 +64,7 @@ _COLUMNS = (
     ("Concerns", "n"),
     ("Safe up to", ""),
     ("CRDs to trim", "n"),
-    ("Keys", ""),
+    ("Keys, since first seen", ""),
     ("Plain Secrets", "n"),
     ("etcd used", "n"),
     ("Migrated", ""),
@@ -273,12 +273,12 @@ def _when(at: str | None) -> Cell:
 
 
 def _keys(row: ClusterRow, now: float) -> Cell:
-    """Sorted by the key that has been in use the longest."""
+    """Sorted by the key that was first seen the longest ago; how old a key really is, no one can read from etcd."""
     if not row.keys:
         return Cell("none" if row.objects is not None else "", 0 if row.objects is not None else "")
     ages = [now - epoch_seconds(key.seen) for key in row.keys]
     names = some_of([key.key or key.provider for key in row.keys], _NAMED)
-    return Cell(f"{names}, for at least {time_taken(max(ages))}", round(max(ages)))
+    return Cell(f"{names}, first seen {time_taken(max(ages))} ago", round(max(ages)))
 
 
 def stale_table(rows: Sequence[ClusterRow]) -> Table:
