@@ -95,7 +95,7 @@ cluster:
       description: The context of the kubeconfig; null if none was used.
       type: str
     server:
-      description: The URL at which the cluster is reached.
+      description: The URL at which the cluster is reached; null if it is unknown.
       type: str
   sample: {name: null, context: production, server: "https://api.example.com:6443"}
 """

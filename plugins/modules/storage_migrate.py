@@ -519,7 +519,7 @@ etcd_space:
           what is in use. Null if neither could be read; then no writes were held.
       type: str
     unknown:
-      description: What is unknown, and why, in one sentence.
+      description: What is unknown, and why, in one sentence; null if nothing is.
       type: str
     outlook:
       description:
@@ -586,7 +586,7 @@ pace:
           description: How many writes it answered.
           type: int
         latency_ms:
-          description: How long they took, as above.
+          description: How long they took, as above; null if there were none.
           type: dict
         alone_ms:
           description: The latency of a write while no other write of the run was in flight; null if it was not measured.
@@ -678,7 +678,7 @@ cluster:
       description: The context of the kubeconfig; null if none was used.
       type: str
     server:
-      description: The URL at which the cluster is reached.
+      description: The URL at which the cluster is reached; null if it is unknown.
       type: str
   sample: {name: null, context: production, server: "https://api.example.com:6443"}
 """

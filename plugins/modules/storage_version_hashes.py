@@ -285,7 +285,7 @@ cluster:
       description: The context of the kubeconfig; null if none was used.
       type: str
     server:
-      description: The URL at which the cluster is reached.
+      description: The URL at which the cluster is reached; null if it is unknown.
       type: str
     uid:
       description: The uid of its namespace C(kube-system), which no other cluster has; null if the user may not read it. Left out if the task fails.

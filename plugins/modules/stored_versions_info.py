@@ -146,7 +146,7 @@ resources:
           description: If more than one name is possible, the shortest of them; null otherwise.
           type: str
         key_id_hash:
-          description: For KMS v2 the hash of the remote key's ID, as in the API servers' metrics.
+          description: For KMS v2 the hash of the remote key's ID, as in the API servers' metrics; null for other providers.
           type: str
         objects:
           description: How many objects.
@@ -198,16 +198,16 @@ resources:
           description: The encryption provider.
           type: str
         provider_version:
-          description: The version of its format.
+          description: The version of its format; null for plain values, and if it is unknown.
           type: str
         key:
           description: The name of its key, null if it is unknown.
           type: str
         key_begins_with:
-          description: If more than one name is possible, the shortest of them.
+          description: If more than one name is possible, the shortest of them; null otherwise.
           type: str
         key_id_hash:
-          description: For KMS v2 the hash of the remote key's ID.
+          description: For KMS v2 the hash of the remote key's ID; null for other providers, and if it is unknown.
           type: str
         key_id_source:
           description: How that is known, V(servers) or V(newest).
@@ -410,7 +410,7 @@ cluster:
       description: The context of the kubeconfig; null if none was used.
       type: str
     server:
-      description: The URL at which the cluster is reached.
+      description: The URL at which the cluster is reached; null if it is unknown.
       type: str
   sample: {name: null, context: production, server: "https://api.example.com:6443"}
 """

@@ -271,7 +271,7 @@ plan:
       type: list
       elements: dict
     rate:
-      description: Objects per second, as measured by the last migration.
+      description: Objects per second, as measured by the last migration; null if there was none.
       type: float
     changed:
       description: Objects, bytes and seconds of RV(plan.changes) together.
@@ -315,7 +315,7 @@ cluster:
       description: The context of the kubeconfig; null if none was used.
       type: str
     server:
-      description: The URL at which the cluster is reached.
+      description: The URL at which the cluster is reached; null if it is unknown.
       type: str
   sample: {name: null, context: production, server: "https://api.example.com:6443"}
 """

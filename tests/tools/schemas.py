@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""``python -m tests.tools.schemas``: writes the JSON Schemas of all reports to playbooks/files/schemas, by their format's number."""
+"""``python -m tests.tools.schemas``: writes the JSON Schemas of reports and of modules' results to playbooks/files/schemas, by their format's number."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ sys.path.insert(0, str(ROOT / ".ansible" / "collections"))
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet import record as fleet  # noqa: E402
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report import record as report  # noqa: E402
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.schema import schema_of  # noqa: E402
+
+from tests.tools.result_schemas import FORMAT as RESULT_FORMAT  # noqa: E402
+from tests.tools.result_schemas import result_schemas  # noqa: E402
 
 _RUNS = ["running", "succeeded", "failed", "unfinished", "cut off"]
 
@@ -47,6 +50,7 @@ def schemas() -> dict[str, dict[str, Any]]:
                 "status": [fleet.RUNNING, fleet.STOPPED, fleet.FINISHED],
             },
         ),
+        **result_schemas(),
     }
 
 
@@ -68,6 +72,16 @@ def violations(document: Mapping[str, Any]) -> list[str]:
     """What in a report doesn't fit the schema that is shipped for its kind."""
     kind = str(document.get("kind"))
     name = "fleet" if kind == "fleet" else "state-report" if kind in ("check", "audit") else "upgrade-report"
+    return _violations(name, document)
+
+
+def result_violations(module: str, result: Mapping[str, Any]) -> list[str]:
+    """What in a module's result doesn't fit the schema that is shipped for it; nothing if it has none."""
+    name = f"{module}-result"
+    return _violations(name, result) if (FOLDER / f"{name}-{RESULT_FORMAT}.json").exists() else []
+
+
+def _violations(name: str, document: Mapping[str, Any]) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in _validators()[name].iter_errors(document)]
 
 

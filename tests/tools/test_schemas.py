@@ -26,7 +26,8 @@ from ansible_collections.kube_storage.upgrade.tests.unit.plugins.plugin_utils.re
     second_run_finishes,
 )
 
-from tests.tools.schemas import FOLDER, schemas, text_of, violations
+from tests.tools.result_schemas import result_schema
+from tests.tools.schemas import FOLDER, result_violations, schemas, text_of, violations
 
 RECORDS = Path(__file__).resolve().parents[1] / "unit" / "plugins" / "plugin_utils" / "records"
 
@@ -64,3 +65,27 @@ def test_what_does_not_fit_is_found() -> None:
     document = as_json(made()["fleet"])
     for change in ({"status": "well"}, {"format": 2}, {"clusters": [{"host": "a"}]}, {"updated": 5}):
         assert violations({**copy.deepcopy(document), **change})
+
+
+SNAPSHOT: dict[str, Any] = {
+    "msg": "Taken.", "path": None, "revision": 5, "sha256": None, "bytes": 7, "member": "https://10.0.0.1:2379", "version": "3.7.0",
+    "cluster": "cdf8", "snapshots": [], "removed": [], "error": None, "changed": True,
+}  # fmt: skip
+
+
+def test_the_result_of_a_module_fits_what_it_documents() -> None:
+    assert result_violations("etcd_snapshot", SNAPSHOT) == []
+    for change in ({"member": None}, {"bytes": "7"}, {"removed": [5]}, {"error": 5}):
+        assert result_violations("etcd_snapshot", {**SNAPSHOT, **change}), change
+    lacking = {name: value for name, value in SNAPSHOT.items() if name != "sha256"}
+    assert result_violations("etcd_snapshot", lacking), "a success has all that is documented"
+    assert result_violations("etcd_snapshot", {"msg": "There is no room.", "error": "file"}) == []
+    assert result_violations("upgrade_lease", {}) == [], "no schema, no complaint"
+
+
+def test_a_dictionary_of_results_by_name() -> None:
+    inside = {"kind": {"type": "str", "description": "Its kind, or null."}}
+    resources = {"type": "dict", "returned": "always", "description": "By resource.", "contains": inside}
+    schema = result_schema("storage_version_hashes", {"resources": resources})
+    assert schema["properties"]["resources"]["additionalProperties"]["properties"]["kind"]["type"] == ["string", "null"]
+    assert schema["then"]["required"] == ["resources"] and schema["required"] == []

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.control_plane.cluster import Cluster
+from tests.tools.schemas import result_violations
 
 from . import warm_ansible, warm_python
 
@@ -60,4 +61,6 @@ def run_module(cluster: Cluster | None, name: str, *, check: bool = False, verbo
     output = done.stdout + done.stderr
     found = re.search(r"localhost \| (\w+)!? (?:\| rc=\d+ )?=> (\{.*\})\s*$", done.stdout, re.DOTALL | re.MULTILINE)
     assert found, output
-    return Result(json.loads(found[2]), found[1] != "SUCCESS" and found[1] != "CHANGED", output)
+    data = json.loads(found[2])
+    assert result_violations(name, data) == [], "the result isn't as the module's documentation says"
+    return Result(data, found[1] != "SUCCESS" and found[1] != "CHANGED", output)
