@@ -84,17 +84,14 @@ def unmatched_masters(servers: Sequence[Result], hosts: Mapping[str, Mapping[str
     ``hosts``: of each master in order, the ``names`` by which a server may know it, and the URL of its ``server`` if that is given. A
     master without a match whose facts aren't known yet (``sure`` is false) is left to the check in its own turn.
     """
-    known = ", ".join(str(server["url"]) for server in servers)
     problems, taken = [], dict[str, str]()
+    unmatched: dict[str, list[str]] = {"No API server": [], "More than one API server": []}
     for name, host in hosts.items():
         own = own_servers(servers, host.get("names") or (), str(host.get("server") or "") or None)
         if not own and not host.get("sure"):
             continue
         if len(own) != 1:
-            number = "No API server" if not own else "More than one API server"
-            problems.append(
-                f"{number} could be matched with {name} (known are {known}); set rolling_upgrade_server for this host to its URL."
-            )
+            unmatched["More than one API server" if own else "No API server"].append(name)
             continue
         url = str(own[0]["url"])
         if url in taken:
@@ -102,4 +99,13 @@ def unmatched_masters(servers: Sequence[Result], hosts: Mapping[str, Mapping[str
                 f"{url} is the API server of {name} and of another master, {taken[url]}; set rolling_upgrade_server of each to its own address."
             )
         taken.setdefault(url, name)
-    return problems
+    known = ", ".join(str(server["url"]) for server in servers)
+    return [
+        *(
+            f"{number} could be matched with {' or '.join(names)} (known are {known}); set rolling_upgrade_server for "
+            f"{'this host to its URL' if len(names) == 1 else 'each host to its own URL'}."
+            for number, names in unmatched.items()
+            if names
+        ),
+        *problems,
+    ]

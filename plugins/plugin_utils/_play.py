@@ -90,7 +90,7 @@ def tags_refusal(tags: Collection[str], only: Collection[str]) -> str:
 
 
 def text_refusal(masters: Any) -> str:
-    """Why ``rolling_upgrade_masters`` can't be used if it is no list: its characters would be taken for hosts."""
+    """Why ``rolling_upgrade_masters`` can't be used if it is not a list: its characters would be taken for hosts."""
     if isinstance(masters, (list, tuple)):
         return ""
     return f"rolling_upgrade_masters is '{masters}', but must be a list, such as [master-1, master-2, master-3]."

@@ -71,6 +71,8 @@ NUMBERS = {
     "openshift_grace": 0,
     "fleet_resume_within": 0,
 }
+# As storage_migrate wants it, which would say so when the masters are upgraded.
+_MORE_THAN = ("request_timeout",)
 _SECONDS = (
     "wait_timeout",
     "stable_for",
@@ -147,9 +149,11 @@ def _numbers(given: Mapping[str, Any]) -> Iterator[str]:
         except (TypeError, ValueError):
             number = float("nan")
         whole = name in WHOLE_NUMBERS
-        if number >= least and not (whole and number % 1):
+        enough = number > least if name in _MORE_THAN else number >= least
+        if enough and not (whole and number % 1):
             continue
-        kind = f"a {'whole ' if whole else ''}number{' of seconds,' if name in _SECONDS else ' of'} at least {least}"
+        limit = f"{'more than' if name in _MORE_THAN else 'at least'} {least}"
+        kind = f"a {'whole ' if whole else ''}number{' of seconds,' if name in _SECONDS else ' of'} {limit}"
         yield f"{_PREFIX}{name} is '{value}', but must be {kind}."
 
 

@@ -102,7 +102,7 @@ def test_tags_that_would_run_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("rollback", "fales", "rolling_upgrade_rollback is 'fales', but must be true or false."),
+        ("rollback", "perhaps", "rolling_upgrade_rollback is 'perhaps', but must be true or false."),
         ("wait_timeout", "15m", "is '15m', but must be a whole number of seconds, at least 0."),
         ("etcd", "https://127.0.0.1:2379", "rolling_upgrade_etcd must be a dictionary with the keys"),
         ("masters", "master-1", "rolling_upgrade_masters is 'master-1', but must be a list"),
@@ -111,13 +111,13 @@ def test_tags_that_would_run_nothing(tmp_path: Path) -> None:
             "playbook.yml",
             "playbook.yml is a playbook; put the tasks of its plays into a file of their own.",
         ),
-        ("tasks_file", "unknown.yml", "unknown.yml is wrong: couldn't resolve module/action 'kubernets.core.k8s'"),
+        ("tasks_file", "unknown.yml", "unknown.yml is wrong: couldn't resolve module/action 'nobody.knows.it'"),
     ],
 )
 def test_values_of_a_wrong_kind(tmp_path: Path, name: str, value: str, sentence: str) -> None:
     """Ansible's own check printed the whole specification for every host; what the tasks file has was found after the first check."""
     (tmp_path / "playbook.yml").write_text("- {hosts: all, tasks: []}\n", encoding="utf-8")
-    (tmp_path / "unknown.yml").write_text("- block: [{kubernets.core.k8s: {state: present}}]\n", encoding="utf-8")
+    (tmp_path / "unknown.yml").write_text("- block: [{nobody.knows.it: {state: present}}]\n", encoding="utf-8")
     given = {"rolling_upgrade_version": "1.37", "rolling_upgrade_tasks_file": str(tmp_path / "driver.yml")}
     if name == "tasks_file":
         value = str(tmp_path / value)

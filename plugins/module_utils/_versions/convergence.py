@@ -171,7 +171,7 @@ class Observation:
         elif self.evidence is None and self.reports and expected is not None and len(self.reports) != expected:
             why = self.cross.of_missing() if len(self.reports) < expected else ""
             found.append(
-                f"{expected} API servers are expected, {len(self.reports)} "
+                f"{'1 API server is' if expected == 1 else f'{expected} API servers are'} expected, {len(self.reports)} "
                 f"{'is' if len(self.reports) == 1 else 'are'} known: {', '.join(report.url for report in self.reports)}."
                 + (f" {why} Bring it back, or lower expected_servers." if why else "")
             )

@@ -137,7 +137,7 @@ def test_mistyped_variables_from_anywhere() -> None:
     assert found == ["rolling_upgrade_verison is not a variable of the role; did you mean rolling_upgrade_version?"]
 
 
-def test_masters_that_are_no_list() -> None:
+def test_masters_that_are_a_text() -> None:
     assert _play.text_refusal(["master-1"]) == "" and _play.text_refusal(("master-1",)) == ""
     assert "is 'master-1', but must be a list, such as [master-1" in _play.text_refusal("master-1")
 
@@ -163,11 +163,13 @@ def test_masters_that_are_no_list() -> None:
             {"wait_timeout": "15m"},
             "rolling_upgrade_wait_timeout is '15m', but must be a whole number of seconds, at least 0.",
         ),
-        ({"rollback": "fales"}, "rolling_upgrade_rollback is 'fales', but must be true or false."),
+        ({"rollback": "perhaps"}, "rolling_upgrade_rollback is 'perhaps', but must be true or false."),
         ({"rollback": "yes", "etcd_become": False, "accept_unchecked": "", "kubeadm_drain": 0}, ""),
         ({"kubeadm_feature_gates": "A=true"}, "rolling_upgrade_kubeadm_feature_gates must be a dictionary."),
         ({"workers": "8", "max_rate": "2.5"}, ""),
         ({"max_rate": -1}, "at least 0"),
+        ({"request_timeout": 0}, "request_timeout is '0', but must be a number of seconds, more than 0."),
+        ({"request_timeout": "0.5"}, ""),
         ({"servers": ["10.0.0.1:6443"]}, "has '10.0.0.1:6443', which is not the URL of an API server"),
         ({"servers": "https://10.0.0.1:6443"}, "must be a list of URLs"),
         ({"server": "master-1"}, "rolling_upgrade_server has 'master-1'"),
@@ -242,7 +244,7 @@ def test_the_tasks_file() -> None:
                 {f"rolling_upgrade_{k}": v for k, v in given.items()},
                 found.get,
                 lambda path: content,
-                lambda task: "no such module." if "kubernets.core.k8s" in task else "",
+                lambda task: "no such module." if "nobody.knows.it" in task else "",
             )
         )
 
@@ -251,7 +253,7 @@ def test_the_tasks_file() -> None:
     assert "there is no such file; give its absolute path" in refusal({"tasks_file": "gone.yml"})
     assert "must hold a list of tasks" in refusal({"tasks_file": "there.yml"}, {"hosts": "all"})
     assert "is a playbook; put the tasks" in refusal({"tasks_file": "there.yml"}, [{"hosts": "all", "tasks": []}])
-    wrong = {"kubernets.core.k8s": {}}
+    wrong = {"nobody.knows.it": {}}
     nested: list[dict[str, Any]] = [{"ping": {}}, {"block": [{"ping": {}}], "rescue": [{"block": [wrong]}]}]
     for content in ([wrong], nested):
         assert refusal({"tasks_file": "there.yml"}, content).endswith(
@@ -301,6 +303,12 @@ def test_every_master_is_matched_with_an_api_server_first() -> None:
     assert (
         none.startswith("No API server could be matched with master-3")
         and "set rolling_upgrade_server for this host" in none
+    )
+    strangers = {name: {"rolling_upgrade_play": look(name, ["x"])} for name in THREE}
+    (none,) = play_refusals(THREE, strangers, THREE, found={"servers": servers})
+    assert (
+        "could be matched with master-1 or master-2 or master-3 (known are" in none
+        and "for each host to its own URL." in none
     )
     (shared,) = refusals(look("master-3", [], "https://10.0.0.1:6443"))
     assert shared.startswith("https://10.0.0.1:6443 is the API server of master-3 and of another master, master-1")

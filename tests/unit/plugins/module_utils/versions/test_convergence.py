@@ -59,6 +59,7 @@ EXPECTS_1_37 = Expectation(version="1.37")
     [
         (Observation(()), "No API server was found"),
         (Observation((report("https://a"),), expectation=Expectation(servers=3)), "3 API servers are expected, 1 is known"),
+        (Observation((report("https://a"), report("https://b")), expectation=Expectation(1)), "1 API server is expected, 2 are known"),
         (Observation((report("https://a"), report("https://b"), report("https://c")), expectation=Expectation(2)), "2 API servers are expected, 3 are known"),
         (Observation((report("https://a"),), problems=("One more is alive.",)), "One more is alive"),
         (Observation((report("https://a"), report("https://b", ready=False))), "https://b is not ready"),
