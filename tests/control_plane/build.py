@@ -64,6 +64,12 @@ def etcdutl() -> Module:
     return Module("etcdutl-alone", source, ("etcdutl",), releases.ETCDUTL)
 
 
+def kine() -> Module:
+    """kine, with all its databases."""
+    source = Path(__file__).resolve().parent / "go" / releases.KINE.folder
+    return Module("kine-alone", source, ("kine",), releases.KINE)
+
+
 CONTROL_PLANE = control_plane(releases.NEWEST)
 
 

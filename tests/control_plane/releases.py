@@ -37,7 +37,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Etcd:
-    """An etcd on its own, and the folder in tests/control_plane/go that it is built from."""
+    """An etcd, or another program, on its own, and the folder in tests/control_plane/go that it is built from."""
 
     etcd: str
     folder: str
@@ -97,6 +97,8 @@ ETCD = (
 )
 # Restores snapshots of the etcd of that version; in tests/control_plane/go.
 ETCDUTL = Etcd("3.6.8", folder="etcdutl", minutes=1)
+# kine, in the place of etcd; in tests/control_plane/go.
+KINE = Etcd("0.17.5", folder="kine", minutes=4)
 # The hosts of tests/kubeadm, which go from the last to the first; in tests/kubeadm/go.
 KUBEADM_HOST = (
     Release("1.37.2", etcd="3.7.0", go_mod="go.mod", minutes=12),
