@@ -136,6 +136,8 @@ options:
 """
 
     ETCD = r"""
+requirements:
+  - h2, only for an etcd without its JSON gateway, and for kine
 options:
   etcd:
     description:
@@ -150,7 +152,10 @@ options:
       endpoints:
         description:
           - URLs of etcd members. Reads are spread over them, and skip one that fails.
-          - If etcd serves HTTP on a separate port (C(--listen-client-http-urls), as in RKE2 and k3s, V(https://127.0.0.1:2382)), use that port.
+          - etcd's JSON gateway is preferred. If etcd serves HTTP on a separate port (C(--listen-client-http-urls), as in RKE2 and k3s,
+            V(https://127.0.0.1:2382)), it is there.
+          - An etcd without it (C(--enable-grpc-gateway=false)), a port that has none, and kine are read over gRPC, which needs the Python library C(h2).
+          - V(unix:///var/lib/rancher/k3s/server/kine.sock) is the socket of kine, which k3s with an SQL database has instead of etcd.
           - Defaults to V(https://127.0.0.1:2379) on a kubeadm master.
         type: list
         elements: str

@@ -58,7 +58,8 @@ options:
     default: 5
 notes:
   - etcd is read through its JSON gateway, which needs neither etcdctl nor a Python library for gRPC, and accepts the same client certificates. It is
-    on by default since etcd 3.5, and in 3.4 if etcd is configured by flags and not by a file; C(--enable-grpc-gateway=false) turns it off.
+    on by default since etcd 3.5, and in 3.4 if etcd is configured by flags and not by a file; C(--enable-grpc-gateway=false) turns it off. Where
+    it isn't, etcd is read over gRPC if the Python library C(h2) is installed.
   - If authentication is enabled in etcd, its JSON gateway takes no user from a client certificate. Set O(etcd.username) and O(etcd.password).
   - On a kubeadm master no options are needed; run the task there with C(become=true). Everywhere else give all of O(etcd), preferably
     with the endpoints of all members, as the scan is spread over them and skips one that is down.
@@ -68,7 +69,9 @@ notes:
   - On OpenShift O(etcd.prefix) is V(/kubernetes.io). On a master the files below C(/etc/kubernetes/static-pod-resources/etcd-certs) are
     C(configmaps/etcd-all-bundles/server-ca-bundle.crt) (C(configmaps/etcd-serving-ca/ca-bundle.crt) before 4.17), and
     C(secrets/etcd-all-certs/etcd-peer-NODE.crt) with its C(.key). What OpenShift's own API servers store is below V(/openshift.io).
-  - k3s with SQLite, MySQL or PostgreSQL (kine) has no JSON gateway, so this module can't read it.
+  - k3s with SQLite, MySQL or PostgreSQL has kine instead of etcd, which is read over gRPC, with V(unix:///var/lib/rancher/k3s/server/kine.sock) as
+    the only endpoint and no certificates. A revision of kine is a row of its table. The rows as of one revision can be read until they are compacted,
+    as in etcd.
   - To reduce the load on etcd, set O(max_rate), and read only the O(resources) that matter.
 seealso:
   - module: kube_storage.upgrade.storage_migrate

@@ -73,6 +73,12 @@ def promtool() -> Module:
     return Module("promtool-alone", source, ("promtool",), tool, tool.package)
 
 
+def kine() -> Module:
+    """kine, with all its databases."""
+    source = Path(__file__).resolve().parent / "go" / releases.KINE.folder
+    return Module("kine-alone", source, ("kine",), releases.KINE)
+
+
 CONTROL_PLANE = control_plane(releases.NEWEST)
 
 

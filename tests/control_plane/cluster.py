@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -38,6 +39,8 @@ _MASTER_HOST, _ETCD_HOST = 11, 21
 _PORT = 6443
 _READY = 120.0
 _SERVICE_ADDRESS = "10.96.0.1"
+# As k3s starts it.
+_SQLITE = "_journal_mode=WAL&_busy_timeout=30000&_synchronous=NORMAL&_txlock=immediate&cache=shared"
 _DNS_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")
 
 
@@ -66,6 +69,7 @@ class Cluster(ClusterFolder):
         controllers_version: str = "",
         controllers_flags: Sequence[str] = (),
         etcd_version: str = "",
+        kine: bool = False,
         cpu_quota: float = 0.0,
         fsync: bool = False,
         owner_pid: int = 0,
@@ -77,13 +81,15 @@ class Cluster(ClusterFolder):
         ``controllers``: names for kube-controller-manager, which runs only if there are any.
         ``controllers_flags``: NAME=VALUE for it.
         ``controllers_version`` and ``etcd_version``: other releases than the newest, such as ``1.36.5`` and ``3.6.8``.
-        ``cpu_quota``: cores for each kube-apiserver. ``owner_pid``: the cluster goes down when that process ends.
+        ``kine``: with SQLite, in the place of etcd. ``cpu_quota``: cores for each kube-apiserver. ``owner_pid``: the cluster goes down when that process ends.
         """
         hosts.require_root()
         folder = folder.resolve()
         if cls.exists(folder):
             cls(folder).down()
         _build_all(version, controllers_version, etcd_version)
+        if kine:
+            build.binaries(build.kine())
         bin_folder = build.binaries()
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("logs", "certificates", "etcd", "encryption", "bin"):
@@ -108,6 +114,7 @@ class Cluster(ClusterFolder):
             "controllers_version": controllers_version,
             "controllers_flags": dict(flag.split("=", 1) for flag in controllers_flags),
             "etcd_version": etcd_version,
+            "kine": kine,
         }
         (folder / cls.STATE).write_text(json.dumps(data), encoding="utf-8")
         cluster = cls(folder)
@@ -447,7 +454,28 @@ class Cluster(ClusterFolder):
             return str(self.folder / "bin" / name)
         return str(build.binaries(build.control_plane(release)) / name)
 
+    @property
+    def database(self) -> Path:
+        """The file of SQLite in which kine keeps everything."""
+        return self.folder / "etcd" / "state.db"
+
+    def _start_kine(self, name: str) -> None:
+        pair, ca = self.certificate(name), self.certificate("etcd-ca").cert
+        command = [
+            str(build.binaries(build.kine()) / "kine"),
+            f"--endpoint=sqlite://{self.database}?{_SQLITE}",
+            f"--listen-address=tcp://{self.data['members'][name]['address']}:2379",
+            f"--server-cert-file={pair.cert}",
+            f"--server-key-file={pair.key}",
+            f"--trusted-ca-file={ca}",
+            "--metrics-bind-address=0",
+        ]
+        self._spawn(name, command, host=name)
+
     def _start_etcd(self, name: str) -> None:
+        if self.data["kine"]:
+            self._start_kine(name)
+            return
         version = self.data["etcd_version"]
         address = self.data["members"][name]["address"]
         pair, ca = self.certificate(name), self.certificate("etcd-ca").cert
@@ -479,6 +507,8 @@ class Cluster(ClusterFolder):
             address = member["address"]
 
             def healthy(address: str = address) -> bool:
+                if self.data["kine"]:
+                    return _listens(address, 2379)
                 return b'"true"' in self._ask(address, 2379, "/health", "etcd-ca", "etcd-client")
 
             if not wait_for(healthy, 60.0):
@@ -590,6 +620,14 @@ class Cluster(ClusterFolder):
         return context
 
 
+def _listens(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
 def _build_all(version: str, controllers_version: str, etcd_version: str) -> None:
     """Checks whether these can run before anything else is done, and builds what is missing."""
     needed: set[releases.Release | releases.Etcd] = {releases.NEWEST, releases.server(version).release}
@@ -641,6 +679,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--controllers", default="", help="run kube-controller-manager with these controllers")
     up.add_argument("--controllers-version", default="", help="release of kube-controller-manager; default: the newest")
     up.add_argument("--etcd-version", default="", help="release of etcd, such as 3.6.8; default: the newest")
+    up.add_argument("--kine", action="store_true", help="kine with SQLite, in the place of etcd")
     up.add_argument("--cpu-quota", type=float, default=0.0, help="cores for each kube-apiserver")
     up.add_argument("--fsync", action="store_true", help="let etcd sync to disk, as in production")
     up.add_argument("--owner-pid", type=int, default=0, help="take the cluster down when this process ends")
@@ -681,7 +720,9 @@ def _run(options: argparse.Namespace) -> Any:
         return {"promtool": str(build.binaries(build.promtool()))}
     if options.verb == "build":
         rows = [releases.release(version) for version in options.version or ()] or releases.OF_MAKE_TEST
-        return {row.kubernetes: str(build.binaries(build.control_plane(row))) for row in rows}
+        alone = [] if options.version else [build.kine()]
+        built = {row.kubernetes: str(build.binaries(build.control_plane(row))) for row in rows}
+        return built | {module.name: str(build.binaries(module)) for module in alone}
     if options.verb == "up":
         return Cluster.up(
             options.dir,
@@ -692,6 +733,7 @@ def _run(options: argparse.Namespace) -> Any:
             controllers=options.controllers,
             controllers_version=options.controllers_version,
             etcd_version=options.etcd_version,
+            kine=options.kine,
             cpu_quota=options.cpu_quota,
             fsync=options.fsync,
             owner_pid=options.owner_pid,

@@ -37,7 +37,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Etcd:
-    """An etcd on its own, and the folder in tests/control_plane/go that it is built from."""
+    """An etcd, or another program, on its own, and the folder in tests/control_plane/go that it is built from."""
 
     etcd: str
     folder: str
@@ -114,6 +114,8 @@ ETCD = (
 ETCDUTL = Etcd("3.6.8", folder="etcdutl", minutes=1)
 # promtool, for tests/monitoring. Prometheus' module v0.316.0 is its release 3.16.0.
 PROMTOOL = Tool("0.316.0", folder="promtool", minutes=2, package="github.com/prometheus/prometheus/cmd/promtool")
+# kine, in the place of etcd; in tests/control_plane/go.
+KINE = Etcd("0.17.5", folder="kine", minutes=4)
 # The hosts of tests/kubeadm, which go from the last to the first; in tests/kubeadm/go.
 KUBEADM_HOST = (
     Release("1.37.2", etcd="3.7.0", go_mod="go.mod", minutes=12),

@@ -48,6 +48,11 @@ def test_etcdutl_is_what_its_go_mod_builds_and_fits_an_etcd_here() -> None:
     assert releases.with_etcd(releases.ETCDUTL.etcd)
 
 
+def test_kine_is_what_its_go_mod_builds() -> None:
+    text = (TESTS / "control_plane" / "go" / releases.KINE.folder / "go.mod").read_text(encoding="utf-8")
+    assert f"require github.com/k3s-io/kine v{releases.KINE.etcd}\n" in text
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_each_go_mod_has_its_row(folder: str) -> None:
     found = {path.name for path in (TESTS / folder / "go").glob("*.mod")}

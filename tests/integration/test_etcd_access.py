@@ -12,10 +12,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import EtcdError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import nobody_listens
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd import access
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.membership import (
+    Hashes,
+    Membership,
+    hashes,
+    membership,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_etcd
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.protobuf import field
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import Stored, scan
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.snapshot import SnapshotOptions, etcd_snapshot
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http import http2
 
 from tests.control_plane.processes import wait_for
 
@@ -105,16 +117,83 @@ def test_a_certificate_that_etcd_refuses_is_named(plain: EtcdAlone) -> None:
         read(plain.option(plain.for_servers))
 
 
-def test_a_port_for_grpc_only_is_named(tmp_path: Path) -> None:
+def test_a_port_for_grpc_only_is_read_over_grpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = f"https://127.0.0.1:{free_port()}"
     etcd = EtcdAlone(tmp_path, f"--listen-client-http-urls={gateway}")
     try:
         option = {**etcd.option(), "endpoints": [gateway]}
         assert wait_for(lambda: _is_read(option), 120.0)
-        with pytest.raises(EtcdError, match="is a gRPC-only port of etcd"):
+        with pytest.raises(EtcdError, match="holds nothing below"):
+            read(etcd.option())
+        with pytest.raises(EtcdError, match=r"expired\.crt expired on 20.* renew it"):
+            read(etcd.option(etcd.expired))
+        monkeypatch.setattr(access, "is_available", lambda: False)
+        monkeypatch.setattr(http2, "is_available", lambda: False)
+        with pytest.raises(
+            EtcdError, match=r"is a gRPC-only port of etcd.* install the Python library h2 for .*2383 on Talos"
+        ):
             read(etcd.option())
     finally:
         etcd.stop()
+
+
+@pytest.fixture(scope="module")
+def without_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdAlone]:
+    etcd = EtcdAlone(tmp_path_factory.mktemp("grpc"), "--enable-grpc-gateway=false")
+    assert wait_for(lambda: _is_read(etcd.option()), 120.0)
+    yield etcd
+    etcd.stop()
+
+
+def test_without_the_gateway_all_is_asked_over_grpc(without_gateway: EtcdAlone, tmp_path: Path) -> None:
+    etcd = without_gateway
+    call(etcd, "KV/Put", [(1, KEYS[0].encode()), (2, b"k8s\0\n\x0f\n\x02v1\x12\tConfigMap")])
+    call(etcd, "KV/Put", [(1, KEYS[1].encode()), (2, b"k8s\0\n\x0f\n\x02v1\x12\tConfigMap")])
+    found = read(etcd.option())
+    assert found.objects == 2 and found.counts("configmaps") == {("v1", "protobuf", "identity", None): 2}
+
+    async def members() -> tuple[Membership, Hashes]:
+        async with open_etcd(etcd.option()) as opened:
+            told = await membership(opened)
+            return told, await hashes(opened, told.states)
+
+    told, seen = asyncio.run(members())
+    (state,), (listed,) = told.states, told.listed
+    assert state.leads and state.id == listed.id and not told.down and not told.is_kine
+    assert seen.revision == found.revision and seen.comparable and not seen.differ
+    options = SnapshotOptions(str(tmp_path / "snapshots"), etcd.option())
+    taken = asyncio.run(etcd_snapshot(options, False, nobody_listens))
+    assert taken["revision"] == found.revision and taken["bytes"] == Path(taken["path"]).stat().st_size > 20_000
+
+
+def test_a_user_logs_in_over_grpc(without_gateway: EtcdAlone) -> None:
+    """Last, as it switches authentication on. A certificate's common name counts as the user, which the gateway refuses."""
+    etcd = without_gateway
+    for name, role in (("root", "root"), ("client", "reader"), ("other", "reader"), ("nobody", "nobody")):
+        call(etcd, "Auth/UserAdd", [(1, name.encode()), (2, f"password of {name}".encode())])
+        if role != "root" and name != "other":
+            call(etcd, "Auth/RoleAdd", [(1, role.encode())])
+        call(etcd, "Auth/UserGrantRole", [(1, name.encode()), (2, role.encode())])
+    permission = field(2, b"/registry/") + field(3, b"/registry0")
+    call(etcd, "Auth/RoleGrantPermission", [(1, b"reader"), (2, permission)])
+    call(etcd, "Auth/AuthEnable", [])
+    assert read(etcd.option()).objects == 2
+    assert read(as_user(etcd, "other")).objects == 2
+    with pytest.raises(EtcdError, match=r"does not accept etcd\.username with etcd\.password"):
+        read(as_user(etcd, "other", "wrong"))
+    with pytest.raises(EtcdError, match="does not let the user nobody read the keys"):
+        read(as_user(etcd, "nobody"))
+    with pytest.raises(EtcdError, match=r"give etcd\.username and etcd\.password"):
+        read(etcd.option(etcd.without_name))
+
+
+def call(etcd: EtcdAlone, method: str, values: list[tuple[int, bytes]]) -> bytes:
+    """By the library that clients of etcd use, as the collection's own is what is tested."""
+    pem = [Path(path).read_bytes() for path in (etcd.ca.cert, etcd.client.key, etcd.client.cert)]
+    with grpc.secure_channel(etcd.url.removeprefix("https://"), grpc.ssl_channel_credentials(*pem)) as channel:
+        message = b"".join(field(number, value) for number, value in values)
+        answer: bytes = channel.unary_unary(f"/etcdserverpb.{method}")(message, timeout=60)
+    return answer
 
 
 def _is_read(option: Mapping[str, Any]) -> bool:

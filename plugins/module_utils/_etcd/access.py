@@ -24,6 +24,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     UnreachableError,
     UnreachableKind,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.http2 import (
+    UNIX,
+    how_to_install,
+    is_available,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import (
     EncryptedKeyError,
     client_certificate_problem,
@@ -70,17 +75,17 @@ class Access:
             problem = client_certificate_problem(self.client_cert, f"etcd.client_cert: {self.client_cert}")
             if problem is not None:
                 return Explanation(f"etcd at {endpoint} can't be asked: {problem}", passing=False)
-        unclear = error.kind in (UnreachableKind.TLS, UnreachableKind.RESET) and not self.through_proxy
-        if unclear and await self._is_grpc_only(endpoint):
+        unclear = error.kind in (UnreachableKind.TLS, UnreachableKind.RESET) and not endpoint.startswith(UNIX)
+        if unclear and not self.through_proxy and not is_available() and await self.is_grpc_only(endpoint):
             return Explanation(
-                f"{endpoint} is a gRPC-only port of etcd; its JSON gateway is on the port of --listen-client-http-urls "
-                "(2382 on RKE2 and k3s, 2383 on Talos). Give that as etcd.endpoints. kine, which k3s uses with an SQL database instead of "
-                "etcd, has no gateway at all: leave etcd out, and what is stored stays unproven.",
+                f"{endpoint} is a gRPC-only port of etcd, or kine, which k3s uses with an SQL database. To have it read over gRPC, "
+                f"{how_to_install()}. Or, if it is etcd, give the port of its JSON gateway (--listen-client-http-urls: 2382 on RKE2 and "
+                "k3s, 2383 on Talos) as etcd.endpoints.",
                 passing=False,
             )
         return Explanation(self.unreachable(endpoint, error), passing=error.kind is UnreachableKind.RESET)
 
-    async def _is_grpc_only(self, endpoint: str) -> bool:
+    async def is_grpc_only(self, endpoint: str) -> bool:
         """Whether the port speaks HTTP/2 first, unasked, as only a gRPC server does."""
         parts = urlsplit(endpoint)
         tls = None
@@ -104,7 +109,8 @@ class Access:
 
     def unreachable(self, endpoint: str, error: UnreachableError) -> str:
         """The sentence for a member that gave no answer."""
-        if error.kind in (UnreachableKind.EXHAUSTED, UnreachableKind.PROXY) or "The proxy " in error.message:
+        told = error.kind in (UnreachableKind.EXHAUSTED, UnreachableKind.PROXY) or "The proxy " in error.message
+        if told or endpoint.startswith(UNIX):
             return error.message
         if error.kind is UnreachableKind.TLS:
             if "certificate has expired" in error.message:
@@ -140,9 +146,14 @@ class Access:
         if "has been compacted" in message:
             return CompactedError("The revision of the scan was compacted away; run the task again.")
         if status == 404:
+            without = (
+                ""
+                if is_available() or self.through_proxy
+                else f" To have such an etcd read over gRPC, {how_to_install()}."
+            )
             return EtcdError(
                 f"{endpoint} has no JSON gateway: it is not an etcd client port, or etcd runs with "
-                "--enable-grpc-gateway=false; check etcd.endpoints."
+                f"--enable-grpc-gateway=false; check etcd.endpoints.{without}"
             )
         if "CommonName of client" in text:
             give = "" if self.username else "etcd.username, etcd.password and "

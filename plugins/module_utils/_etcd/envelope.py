@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.protobuf import fields
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.providers import LOCAL_PROVIDERS
 
 _PROTOBUF = b"k8s\x00"
@@ -166,54 +167,21 @@ def _json_envelope(version: bytes, kind: bytes) -> Envelope:
     return UNKNOWN if text is None else Envelope("json", text, _text(kind))
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """(number, next position); raises IndexError or ValueError on nonsense."""
-    result = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("varint too long")
-
-
 def _fields(data: bytes) -> dict[int, bytes]:
     """The length-delimited fields of a protobuf message, the last of each number."""
-    found: dict[int, bytes] = {}
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        wire = tag & 7
-        if wire == 2:
-            length, at = _varint(data, at)
-            if at + length > len(data):
-                raise ValueError("field too long")
-            found[tag >> 3] = data[at : at + length]
-            at += length
-        elif wire == 0:
-            _number, at = _varint(data, at)
-        elif wire == 1:
-            at += 8
-        elif wire == 5:
-            at += 4
-        else:
-            raise ValueError("no such wire type")
-    return found
+    return {number: value for number, value in fields(data) if isinstance(value, bytes)}
 
 
 def _protobuf(type_meta: bytes) -> Envelope:
     """From runtime.TypeMeta: field 1 apiVersion, field 2 kind."""
     try:
-        fields = _fields(type_meta)
+        found = _fields(type_meta)
     except (IndexError, ValueError):
         return UNKNOWN
-    version = _text(fields.get(1, b""))
+    version = _text(found.get(1, b""))
     if version is None:
         return UNKNOWN
-    return Envelope("protobuf", version, _text(fields.get(2, b"")))
+    return Envelope("protobuf", version, _text(found.get(2, b"")))
 
 
 def _protobuf_unknown(value: bytes) -> Envelope:

@@ -20,8 +20,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.has
     resource_name,
 )
 
-# API servers keep these for themselves: no resource, no storage version to migrate, rewritten by their owners.
-INTERNAL_PREFIXES = frozenset({"masterleases", "peerserverleases", "ranges"})
+# API servers, and kine, keep these for themselves: no resource, no storage version to migrate, rewritten by their owners.
+INTERNAL_PREFIXES = frozenset({"masterleases", "peerserverleases", "ranges", "health"})
 
 # Stored as events, and counted under that name.
 EVENTS_TWIN = "events.events.k8s.io"

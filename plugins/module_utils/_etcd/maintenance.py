@@ -80,15 +80,20 @@ class Maintenance:
 
 
 def member_of(address: str, document: Mapping[str, Any]) -> Member:
-    """From the answer to a status request; numbers of 64 bits are texts, and zeros are left out. Pure."""
+    """From the answer to a status request; numbers of 64 bits are texts, and zeros are left out. Pure.
+
+    kine, which is no member and so has no id, has no quota either.
+    """
     quota = int(document.get("dbSizeQuota") or 0)
+    header = document.get("header")
+    is_kine = header is not None and not header.get("member_id")
     in_use = document.get("dbSizeInUse")
     return Member(
         where=address,
         size=int(document.get("dbSize") or 0),
         in_use=None if in_use is None else int(in_use),
         quota=quota if quota > 0 else None,
-        quota_from=TOLD if quota else ASSUMED,
+        quota_from=TOLD if quota or is_kine else ASSUMED,
         alarms=tuple(
             alarm[1] for error in document.get("errors") or () if (alarm := _ALARM.search(str(error))) is not None
         ),

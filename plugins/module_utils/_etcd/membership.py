@@ -72,6 +72,11 @@ class Membership:
     listed: tuple[Listed, ...] = ()
 
     @property
+    def is_kine(self) -> bool:
+        """Whether it is kine, which lists itself as the only member, without an id, and knows no leader, alarm or hash."""
+        return any(member.name == "kine" and not member.id for member in self.listed)
+
+    @property
     def down(self) -> list[str]:
         """The members that exist and did not answer, and the endpoints at which nobody answered, for a sentence."""
         answered = {state.id for state in self.states}

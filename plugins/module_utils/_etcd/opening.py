@@ -19,11 +19,14 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client 
     Etcd,
     EtcdClusters,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.grpc import GrpcClient
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys import (
     stored_as,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import TransportSettings
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.protocols import GatewayOrGrpc
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Client, TransportSettings
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.factory import open_client
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.http2 import UNIX, Http2Client
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
 
 _DEFAULT_ENDPOINT = "https://127.0.0.1:2379"
@@ -34,6 +37,7 @@ _KUBEADM_FILES = {
     "client_cert": f"{_KUBEADM_PKI}/healthcheck-client.crt",
     "client_key": f"{_KUBEADM_PKI}/healthcheck-client.key",
 }
+_NO_FILES: Mapping[str, str | None] = dict.fromkeys(_KUBEADM_FILES)
 _USER = ("username", "password")
 
 
@@ -78,6 +82,8 @@ def open_etcd(options: Mapping[str, Any] | None) -> Etcd:
     if bool(given.get("username")) != bool(given.get("password")):
         raise BadInputError("etcd.username and etcd.password go together; give both.")
     context = files = None
+    if given.get("proxy") and any(endpoint.startswith(UNIX) for endpoint in endpoints):
+        raise BadInputError("etcd.proxy can't lead to a Unix socket; give an address, or leave the proxy out.")
     if any(endpoint.startswith("https://") for endpoint in endpoints):
         files = {name: given.get(name) for name in _KUBEADM_FILES}
         if not any(files.values()):
@@ -92,11 +98,16 @@ def open_etcd(options: Mapping[str, Any] | None) -> Etcd:
     access = Access(
         given.get("username"), given.get("password"), (files or {}).get("client_cert"), files, proxy is not None
     )
-    http = open_client(TransportSettings(ssl_context=context, concurrency=8, proxy=proxy))
+    http: Client = open_client(TransportSettings(ssl_context=context, concurrency=8, proxy=proxy))
+    if proxy is None:
+        grpc = GrpcClient(Http2Client(lambda: tls_context(files or _NO_FILES)))
+        http = GatewayOrGrpc(http, grpc, access.is_grpc_only)
     return Etcd(endpoints, http, prefix=prefix, access=access)
 
 
 def _endpoint(text: str) -> str:
+    if text.strip().startswith(f"{UNIX}/"):
+        return text.strip()
     try:
         parts = urlsplit(text.strip())
         port = parts.port
@@ -104,7 +115,9 @@ def _endpoint(text: str) -> str:
         parts, port = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.path.strip("/"):
         shown = text if "@" not in text else "(hidden, as it holds credentials)"
-        raise BadInputError(f"etcd.endpoints: '{shown}' is not an etcd endpoint; write it like https://10.0.0.11:2379.")
+        raise BadInputError(
+            f"etcd.endpoints: '{shown}' is not an etcd endpoint; write it like https://10.0.0.11:2379 (or unix:///run/kine.sock)."
+        )
     name = same_address(parts.hostname)
     host = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{host}:{port or 2379}"

@@ -69,6 +69,11 @@ def _each(clusters: EtcdClusters) -> list[Etcd]:
 async def _members(etcd: Etcd) -> list[MemberState]:
     """Those that can give a snapshot, in the order to try: a follower spares the leader. Raises EtcdError."""
     found = await membership(etcd)
+    if found.is_kine:
+        raise EtcdError(
+            f"{etcd.endpoints[0]} is kine, which gives no snapshots; back up its database instead (SQLite of k3s: the folder "
+            "/var/lib/rancher/k3s/server/db)."
+        )
     corrupt = [state.address for state in found.states if "CORRUPT" in state.alarms]
     if corrupt:
         raise EtcdError(

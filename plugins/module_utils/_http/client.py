@@ -91,3 +91,7 @@ class StreamingClient(Protocol):
 
         ``timeout``: seconds until the next piece. What ``take`` raises, if it is a StorageUpgradeError, this raises.
         """
+
+
+class Client(HttpClient, StreamingClient, Protocol):
+    """Both."""

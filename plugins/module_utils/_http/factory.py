@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import HttpClient, TransportSettings
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Client, TransportSettings
 
 
-def open_client(settings: TransportSettings) -> HttpClient:
+def open_client(settings: TransportSettings) -> Client:
     """The adapter for these settings."""
     if settings.proxy:
         from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.urllib3_client import Urllib3Client

@@ -47,6 +47,8 @@ async def _check(etcd: Etcd) -> Findings:
         members = await membership(etcd)
     except EtcdError as error:
         return Findings(unknown=[f"Whether {name} is healthy: {error.message}"])
+    if members.is_kine:
+        return Findings(unknown=[f"Whether the database behind {name} is healthy, as that is kine, which doesn't say."])
     found = Findings(evaluate_members(members))
     if not members.listed:
         found.unknown.append(f"Whether {name} has other members, as it doesn't list them to this user.")

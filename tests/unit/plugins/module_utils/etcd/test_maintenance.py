@@ -107,6 +107,8 @@ def test_no_answer_is_an_error(http: Members) -> None:
         # 3.5 tells no quota; 3.3 not even what is in use.
         ({"version": "3.5.9", "dbSize": "20480", "dbSizeInUse": "16384"}, Member(A, 20480, 16384, None, ASSUMED)),
         ({"dbSize": "20480"}, Member(A, 20480, None, None, ASSUMED)),
+        # kine, which has no quota.
+        ({"header": {}, "version": "3.6.11", "dbSize": "20480"}, Member(A, 20480, None, None, TOLD)),
         # --quota-backend-bytes=-1
         ({"dbSize": "20480", "dbSizeQuota": "-1"}, Member(A, 20480, None, None, TOLD)),
         (
