@@ -25,7 +25,8 @@ _SPEC: dict[str, Any] = {
     "refuse": {"type": "bool", "default": True},
 }
 # Entry points that take masters down one after another.
-_ROLLS = ("main", "upgrade_master", "rotate_encryption_key")
+_ROLLS = ("main", "clusters", "upgrade_master", "rotate_encryption_key")
+_GROUP, _REPORT = "rolling_upgrade_cluster_group", "rolling_upgrade_report_path"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed for this
@@ -36,7 +37,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         _checked, given = self.validate_argument_spec(argument_spec=_SPEC)
         variables = task_vars or {}
-        result.update(problems=[], later={}, names={}, server={}, sure={}, handlers=True)
+        result.update(problems=[], later={}, names={}, server={}, sure={}, shared_reports={}, handlers=True)
         unselected = self._unselected()
         if unselected and not self._included_dynamically():
             return result  # The tags leave the whole role out, as somebody wants.
@@ -44,8 +45,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         play = self._play(variables)
         result["handlers"] = self._may_have_handlers()
         # These can't wait for the first master: with the first, nothing else runs; with the second, others are ahead of it.
-        at_once = unselected or (_play.strategy_refusal(play) if entry in _ROLLS else "")
-        at_once = at_once or (_play.fleet_refusal(play) if entry == "fleet" else "")
+        group = str(self._templar.template(variables.get(_GROUP) or ""))
+        if entry == "clusters":
+            result["shared_reports"] = self._shared_reports(play, variables)
+            at_once = unselected or self._clusters_refusal(play, group, masters, variables)
+            if not _play.keeps_order(play):  # The others don't wait for what this host finds.
+                at_once = at_once or result["shared_reports"].get(group, "")
+        else:
+            at_once = unselected or _play.one_cluster_refusal(entry, group)
+            at_once = at_once or (_play.strategy_refusal(play) if entry in _ROLLS else "")
+            at_once = at_once or (_play.fleet_refusal(play) if entry == "fleet" else "")
         if at_once:
             result.update(failed=True, problems=[at_once], msg=f"{at_once} Nothing was touched.")
             return result
@@ -66,7 +75,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             if name not in batch and name in hosts
         }
         result.update(problems=problems, later=later)
-        for name in masters if entry == "main" else ():
+        for name in masters if entry in ("main", "clusters") else ():
             if name in hosts:
                 here = name == variables.get("inventory_hostname")
                 own = variables if here else hosts[name]
@@ -109,6 +118,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             hosts=variables.get("ansible_play_hosts_all") or (),
             alive=variables.get("ansible_play_hosts") or (),
             batch=variables.get("ansible_play_batch") or (),
+            most_failures=self._task.get_play().max_fail_percentage,
+        )
+
+    def _clusters_refusal(
+        self, play: _play.Play, group: str, masters: Collection[str], variables: Mapping[str, Any]
+    ) -> str:
+        hosts = variables.get("hostvars") or {}
+        groups = {name: str(hosts[name].get(_GROUP) or "") for name in masters if name in hosts}
+        return _play.clusters_refusal(play, str(variables.get("inventory_hostname")), group, list(masters), groups)
+
+    def _shared_reports(self, play: _play.Play, variables: Mapping[str, Any]) -> dict[str, str]:
+        """Looked for by the first host of the play, for all: each that did would look at all others."""
+        if _play.keeps_order(play) and variables.get("inventory_hostname") != play.batch[0]:
+            return {}
+        hosts = variables.get("hostvars") or {}
+        return _play.shared_reports(
+            (str(hosts[name].get(_GROUP) or ""), str(hosts[name].get(_REPORT) or "")) for name in play.hosts
         )
 
     def _may_have_handlers(self) -> bool:
@@ -133,8 +159,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
 
     def _of_variables(self, entry: str, values: Mapping[str, Any]) -> list[str]:
         problems = _variables.wrong_values(values, entry)
-        if entry in ("main", "upgrade_master"):
-            refusal = _variables.tasks_file_refusal(values, self._find_tasks, self._loader.load_from_file)
+        if entry in ("main", "clusters", "upgrade_master"):
+            read = self._loader.load_from_file
+            refusal = _variables.tasks_file_refusal(values, self._find_tasks, read, clusters=entry == "clusters")
             problems += [refusal] if refusal else []
         return problems
 

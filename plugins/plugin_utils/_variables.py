@@ -51,7 +51,7 @@ _AT_LEAST = {
     "fleet_resume_within": 0,
 }
 # The entry points that can't do without a release.
-_NEED_A_RELEASE = ("main", "upgrade_master", "converge")
+_NEED_A_RELEASE = ("main", "clusters", "upgrade_master", "converge")
 
 
 def wrong_values(values: Mapping[str, Any], entry_point: str) -> list[str]:
@@ -154,8 +154,13 @@ def _fleet(given: Mapping[str, Any], entry_point: str) -> Iterator[str]:
         yield f"{_PREFIX}fleet_waves must be a list of waves, such as [canary, 10%, 50%]."
 
 
-def tasks_file_refusal(given: Mapping[str, Any], find: Callable[[str], str | None], read: Callable[[str], Any]) -> str:
-    """Why the tasks file of the driver ``tasks`` can't be included. ``find`` returns its path; ``read`` raises if it isn't YAML."""
+def tasks_file_refusal(
+    given: Mapping[str, Any], find: Callable[[str], str | None], read: Callable[[str], Any], clusters: bool = False
+) -> str:
+    """Why the tasks file of the driver ``tasks`` can't be included. ``find`` returns its path; ``read`` raises if it isn't YAML.
+
+    ``clusters``: whether masters of several clusters run it at the same time.
+    """
     name = f"{_PREFIX}tasks_file"
     if str(given.get(f"{_PREFIX}driver", "tasks")) != "tasks":
         return ""
@@ -172,7 +177,19 @@ def tasks_file_refusal(given: Mapping[str, Any], find: Callable[[str], str | Non
         return f"{name} can't be read from {path}: {sentence}."
     if not isinstance(tasks, (list, tuple)) or not tasks:
         return f"{name} must hold a list of tasks, and {path} doesn't."
+    if clusters and _runs_once(tasks):
+        return (
+            f"{path} has tasks with run_once, which would run for one of the clusters only; remove it, since the file runs on one master of each "
+            "cluster at a time."
+        )
     return ""
+
+
+def _runs_once(node: Any) -> bool:
+    """Whether any of these tasks, or of those in their blocks, has run_once."""
+    if isinstance(node, Mapping):
+        return bool(node.get("run_once")) or any(_runs_once(node.get(part)) for part in ("block", "rescue", "always"))
+    return isinstance(node, (list, tuple)) and any(_runs_once(task) for task in node)
 
 
 def _or(names: Collection[str]) -> str:
