@@ -19,7 +19,8 @@ class ActionModule(NormalAction):  # type: ignore[misc]  # ansible-core is not t
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         find_kubeconfig(self)
-        given = {**playbook_process.claim(task_vars or {}), **self._task.args}
+        group = playbook_process.cluster_group(self, task_vars or {})
+        given = {**playbook_process.claim(task_vars or {}, group), **self._task.args}
         self._task.args = given
         result: dict[str, Any] = super().run(tmp, task_vars)
         other = result.get("other")

@@ -30,7 +30,8 @@ _SPEC: dict[str, Any] = {
 }
 _OWN_NAME = re.compile(r"\brolling_upgrade_\w+")
 # Entry points that take masters down one after another.
-_ROLLS = ("main", "upgrade_master", "rotate_encryption_key")
+_ROLLS = ("main", "clusters", "upgrade_master", "rotate_encryption_key")
+_GROUP, _REPORT = "rolling_upgrade_cluster_group", "rolling_upgrade_report_path"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed for this
@@ -41,7 +42,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         _checked, given = self.validate_argument_spec(argument_spec=_SPEC)
         variables = task_vars or {}
-        result.update(problems=[], later={}, names={}, server={}, sure={}, handlers=True)
+        result.update(problems=[], later={}, names={}, server={}, sure={}, shared_reports={}, handlers=True)
         unselected = self._unselected()
         if unselected and not self._included_dynamically():
             return result  # The tags leave the whole role out, as somebody wants.
@@ -49,8 +50,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         play = self._play(variables)
         result["handlers"] = self._may_have_handlers()
         # These can't wait for the first master: with the first, nothing else runs; with the second, others are ahead of it.
-        at_once = unselected or (_play.strategy_refusal(play) if entry in _ROLLS else "")
-        at_once = at_once or (_play.fleet_refusal(play) if entry == "fleet" else "")
+        group = str(self._templar.template(variables.get(_GROUP) or ""))
+        if entry == "clusters":
+            result["shared_reports"] = self._shared_reports(play, variables)
+            at_once = unselected or self._clusters_refusal(play, group, masters, variables)
+            if not _play.keeps_order(play):  # The others don't wait for what this host finds.
+                at_once = at_once or result["shared_reports"].get(group, "")
+        else:
+            at_once = unselected or _play.one_cluster_refusal(entry, group)
+            at_once = at_once or (_play.strategy_refusal(play) if entry in _ROLLS else "")
+            at_once = at_once or (_play.fleet_refusal(play) if entry == "fleet" else "")
         no_list = _play.text_refusal(self._task.args["masters"])
         if no_list and entry == "main" and variables.get("inventory_hostname") != next(iter(play.batch), None):
             return result  # The first one says it, and ends the others.
@@ -77,7 +86,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             if name not in batch and name in hosts
         }
         result.update(problems=problems, later=later)
-        for name in masters if entry == "main" else ():
+        for name in masters if entry in ("main", "clusters") else ():
             if name in hosts:
                 here = name == variables.get("inventory_hostname")
                 own = variables if here else hosts[name]
@@ -129,6 +138,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             hosts=variables.get("ansible_play_hosts_all") or (),
             alive=variables.get("ansible_play_hosts") or (),
             batch=variables.get("ansible_play_batch") or (),
+            most_failures=self._task.get_play().max_fail_percentage,
+        )
+
+    def _clusters_refusal(
+        self, play: _play.Play, group: str, masters: Collection[str], variables: Mapping[str, Any]
+    ) -> str:
+        hosts = variables.get("hostvars") or {}
+        groups = {name: str(hosts[name].get(_GROUP) or "") for name in masters if name in hosts}
+        return _play.clusters_refusal(play, str(variables.get("inventory_hostname")), group, list(masters), groups)
+
+    def _shared_reports(self, play: _play.Play, variables: Mapping[str, Any]) -> dict[str, str]:
+        """Looked for by the first host of the play, for all: each that did would look at all others."""
+        if _play.keeps_order(play) and variables.get("inventory_hostname") != play.batch[0]:
+            return {}
+        hosts = variables.get("hostvars") or {}
+        return _play.shared_reports(
+            (str(hosts[name].get(_GROUP) or ""), str(hosts[name].get(_REPORT) or "")) for name in play.hosts
         )
 
     def _may_have_handlers(self) -> bool:
@@ -156,8 +182,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         if entry in _ROLLS:
             # The rotation of keys has no driver.
             given = values if entry != "rotate_encryption_key" else {**values, "rolling_upgrade_driver": ""}
+            read = self._loader.load_from_file
             problems += _variables.tasks_file_refusals(
-                given, self._find_tasks, self._loader.load_from_file, self._parse
+                given, self._find_tasks, read, self._parse, clusters=entry == "clusters"
             )
         return problems
 

@@ -17,5 +17,6 @@ class ActionModule(ActionForPeople):
     short = HASHES
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        self._task.args = {**playbook_process.claim(task_vars or {}), **self._task.args}
+        group = playbook_process.cluster_group(self, task_vars or {})
+        self._task.args = {**playbook_process.claim(task_vars or {}, group), **self._task.args}
         return super().run(tmp, task_vars)

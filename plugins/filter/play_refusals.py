@@ -58,6 +58,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import 
     identities,
     looks_of,
     merged_problems,
+    report_refusal,
 )
 
 NOT_RUN = "the role did not run there; include it for every master, without run_once or a condition."
@@ -70,7 +71,8 @@ def play_refusals(
         return unmatched_masters(found.get("servers") or (), identities(masters, hosts, batch))
     looks = looks_of(masters, hosts, batch)
     later: Mapping[str, Sequence[str]] = looks.get(masters[0], {}).get("later") or {} if masters else {}
-    return merged_problems({**{name: look.get("problems", [NOT_RUN]) for name, look in looks.items()}, **later})
+    found = merged_problems({**{name: look.get("problems", [NOT_RUN]) for name, look in looks.items()}, **later})
+    return found + report_refusal(masters, hosts, batch)
 
 
 class FilterModule:

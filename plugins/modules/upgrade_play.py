@@ -17,7 +17,8 @@ description:
   - Checks the play in which it runs and the variables of the role P(kube_storage.upgrade.rolling_upgrade#role), and says what can't work before
     anything is touched. It doesn't talk to any cluster.
   - "The play: a strategy that doesn't keep the masters' order; masters that aren't in the inventory or that have failed; tags that would make
-    C(include_role) run nothing."
+    C(include_role) run nothing; with several clusters, masters without the group of their cluster, and what would have one cluster interrupt
+    another one."
   - "The variables: their values, for this host and for masters whose turn in C(serial) comes later; the tasks file of the driver V(tasks); and
     extra variables (C(-e)) that begin with C(rolling_upgrade_) and aren't options of the role."
   - "The role calls it first. Its task needs C(tags: [always]), so it can tell which tags skip the other tasks."
@@ -68,7 +69,7 @@ later:
   returned: always
   type: dict
 names:
-  description: With O(entry_point=main), the names and addresses by which an API server may know each master.
+  description: With O(entry_point=main) and O(entry_point=clusters), the names and addresses by which an API server may know each master.
   returned: always
   type: dict
 server:
@@ -83,4 +84,10 @@ handlers:
   description: Whether the play may have handlers, which masters that need no upgrade may still have to run.
   returned: always
   type: bool
+shared_reports:
+  description:
+    - With O(entry_point=clusters), for each group whose cluster would have its report at the same path as another one, a sentence that says so.
+    - Only the first host of the play looks for it.
+  returned: always
+  type: dict
 """

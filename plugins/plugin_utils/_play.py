@@ -20,12 +20,16 @@ _OF_PLAYBOOKS = ("rolling_upgrade_hosts", "rolling_upgrade_gather_facts")
 
 @dataclass(frozen=True)
 class Play:
-    """What a host sees of its play: all hosts (in the inventory's order), those that have not failed, and the batch of ``serial``."""
+    """What a host sees of its play: all hosts (in the inventory's order), those that have not failed, and the batch of ``serial``.
+
+    ``most_failures`` is its max_fail_percentage, or None.
+    """
 
     strategy: str = "linear"
     hosts: Sequence[str] = ()
     alive: Sequence[str] = ()
     batch: Sequence[str] = ()
+    most_failures: Any = None
 
 
 def fleet_refusal(play: Play) -> str:
@@ -34,7 +38,7 @@ def fleet_refusal(play: Play) -> str:
         return (
             "This play has serial, and a fleet has waves instead; remove serial, and set rolling_upgrade_fleet_waves."
         )
-    if play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP or len(play.batch) <= 1:
+    if keeps_order(play) or len(play.batch) <= 1:
         return ""
     return (
         f"This play has the strategy {play.strategy}, but the waves of a fleet run one after another only with the strategy linear; set "
@@ -44,12 +48,71 @@ def fleet_refusal(play: Play) -> str:
 
 def strategy_refusal(play: Play) -> str:
     """Why the strategy can't keep the masters' order. With one host in a batch there is nothing to keep; any strategy will do."""
-    if play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP or len(play.batch) <= 1:
+    if keeps_order(play) or len(play.batch) <= 1:
         return ""
     return (
         f"This play has the strategy {play.strategy}, but the role upgrades the masters in order only with the strategy linear; "
         "set 'strategy: linear' in the play."
     )
+
+
+def clusters_refusal(play: Play, host: str, group: str, masters: Sequence[str], groups: Mapping[str, str]) -> str:
+    """Why a host can't take part in a play with several clusters. ``groups``: the group of each master of its cluster, as its own variables say.
+
+    With groups that agree, no two clusters share a master.
+    """
+    if not group:
+        return (
+            f"{host} has no rolling_upgrade_cluster_group; set it in the inventory to the group with the masters of its cluster, or use the "
+            "role's main for a play with one cluster."
+        )
+    if host not in masters:
+        return f"rolling_upgrade_cluster_group of {host} is '{group}', and {host} is not among the masters of that group in this play."
+    others = [f"{name} ('{found}')" for name, found in groups.items() if found != group]
+    if others:
+        return (
+            f"The masters of the group {group} don't all have rolling_upgrade_cluster_group '{group}' in the inventory: {', '.join(others)}; "
+            "give each of them the group of its cluster."
+        )
+    if play.most_failures is not None:
+        return "This play has max_fail_percentage, which would interrupt the upgrades of other clusters; remove it."
+    mine = [name for name in masters if name in play.batch]
+    if keeps_order(play) or len(mine) <= 1:
+        return ""
+    return (
+        f"This play has the strategy {play.strategy} and {len(mine)} masters of {group}, which have their turns one after another only with the "
+        "strategy linear; set 'strategy: linear' in the play, or have plays with one master of each cluster follow one another."
+    )
+
+
+def one_cluster_refusal(entry_point: str, group: str) -> str:
+    """Why an entry point for one cluster can't run where the masters have the group of their cluster."""
+    if not group or entry_point not in ("main", "rotate_encryption_key"):
+        return ""
+    return (
+        f"rolling_upgrade_cluster_group is '{group}', and this is for one cluster in a play; leave it empty, or, to upgrade several clusters, use the "
+        "role's entry point clusters (the playbook kube_storage.upgrade.upgrade_clusters)."
+    )
+
+
+def keeps_order(play: Play) -> bool:
+    """Whether all hosts go through one task before the next one."""
+    return play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP
+
+
+def shared_reports(hosts: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """For each group whose report another one has, too, a sentence. ``hosts``: the group and the report's path of each host of the play."""
+    groups_at: dict[str, list[str]] = {}
+    for group, path in hosts:
+        if path and group not in groups_at.setdefault(path, []):
+            groups_at[path].append(group)
+    return {
+        group: f"rolling_upgrade_report_path is {path} for the clusters of {', '.join(groups)}; give each a report of its own, such as "
+        '"./{{ rolling_upgrade_cluster_group }}.html".'
+        for path, groups in groups_at.items()
+        for group in groups
+        if len(groups) > 1
+    }
 
 
 def hosts_refusals(play: Play, masters: Sequence[str], inventory: Collection[str]) -> list[str]:
@@ -133,6 +196,14 @@ def unknown_extra_variables(given: Iterable[str], options: Collection[str]) -> l
 def looks_of(masters: Sequence[str], hosts: Mapping[str, Any], batch: Collection[str]) -> dict[str, Mapping[str, Any]]:
     """What upgrade_play found on each master of this batch. ``hosts``: the variables of all hosts."""
     return {name: hosts[name].get("rolling_upgrade_play") or {} for name in masters if name in batch}
+
+
+def report_refusal(masters: Sequence[str], hosts: Mapping[str, Any], batch: Sequence[str]) -> list[str]:
+    """Why the report of these masters' cluster can't be where it is to be, as the first host of this batch found."""
+    first = hosts[batch[0]].get("rolling_upgrade_play") or {} if batch else {}
+    group = hosts[masters[0]].get("rolling_upgrade_cluster_group") if masters else ""
+    found = (first.get("shared_reports") or {}).get(group or "")
+    return [found] if found else []
 
 
 def identities(masters: Sequence[str], hosts: Mapping[str, Any], batch: Collection[str]) -> dict[str, dict[str, Any]]:

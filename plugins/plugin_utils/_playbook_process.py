@@ -76,9 +76,17 @@ def holder() -> str:
     return f"{user()}@{socket.gethostname()}/{run_id()}"
 
 
-def claim(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """What this run writes into the Lease about itself, as options of the modules that do."""
-    return {"holder": holder(), "about": about(variables)}
+def claim(variables: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """What this run writes into the Lease about itself, as options of the modules that do.
+
+    ``group``: that of the masters in a play with several clusters. Two groups that are the same cluster are two holders.
+    """
+    return {"holder": f"{holder()}/{group}" if group else holder(), "about": about(variables)}
+
+
+def cluster_group(action: Any, variables: Mapping[str, Any]) -> str:
+    """The group of this host's cluster in a play with several; empty in others. ``action``: the action plugin that asks."""
+    return str(action._templar.template(variables.get("rolling_upgrade_cluster_group") or ""))
 
 
 def about(variables: Mapping[str, Any]) -> dict[str, Any]:

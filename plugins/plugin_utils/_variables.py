@@ -88,7 +88,7 @@ _OTHER_TASKS_FILES = ("kubeadm_package_tasks_file", "encryption_write_tasks_file
 # Keywords by which a file is a playbook, not a list of tasks.
 _OF_PLAYS = {"hosts", "import_playbook", "ansible.builtin.import_playbook"}
 # The entry points that can't do without a release.
-_NEED_A_RELEASE = ("main", "upgrade_master", "converge")
+_NEED_A_RELEASE = ("main", "clusters", "upgrade_master", "converge")
 
 
 def wrong_values(values: Mapping[str, Any], entry_point: str) -> list[str]:
@@ -216,10 +216,12 @@ def tasks_file_refusals(
     find: Callable[[str], str | None],
     read: Callable[[str], Any],
     parse: Callable[[Mapping[str, Any]], str],
+    clusters: bool = False,
 ) -> list[str]:
     """Why the tasks files that are given can't be included, and that the driver ``tasks`` lacks its own.
 
     ``find`` returns a file's path; ``read`` raises if it isn't YAML; ``parse`` says what is wrong with one task, or nothing.
+    ``clusters``: whether masters of several clusters run them at the same time.
     """
     name = f"{_PREFIX}tasks_file"
     wanted = [name] if str(given.get(f"{_PREFIX}driver", "tasks")) == "tasks" else []
@@ -235,12 +237,12 @@ def tasks_file_refusals(
                 f'"{{{{ playbook_dir }}}}/{os.path.basename(value)}".'
             )
         elif path is not None:
-            problems.append(_contents_refusal(name, path, read, parse))
+            problems.append(_contents_refusal(name, path, read, parse, clusters))
     return [problem for problem in problems if problem]
 
 
 def _contents_refusal(
-    name: str, path: str, read: Callable[[str], Any], parse: Callable[[Mapping[str, Any]], str]
+    name: str, path: str, read: Callable[[str], Any], parse: Callable[[Mapping[str, Any]], str], clusters: bool
 ) -> str:
     try:
         tasks = read(path)
@@ -251,6 +253,11 @@ def _contents_refusal(
         return f"{name} must hold a list of tasks, and {path} doesn't."
     if any(isinstance(task, Mapping) and _OF_PLAYS & set(task) for task in tasks):
         return f"{name} must hold a list of tasks, and {path} is a playbook; put the tasks of its plays into a file of their own."
+    if clusters and _runs_once(tasks):
+        return (
+            f"{path} has tasks with run_once, which would run for one of the clusters only; remove it, since the file runs on one master of each "
+            "cluster at a time."
+        )
     problem = next(filter(None, map(parse, _tasks(tasks))), "")
     return f"{name} can't be used, because a task in {path} is wrong: {problem.rstrip('.')}." if problem else ""
 
@@ -265,6 +272,13 @@ def _tasks(nodes: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
             yield from _tasks(task for part in parts for task in part)
         else:
             yield node
+
+
+def _runs_once(node: Any) -> bool:
+    """Whether any of these tasks, or of those in their blocks, has run_once."""
+    if isinstance(node, Mapping):
+        return bool(node.get("run_once")) or any(_runs_once(node.get(part)) for part in ("block", "rescue", "always"))
+    return isinstance(node, (list, tuple)) and any(_runs_once(task) for task in node)
 
 
 def _or(names: Collection[str]) -> str:

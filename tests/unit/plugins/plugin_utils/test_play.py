@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,49 @@ ROLE = Path(__file__).resolve().parents[4] / "roles" / "rolling_upgrade"
 def test_strategies(strategy: str, batch: tuple[str, ...], refused: bool) -> None:
     found = _play.strategy_refusal(Play(strategy, THREE, THREE, batch))
     assert bool(found) is refused and ("strategy: linear" in found) is refused
+
+
+def test_several_clusters_in_a_play() -> None:
+    play = Play("linear", (*THREE, "other-1"), (*THREE, "other-1"), (*THREE, "other-1"))
+    same = dict.fromkeys(THREE, "a")
+    assert _play.clusters_refusal(play, "master-1", "a", THREE, same) == ""
+    assert "has no rolling_upgrade_cluster_group" in _play.clusters_refusal(play, "other-1", "", THREE, same)
+    assert "is not among the masters" in _play.clusters_refusal(play, "other-1", "a", THREE, same)
+    mixed = {**same, "master-2": "b", "master-3": ""}
+    assert "master-2 ('b'), master-3 ('')" in _play.clusters_refusal(play, "master-1", "a", THREE, mixed)
+    limited = replace(play, most_failures=0.0)
+    assert "max_fail_percentage" in _play.clusters_refusal(limited, "master-1", "a", THREE, same)
+    free = replace(play, strategy="free")
+    assert "3 masters of a" in _play.clusters_refusal(free, "master-1", "a", THREE, same)
+    turns = replace(free, batch=("master-2", "other-1"))
+    assert _play.clusters_refusal(turns, "master-2", "a", THREE, same) == "", "one master of each cluster"
+
+
+def test_a_group_of_a_cluster_is_refused_where_a_play_has_one_cluster() -> None:
+    assert "upgrade_clusters" in _play.one_cluster_refusal("main", "a")
+    assert "upgrade_clusters" in _play.one_cluster_refusal("rotate_encryption_key", "a")
+    assert _play.one_cluster_refusal("main", "") == _play.one_cluster_refusal("upgrade_master", "a") == ""
+
+
+def test_each_cluster_has_a_report_of_its_own() -> None:
+    found = _play.shared_reports(
+        [("a", "r.html"), ("a", "r.html"), ("b", "r.html"), ("c", "c.html"), ("d", ""), ("e", "")]
+    )
+    assert set(found) == {"a", "b"} and "r.html for the clusters of a, b" in found["a"]
+    hosts: dict[str, dict[str, Any]] = {
+        "master-1": {"rolling_upgrade_play": {"shared_reports": found}, "rolling_upgrade_cluster_group": "c"},
+        "master-2": {"rolling_upgrade_play": {"problems": []}, "rolling_upgrade_cluster_group": "b"},
+    }
+    assert play_refusals(["master-2"], hosts, ["master-1", "master-2"]) == [found["b"]]
+    assert _play.report_refusal(["master-1"], hosts, ["master-1", "master-2"]) == []
+
+
+def test_run_once_is_refused_with_several_clusters(tmp_path: Path) -> None:
+    tasks = [{"name": "one", "block": [{"command": "true", "run_once": True}]}]
+    given = {"rolling_upgrade_tasks_file": "mine.yml"}
+    assert tasks_file_refusal(given, lambda name: name, lambda path: tasks) == ""
+    assert "run_once" in tasks_file_refusal(given, lambda name: name, lambda path: tasks, clusters=True)
+    assert tasks_file_refusal(given, lambda name: name, lambda path: [{"command": "true"}], clusters=True) == ""
 
 
 def test_a_fleet_has_waves_instead_of_serial_and_needs_linear() -> None:
