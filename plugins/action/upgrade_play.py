@@ -31,6 +31,8 @@ _SPEC: dict[str, Any] = {
 _OWN_NAME = re.compile(r"\brolling_upgrade_\w+")
 # Entry points that take masters down one after another.
 _ROLLS = ("main", "upgrade_master", "rotate_encryption_key")
+# With the one that includes main, which then checks its own variables.
+_IN_ORDER = (*_ROLLS, "several_releases")
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed for this
@@ -49,7 +51,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         play = self._play(variables)
         result["handlers"] = self._may_have_handlers()
         # These can't wait for the first master: with the first, nothing else runs; with the second, others are ahead of it.
-        at_once = unselected or (_play.strategy_refusal(play) if entry in _ROLLS else "")
+        at_once = unselected or (_play.strategy_refusal(play) if entry in _IN_ORDER else "")
         at_once = at_once or (_play.fleet_refusal(play) if entry == "fleet" else "")
         no_list = _play.text_refusal(self._task.args["masters"])
         if no_list and entry == "main" and variables.get("inventory_hostname") != next(iter(play.batch), None):
@@ -64,7 +66,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         options = {name for spec in specs.values() for name in spec.get("options", {})}
         extra = load_extra_vars(self._loader)
         problems += [
-            *(_play.hosts_refusals(play, masters, variables.get("hostvars") or {}) if entry in _ROLLS else ()),
+            *(_play.hosts_refusals(play, masters, variables.get("hostvars") or {}) if entry in _IN_ORDER else ()),
             *_play.unknown_extra_variables(extra, options),
             *_play.mistyped_variables(set(variables) - set(extra), options, self._names_in_role()),
             *self._of_variables(entry, values),
