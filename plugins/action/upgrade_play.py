@@ -31,6 +31,8 @@ _SPEC: dict[str, Any] = {
 _OWN_NAME = re.compile(r"\brolling_upgrade_\w+")
 # Entry points that take masters down one after another.
 _ROLLS = ("main", "clusters", "upgrade_master", "rotate_encryption_key")
+# With the one that includes main, which then checks its own variables.
+_IN_ORDER = (*_ROLLS, "several_releases")
 _GROUP, _REPORT = "rolling_upgrade_cluster_group", "rolling_upgrade_report_path"
 
 
@@ -58,7 +60,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
                 at_once = at_once or result["shared_reports"].get(group, "")
         else:
             at_once = unselected or _play.one_cluster_refusal(entry, group)
-            at_once = at_once or (_play.strategy_refusal(play) if entry in _ROLLS else "")
+            at_once = at_once or (_play.strategy_refusal(play) if entry in _IN_ORDER else "")
             at_once = at_once or (_play.fleet_refusal(play) if entry == "fleet" else "")
         no_list = _play.text_refusal(self._task.args["masters"])
         if no_list and entry == "main" and variables.get("inventory_hostname") != next(iter(play.batch), None):
@@ -73,7 +75,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         options = {name for spec in specs.values() for name in spec.get("options", {})}
         extra = load_extra_vars(self._loader)
         problems += [
-            *(_play.hosts_refusals(play, masters, variables.get("hostvars") or {}) if entry in _ROLLS else ()),
+            *(_play.hosts_refusals(play, masters, variables.get("hostvars") or {}) if entry in _IN_ORDER else ()),
             *_play.unknown_extra_variables(extra, options),
             *_play.mistyped_variables(set(variables) - set(extra), options, self._names_in_role()),
             *self._of_variables(entry, values),

@@ -87,12 +87,15 @@ def test_each_cluster_has_a_report_of_its_own() -> None:
     assert _play.report_refusal(["master-1"], hosts, ["master-1", "master-2"]) == []
 
 
-def test_run_once_is_refused_with_several_clusters(tmp_path: Path) -> None:
-    tasks = [{"name": "one", "block": [{"command": "true", "run_once": True}]}]
-    given = {"rolling_upgrade_tasks_file": "mine.yml"}
-    assert tasks_file_refusal(given, lambda name: name, lambda path: tasks) == ""
-    assert "run_once" in tasks_file_refusal(given, lambda name: name, lambda path: tasks, clusters=True)
-    assert tasks_file_refusal(given, lambda name: name, lambda path: [{"command": "true"}], clusters=True) == ""
+def test_run_once_is_refused_with_several_clusters() -> None:
+    def refusals(tasks: list[dict[str, Any]], clusters: bool) -> list[str]:
+        given = {"rolling_upgrade_tasks_file": "mine.yml"}
+        return tasks_file_refusals(given, lambda name: name, lambda path: tasks, lambda task: "", clusters)
+
+    once = [{"name": "once", "block": [{"command": "true", "run_once": True}]}]
+    assert refusals(once, False) == [] == refusals([{"command": "true"}], True)
+    (refusal,) = refusals(once, True)
+    assert "run_once" in refusal
 
 
 def test_a_fleet_has_waves_instead_of_serial_and_needs_linear() -> None:
