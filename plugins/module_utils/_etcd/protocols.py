@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which way each member of etcd is asked: by its JSON gateway, which needs no library, and where there is none, over gRPC."""
+"""Which way each member of etcd is asked: by its JSON gateway, which needs no library, and if there is none, over gRPC."""
 
 from __future__ import annotations
 
