@@ -81,7 +81,7 @@ def clusters_refusal(play: Play, host: str, group: str, masters: Sequence[str], 
         return ""
     return (
         f"This play has the strategy {play.strategy} and {len(mine)} masters of {group}, which have their turns one after another only with the "
-        "strategy linear; set 'strategy: linear' in the play, or have plays with one master of each cluster follow one another."
+        "strategy linear; set 'strategy: linear' in the play."
     )
 
 
