@@ -17,6 +17,7 @@ Check = Literal[
     "undecodable",
     "rollback",
     "downgrade",
+    "compatibility",
     "list_fails",
     "servers_differ",
     "unfinished_migration",

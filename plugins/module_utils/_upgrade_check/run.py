@@ -46,6 +46,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.space import amounts_of, check_space
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.stored import StoredVersion
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import (
+    evaluate_compatibility,
     evaluate_downgrade,
     evaluate_steps,
     upgrade_path,
@@ -176,6 +177,7 @@ def _check_record(cluster: ObservedCluster, found: Findings) -> None:
 
 def _check_path(cluster: ObservedCluster, found: Findings) -> None:
     found.take(evaluate_downgrade(cluster.path, cluster.releases))
+    found.take(evaluate_compatibility(cluster.seen.reports, cluster.path))
     found.take(*evaluate_steps(cluster.path, cluster.releases))
     found.unknown += cluster.seen.problems
     if cluster.seen.evidence is not None and cluster.seen.converged:

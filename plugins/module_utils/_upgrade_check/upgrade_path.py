@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import NotConvergedError
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding, listed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServerReport
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import (
     Releases,
@@ -65,6 +65,29 @@ def evaluate_downgrade(path: UpgradePath, releases: Releases) -> list[Finding]:
             "If you don't want to go back, name the right release. Go back only if this check finds nothing else, and restore etcd "
             "from a snapshot if it does.",
         )
+    ]
+
+
+def evaluate_compatibility(reports: Iterable[ServerReport], path: UpgradePath) -> list[Finding]:
+    """API servers that needn't keep what they write readable for the target of a rollback. Pure.
+
+    Those before 1.33 don't report it.
+    """
+    found: dict[str, list[str]] = {}
+    for report in reports:
+        oldest = report.min_compatibility_version
+        if path.back and report.usable and oldest and number_of(oldest) > number_of(path.target):
+            found.setdefault(oldest, []).append(f"{report.name} ({report.url})")
+    return [
+        Finding(
+            "compatibility",
+            "kube-apiserver",
+            f"{listed(servers)} {'stores' if len(servers) == 1 else 'store'} objects for readers of {oldest} and newer (minCompatibilityVersion).",
+            f"What is written from now on need not be readable by {path.target}, even if all that is stored now is.",
+            f"Restart API servers with --min-compatibility-version={path.target}, or have them emulate {path.target}; migrate everything, and check "
+            "again. If they are several releases newer, go back one release at a time.",
+        )
+        for oldest, servers in found.items()
     ]
 
 
