@@ -62,6 +62,10 @@ options:
       - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota is unknown.
     type: int
     version_added: 0.1.0
+  etcd_snapshot_path:
+    description: The folder of snapshots by M(kube_storage.upgrade.etcd_snapshot), to say how old the newest one is. Only if O(etcd) is given.
+    type: path
+    version_added: 0.1.0
   show_server_messages:
     description:
       - Show what API servers, webhooks and policies say when they refuse to write an object. They may quote the object, even a Secret's data.
@@ -167,6 +171,25 @@ unknown:
   type: list
   elements: str
 cross_checked:
+last_snapshot:
+  description: The newest snapshot of this etcd in O(etcd_snapshot_path), null if there is none or it isn't known.
+  returned: success
+  type: dict
+  version_added: 0.1.0
+  contains:
+    path:
+      description: The file.
+      type: str
+    taken_at:
+      description: When it was taken.
+      type: str
+    age:
+      description: How long ago that was, in seconds.
+      type: int
+    revision:
+      description: etcd's revision in it.
+      type: int
+  sample: {path: /var/backups/etcd/etcd-cdf818194e3a8c32-20261127T101500Z-r48213.db, taken_at: "2026-11-27T10:15:00Z", age: 3600, revision: 48213}
   description:
     - Whether the API servers that were asked were compared with the identity Leases of all that are alive.
     - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive unnoticed.
@@ -343,5 +366,6 @@ def main() -> None:
     run_module(options, CheckOptions.from_params, upgrade_check)
 
 
+        "etcd_snapshot_path": {"type": "path"},
 if __name__ == "__main__":
     main()
