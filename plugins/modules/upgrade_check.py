@@ -136,7 +136,8 @@ blockers:
           V(managers_of_older_version), V(crd_terminating), V(crd_refused), V(crd_drops_storage_version), V(crd_drops_stored_version),
           V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors),
           V(impossible_release), V(etcd_space), V(etcd_member_down), V(etcd_no_leader), V(etcd_learner), V(etcd_versions_differ),
-          V(etcd_before_3_6), V(etcd_hashes_differ), V(feature_gate), V(component_flag) or V(deprecated_api).
+          V(etcd_before_3_6), V(etcd_hashes_differ), V(feature_gate), V(component_flag), V(deprecated_api) or
+          V(peer_proxy).
       type: str
     resource:
       description: What it is about, such as a resource, a webhook, a feature gate, a flag, C(etcd) or C(kube-apiserver).

@@ -14,6 +14,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.rel
 
 API_SERVER = "kube-apiserver"
 COMPONENTS = (API_SERVER, "kube-controller-manager", "kube-scheduler")
+# The flag with which API servers pass on requests to those of another release.
+PEER_CA = "peer-ca-file"
 _GATES = "feature-gates"
 # These stand for all gates of a stage.
 _GROUPS = ("AllAlpha", "AllBeta")

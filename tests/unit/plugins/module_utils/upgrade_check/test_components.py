@@ -19,6 +19,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.control
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.components import (
     evaluate_components,
     evaluate_deprecated,
+    evaluate_peers,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import UpgradePath
@@ -133,3 +134,24 @@ def test_apis_that_the_target_does_not_serve_are_concerns() -> None:
     (finding,) = evaluate_deprecated(used, UpgradePath("1.31", "1.32"))
     assert (finding.id, finding.blocks) == ("deprecated_api/flowschemas.flowcontrol.apiserver.k8s.io", False)
     assert "v1beta3" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("flags", "servers", "target", "concern"),
+    [
+        ([], 2, "1.37", True),
+        (["--peer-ca-file=/ca.crt"], 2, "1.37", False),
+        (["--peer-ca-file="], 2, "1.37", True),
+        ([], 1, "1.37", False),
+        ([], 2, "1.36", False),
+    ],
+)
+def test_masters_that_can_not_ask_their_peers_are_a_concern(
+    flags: list[str], servers: int, target: str, concern: bool
+) -> None:
+    with_peers = parse_command("kube-apiserver", "master-2", ["--peer-ca-file=/ca.crt"])
+    manager = parse_command("kube-controller-manager", "master-1", [])
+    given = Started((parse_command("kube-apiserver", "master-1", flags), with_peers, manager))
+    found = evaluate_peers(given, UpgradePath("1.36", target), servers)
+    assert [(finding.id, finding.blocks) for finding in found] == ([("peer_proxy/kube-apiserver", False)] * concern)
+    assert not concern or "(master-1)" in found[0].what
