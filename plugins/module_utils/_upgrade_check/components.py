@@ -66,6 +66,11 @@ def evaluate_components(started: Started, path: UpgradePath, data: ComponentData
             f"Whether {target} accepts the feature gates and flags of the API servers, as neither pods labeled tier=control-plane in "
             "kube-system nor /flagz shows them."
         )
+    elif target not in data.flags_of.get(API_SERVER, ()):
+        found.unknown.append(
+            f"Whether {target} accepts the flags of the control plane, except for its feature gates, as the data cover the flags of "
+            f"{', '.join(data.flags_of.get(API_SERVER, ()))}."
+        )
     elif started.gates_only:
         found.unknown.append(
             f"Whether {target} accepts the flags of the API servers, except for their feature gates, as no pods labeled tier=control-plane in "
@@ -120,11 +125,6 @@ def _flags(commands: Iterable[CommandLine], target: str, data: ComponentData) ->
     ]
 
 
-def _place(command: CommandLine) -> str:
-    return (
-        f"{command.component} in {command.where}"
-        if command.where == "kubeadm-config"
-        else f"{command.component} on {command.where}"
 def evaluate_peers(started: Started, path: UpgradePath, servers: int) -> list[Finding]:
     """API servers that can't pass on what only a peer of another release serves (KEP-4020). Pure."""
     alone = [
@@ -148,6 +148,11 @@ def evaluate_peers(started: Started, path: UpgradePath, servers: int) -> list[Fi
     ]
 
 
+def _place(command: CommandLine) -> str:
+    return (
+        f"{command.component} in {command.where}"
+        if command.where == "kubeadm-config"
+        else f"{command.component} on {command.where}"
     )
 
 

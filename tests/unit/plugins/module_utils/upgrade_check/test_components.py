@@ -30,7 +30,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.com
 )
 
 DATA = ComponentData(
-    releases=("1.35", "1.36", "1.37"),
+    releases=("1.34", "1.35", "1.36", "1.37"),
+    flags_of=dict.fromkeys(("kube-apiserver", "kube-controller-manager", "kube-scheduler"), ("1.35", "1.36", "1.37")),
     known_gates={"Old": "1.35-1.36", "Fixed": "1.35-1.37", "New": "1.37-1.37"},
     locked={"true": {"Fixed": "1.37-1.37"}},
     flags={
@@ -116,7 +117,10 @@ def test_what_is_not_shown_is_unknown() -> None:
     gates = evaluate_components(by_flagz, UpgradePath("1.36", "1.37"), DATA)
     assert len(gates.blockers) == 1 and "except for their feature gates" in gates.unknown[0]
     newer = evaluate_components(started("--feature-gates=Old=true"), UpgradePath("1.37", "1.38"), DATA)
-    assert newer.found == [] and "the data cover 1.35 to 1.37" in newer.unknown[0]
+    assert newer.found == [] and "the data cover 1.34 to 1.37" in newer.unknown[0]
+    gates_known = evaluate_components(started("--feature-gates=New=true", "--gone"), UpgradePath("1.35", "1.34"), DATA)
+    assert [finding.id for finding in gates_known.blockers] == ["feature_gate/New"]
+    assert "the data cover the flags of 1.35, 1.36, 1.37" in gates_known.unknown[0]
 
 
 METRICS = """# TYPE apiserver_requested_deprecated_apis gauge
