@@ -171,7 +171,6 @@ unknown:
   returned: success
   type: list
   elements: str
-cross_checked:
 last_snapshot:
   description: The newest snapshot of this etcd in O(etcd_snapshot_path), null if there is none or it isn't known.
   returned: success
@@ -191,6 +190,7 @@ last_snapshot:
       description: etcd's revision in it.
       type: int
   sample: {path: /var/backups/etcd/etcd-cdf818194e3a8c32-20261127T101500Z-r48213.db, taken_at: "2026-11-27T10:15:00Z", age: 3600, revision: 48213}
+cross_checked:
   description:
     - Whether the API servers that were asked were compared with the identity Leases of all that are alive.
     - V(false) if the Leases can't be read or not every server renews one. Then another server may be alive unnoticed.
@@ -208,6 +208,12 @@ current_version:
     - If a server emulates another release, the emulated one counts. Servers before 1.33 don't report that.
   returned: success
   type: str
+running_versions:
+  description: All minor releases that API servers run as now, oldest first; more than one in a half-upgraded cluster.
+  returned: success
+  type: list
+  elements: str
+  version_added: 0.1.0
 target_version:
   description: The release asked for.
   returned: success
@@ -360,6 +366,7 @@ def main() -> None:
         **SAMPLING_SPEC,
         "etcd": ETCD_SPEC,
         "etcd_quota": {"type": "int"},
+        "etcd_snapshot_path": {"type": "path"},
         "target_version": {"type": "str", "required": True},
         "crd_manifests": {"type": "list", "elements": "raw", "default": []},
         "show_server_messages": {"type": "bool", "default": False},
@@ -367,6 +374,5 @@ def main() -> None:
     run_module(options, CheckOptions.from_params, upgrade_check)
 
 
-        "etcd_snapshot_path": {"type": "path"},
 if __name__ == "__main__":
     main()

@@ -388,6 +388,8 @@ def test_a_server_without_the_key_and_a_half_upgraded_cluster(
     assert "compatibility/kube-apiserver" not in by_id(back["blockers"])
     forward = module(cluster, NAME, target_version="1.37", etcd=cluster.etcd)
     assert (forward["current_version"], forward["upgrade_pending"]) == ("1.36", True)
+    assert forward["running_versions"] == ["1.36", "1.37"]
+    assert "peer_proxy/kube-apiserver" in by_id(forward["concerns"])
 
 
 def test_a_conversion_service_is_asked(single_master: Cluster, module: Callable[..., Result]) -> None:

@@ -21,11 +21,12 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.rel
 
 @dataclass(frozen=True)
 class UpgradePath:
-    """Minors such as ``1.36``. ``pending``: some API server is not at the target yet."""
+    """Minors such as ``1.36``. ``pending``: some API server is not at the target yet. ``running``: all that API servers run as, oldest first."""
 
     current: str
     target: str
     pending: bool = True
+    running: tuple[str, ...] = ()
 
     @property
     def back(self) -> bool:
@@ -47,7 +48,7 @@ def upgrade_path(reports: Iterable[ServerReport], target: str) -> UpgradePath:
     minors = sorted({minor_of(str(report.effective_version)) for report in usable}, key=number_of)
     goal = minor_of(target)
     current = minors[-1] if number_of(goal) < number_of(minors[-1]) else minors[0]
-    return UpgradePath(current, goal, pending=minors != [goal] or len(usable) < len(reports))
+    return UpgradePath(current, goal, minors != [goal] or len(usable) < len(reports), tuple(minors))
 
 
 def evaluate_downgrade(path: UpgradePath, releases: Releases) -> list[Finding]:

@@ -42,6 +42,7 @@ def test_where_an_upgrade_starts_from(
     reports = [ServerReport(f"https://{at}", "", f"v{minor}.1", ready=True) for at, minor in enumerate(minors)]
     path = upgrade_path(reports, target)
     assert (path.current, path.back, path.pending) == (current, back, pending)
+    assert path.running == tuple(sorted(set(minors)))
     assert [finding.id for finding in evaluate_downgrade(path, RELEASES) if finding.blocks] == (
         ["downgrade/kube-apiserver"] if back else []
     )
