@@ -12,6 +12,7 @@ author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
   - From the result of a check, lists each minor release up to the target. If something remains to be migrated at the current release, that one comes first.
+  - If O(stop_before) is V(migrate), the list ends with the first newer release.
 options:
   _input:
     description: The result of M(kube_storage.upgrade.upgrade_check) for the last release.
@@ -26,19 +27,23 @@ options:
     type: list
     elements: str
     default: []
+  stop_before:
+    description: The role's variable C(rolling_upgrade_stop_before).
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
 - name: Show the releases
   ansible.builtin.debug:
-    msg: "{{ checked | kube_storage.upgrade.upgrade_way('v1.37.2', ['v1.36.5']) }}"
+    msg: "{{ checked | kube_storage.upgrade.upgrade_way('v1.37.2', ['v1.36.5']) | map(attribute='release') }}"
 """
 
 RETURN = r"""
 _value:
-  description: The releases in order.
+  description: The releases in order, each as C(release), and before what the upgrade to it ends as C(stops_before).
   type: list
-  elements: str
+  elements: dict
 """
 
 from typing import Any
@@ -46,8 +51,8 @@ from typing import Any
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._way import way
 
 
-def upgrade_way(checked: Any, target: Any, releases: Any = ()) -> list[str]:
-    return way(checked, str(target), releases or ())
+def upgrade_way(checked: Any, target: Any, releases: Any = (), stop_before: Any = "") -> list[dict[str, str]]:
+    return way(checked, str(target), releases or (), str(stop_before))
 
 
 class FilterModule:

@@ -120,6 +120,13 @@ servers:
       description: The release it emulates, null if none. Servers before 1.33 don't report it, so it is null there, too.
       type: str
       sample: "1.36"
+    min_compatibility_version:
+      description:
+        - The oldest minor release for which it keeps what it stores readable (C(--min-compatibility-version)), null if it doesn't report it.
+        - By default that is the release before the one that it runs as.
+      type: str
+      sample: "1.35"
+      version_added: 0.1.0
     ready:
       description: Whether it reports that it is ready.
       type: bool

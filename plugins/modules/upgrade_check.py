@@ -62,6 +62,10 @@ options:
       - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota is unknown.
     type: int
     version_added: 0.1.0
+  etcd_snapshot_path:
+    description: The folder of snapshots by M(kube_storage.upgrade.etcd_snapshot), to say how old the newest one is. Only if O(etcd) is given.
+    type: path
+    version_added: 0.1.0
   show_server_messages:
     description:
       - Show what API servers, webhooks and policies say when they refuse to write an object. They may quote the object, even a Secret's data.
@@ -127,12 +131,13 @@ blockers:
       sample: undecodable/horizontalpodautoscalers.autoscaling
     check:
       description:
-        - What was checked. V(undecodable), V(rollback), V(downgrade), V(list_fails), V(servers_differ), V(unfinished_migration), V(outstanding_migration),
-          V(webhook), V(write_refused), V(missing_namespace), V(dropped_fields), V(managers_of_dropped_version),
+        - What was checked. V(undecodable), V(rollback), V(downgrade), V(compatibility), V(list_fails), V(servers_differ), V(unfinished_migration),
+          V(outstanding_migration), V(webhook), V(write_refused), V(missing_namespace), V(dropped_fields), V(managers_of_dropped_version),
           V(managers_of_older_version), V(crd_terminating), V(crd_refused), V(crd_drops_storage_version), V(crd_drops_stored_version),
           V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors),
           V(impossible_release), V(etcd_space), V(etcd_member_down), V(etcd_no_leader), V(etcd_learner), V(etcd_versions_differ),
-          V(etcd_before_3_6), V(etcd_hashes_differ), V(feature_gate), V(component_flag) or V(deprecated_api).
+          V(etcd_before_3_6), V(etcd_hashes_differ), V(feature_gate), V(component_flag), V(deprecated_api) or
+          V(peer_proxy).
       type: str
     resource:
       description: What it is about, such as a resource, a webhook, a feature gate, a flag, C(etcd) or C(kube-apiserver).
@@ -166,6 +171,25 @@ unknown:
   returned: success
   type: list
   elements: str
+last_snapshot:
+  description: The newest snapshot of this etcd in O(etcd_snapshot_path), null if there is none or it isn't known.
+  returned: success
+  type: dict
+  version_added: 0.1.0
+  contains:
+    path:
+      description: The file.
+      type: str
+    taken_at:
+      description: When it was taken.
+      type: str
+    age:
+      description: How long ago that was, in seconds.
+      type: int
+    revision:
+      description: etcd's revision in it.
+      type: int
+  sample: {path: /var/backups/etcd/etcd-cdf818194e3a8c32-20261127T101500Z-r48213.db, taken_at: "2026-11-27T10:15:00Z", age: 3600, revision: 48213}
 cross_checked:
   description:
     - Whether the API servers that were asked were compared with the identity Leases of all that are alive.
@@ -184,6 +208,12 @@ current_version:
     - If a server emulates another release, the emulated one counts. Servers before 1.33 don't report that.
   returned: success
   type: str
+running_versions:
+  description: All minor releases that API servers run as now, oldest first; more than one in a half-upgraded cluster.
+  returned: success
+  type: list
+  elements: str
+  version_added: 0.1.0
 target_version:
   description: The release asked for.
   returned: success
@@ -336,6 +366,7 @@ def main() -> None:
         **SAMPLING_SPEC,
         "etcd": ETCD_SPEC,
         "etcd_quota": {"type": "int"},
+        "etcd_snapshot_path": {"type": "path"},
         "target_version": {"type": "str", "required": True},
         "crd_manifests": {"type": "list", "elements": "raw", "default": []},
         "show_server_messages": {"type": "bool", "default": False},

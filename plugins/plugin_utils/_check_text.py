@@ -26,6 +26,7 @@ def check_text(checked: Mapping[str, Any], width: int | None = None) -> list[str
         *_findings("BLOCKER", checked["blockers"]),
         *_findings("Concern", checked["concerns"]),
         *_unknown(checked["unknown"]),
+        *_last_snapshot(checked.get("last_snapshot")),
         "",
         *_changes(checked["plan"]["changes"], width),
     ]
@@ -83,6 +84,22 @@ def _commands(kind: str, finding: Mapping[str, Any]) -> list[str]:
 
 def _unknown(sentences: Sequence[str]) -> list[str]:
     return ["", "Unknown:", *(f"  {sentence}" for sentence in sentences)] if sentences else []
+
+
+def _last_snapshot(taken: Mapping[str, Any] | None) -> list[str]:
+    if not taken:
+        return []
+    return [
+        "",
+        f"The last snapshot of etcd was taken at {taken['taken_at']}, {_ago(taken['age'])} ago: {taken['path']}",
+    ]
+
+
+def _ago(seconds: int) -> str:
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return count(seconds // size, unit)
+    return count(seconds, "second")
 
 
 def _changes(changes: Iterable[Mapping[str, Any]], width: int | None) -> list[str]:

@@ -196,6 +196,7 @@ def _hashes(result: Result) -> list[str]:
                 "Name": "name",
                 "Version": "version",
                 "Emulates": "emulated_version",
+                "Compatible with": "min_compatibility_version",
                 "Ready": "ready",
                 "Error": "error",
             },

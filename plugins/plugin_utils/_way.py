@@ -15,18 +15,25 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.rel
 _UNDONE = ("unfinished_migration", "outstanding_migration")
 
 
-def way(checked: Mapping[str, Any], target: str, named: Sequence[Any]) -> list[str]:
-    """The current release, if something must be finished there, and each after it. ``named``: patch releases for some of them.
+def way(checked: Mapping[str, Any], target: str, named: Sequence[Any], stop_before: str = "") -> list[dict[str, str]]:
+    """The current release, if something must be finished there, and each after it, as ``release`` and ``stops_before``.
 
-    The last one is the target as the user wrote it.
+    ``named``: patch releases for some of them; the last one is the target as the user wrote it. With ``stop_before: migrate`` the way
+    ends at the first newer release, before its migration: what was left undone before that comes first, so every run gets one release further.
     """
     minors = _minors(checked)
     findings = [finding for key in ("blockers", "concerns") for finding in checked.get(key) or ()]
-    undone = any(finding.get("check") in _UNDONE for finding in findings)
-    if not minors or undone or checked["path"][0].get("migrate_first"):
-        minors = [str(checked.get("current_version")), *minors]
+    undone = any(finding.get("check") in _UNDONE for finding in findings) and not _mixed(checked)
+    first = not minors or undone or checked["path"][0].get("migrate_first")
+    current = [(str(checked.get("current_version")), "")] if first else []
+    newer = [(minors[0], "migrate")] if stop_before == "migrate" and minors else [(minor, "") for minor in minors]
     patches = {minor_of(str(name)): str(name) for name in (target, *named)}
-    return [patches.get(minor, minor) for minor in minors]
+    return [{"release": patches.get(minor, minor), "stops_before": end} for minor, end in current + newer]
+
+
+def _mixed(checked: Mapping[str, Any]) -> bool:
+    """Whether some API servers are at a newer release already: nothing goes back for what those at the older one left undone."""
+    return len(checked.get("running_versions") or ()) > 1
 
 
 def way_refusals(checked: Mapping[str, Any], named: Sequence[Any]) -> list[str]:

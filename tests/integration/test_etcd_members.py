@@ -105,6 +105,11 @@ def test_a_snapshot_is_whole_and_as_new_as_the_cluster(
         taken["sha256"],
     )
     assert hashlib.sha256(content[:-32]).digest() == content[-32:] and b"/registry/configmaps/default/last" in content
+    checked = module(
+        members, "upgrade_check", target_version="1.37", etcd=members.etcd, etcd_snapshot_path=str(tmp_path / "new")
+    )
+    last = checked["last_snapshot"]
+    assert (last["path"], last["revision"]) == (taken["path"], taken["revision"]) and 0 <= last["age"] < 600
     status = etcd_request(members, "/v3/maintenance/status", {}, taken["member"])
     assert status["leader"] != status["header"]["member_id"]
     assert [str(path) for path in (tmp_path / "new").iterdir()] == [taken["path"]] and len(taken["removed"]) == 1

@@ -385,8 +385,11 @@ def test_a_server_without_the_key_and_a_half_upgraded_cluster(
     back = module(cluster, NAME, target_version="1.36", etcd=cluster.etcd)
     assert back["current_version"] == "1.37" and "the rollback from 1.37 to 1.36" in back["msg"]
     assert "downgrade/kube-apiserver" in by_id(back["blockers"]) and back["safe"] is False
+    assert "compatibility/kube-apiserver" not in by_id(back["blockers"])
     forward = module(cluster, NAME, target_version="1.37", etcd=cluster.etcd)
     assert (forward["current_version"], forward["upgrade_pending"]) == ("1.36", True)
+    assert forward["running_versions"] == ["1.36", "1.37"]
+    assert "peer_proxy/kube-apiserver" in by_id(forward["concerns"])
 
 
 def test_a_conversion_service_is_asked(single_master: Cluster, module: Callable[..., Result]) -> None:
@@ -494,10 +497,12 @@ def test_an_unfinished_migration(single_master: Cluster, module: Callable[..., R
 
 
 def test_no_way_back_for_what_is_stored_in_a_new_version(single_master: Cluster, module: Callable[..., Result]) -> None:
-    """MutatingAdmissionPolicies are stored as v1 by 1.37; 1.35 can't read that."""
+    """MutatingAdmissionPolicies are stored as v1 by 1.37; 1.35 can't read that, and 1.37 writes for 1.36 and newer."""
+    (server,) = module(single_master, "storage_version_hashes")["servers"]
+    assert server["min_compatibility_version"] == "1.36"
     empty = module(single_master, NAME, target_version="1.35", etcd=single_master.etcd)
     assert f"rollback/{POLICIES}" not in by_id(empty["blockers"])
-    assert "downgrade/kube-apiserver" in by_id(empty["blockers"])
+    assert {"downgrade/kube-apiserver", "compatibility/kube-apiserver"} <= set(by_id(empty["blockers"]))
     document = policy("stored")
     with applied(single_master, document):
         for options in ({"etcd": single_master.etcd}, {}):

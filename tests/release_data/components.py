@@ -4,32 +4,41 @@
 
 """Makes plugins/module_utils/_data/components.py: the feature gates and flags that each release's control plane accepts.
 
-    python -m tests.release_data.components            # as `make data` does: the releases of the test control plane
-    python -m tests.release_data.components 1.36.5 1.37.2
+    python -m tests.release_data.components                # as `make data` does
+    python -m tests.release_data.components 1.36.5 1.37.2  # flags of these releases
 
-Gates come from each release's own Go modules (gates/main.go), flags from its own kube-apiserver and kube-controller-manager. Their help
-hides deprecated flags, so a flag that another release shows is tried.
+Gates come from the Go modules of every release in the table of the test control plane that lists them (1.32 and newer); nothing is built for
+that. Flags come from a release's own programs, whose build takes ten minutes, so by default only those that `make test` builds anyway are asked.
+Their help hides deprecated flags, so a flag that another release shows is tried.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from tests.control_plane import build
-from tests.control_plane.releases import CONTROL_PLANE, Release, release
-from tests.release_data.releases import _go, _go_mod, _go_version, _module
+from tests.control_plane.releases import CONTROL_PLANE, OF_MAKE_TEST, Release, release
+from tests.release_data.releases import ReleaseError, _module
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "plugins" / "module_utils" / "_data" / "components.py"
-TEMPLATE = Path(__file__).resolve().parent / "gates" / "main.go"
 PROGRAMS = ("kube-apiserver", "kube-controller-manager")
+# In k8s.io/kubernetes: the lists that hack/update-featuregates.sh makes, and the gates' constants. In k8s.io/client-go: its own gates.
+GATE_LISTS = ("test/*/reference/*versioned_feature_list.yaml", "test/*/test_data/*versioned_feature_list.yaml")
+GATES = "pkg/features/kube_features.go"
+CLIENT_GATES = "features/known_features.go"
+LISTED_SINCE = 32
+_CONSTANT = re.compile(r'^\s+(\w+)\s+featuregate\.Feature\s*=\s*"(\w+)"', re.MULTILINE)
+_CLIENT_GATE = re.compile(r"^\t(\w+):\s+\{(.*\}|\n(?:\t\t\{.*\},\n)+\t\}),$", re.MULTILINE)
+_SPEC = re.compile(r'(?:Version: version\.MustParse\("([0-9.]+)"\), )?Default: (true|false)([^}]*)\}')
 _FLAG = re.compile(r"^ +(?:-\w, )?--([a-z0-9-]+)", re.MULTILINE)
 HEADER = '''# Copyright (c) 2026, kube_storage.upgrade contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -47,30 +56,35 @@ from __future__ import annotations
 
 @dataclass(frozen=True)
 class Answer:
-    """What one release accepts: gates, locked gates with their value, and flags by program."""
+    """What one release accepts: gates, and locked gates with their value."""
 
     version: str
     gates: frozenset[str]
     locked: Mapping[str, bool]
-    flags: Mapping[str, frozenset[str]]
 
 
 def main() -> None:
-    rows = [release(name) for name in sys.argv[1:]] or list(CONTROL_PLANE)
-    rows.sort(key=lambda row: row.minor)
-    shown = {row.kubernetes: {program: _shown(row, program) for program in PROGRAMS} for row in rows}
-    asked = {}
-    for row in rows:
-        others = {program: frozenset().union(*(flags[program] for flags in shown.values())) for program in PROGRAMS}
-        flags = {
-            program: own | frozenset(flag for flag in others[program] - own if _accepts(row, program, flag))
-            for program, own in shown[row.kubernetes].items()
-        }
-        known, locked = gates(f"v{row.kubernetes}")
-        asked[f"1.{row.minor}"] = Answer(row.kubernetes, known, locked, flags)
-    TARGET.write_text(render(asked), encoding="utf-8")
+    rows = [release(name) for name in sys.argv[1:]] or list(OF_MAKE_TEST)
+    listing = [row for row in reversed(CONTROL_PLANE) if row.minor >= LISTED_SINCE]
+    known = {f"1.{row.minor}": Answer(row.kubernetes, *gates(row)) for row in listing}
+    TARGET.write_text(render(known, flags(sorted(rows, key=lambda row: row.minor))), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(TARGET)], check=True, cwd=ROOT)
-    print(f"{TARGET.relative_to(ROOT)}: {', '.join(asked)}")
+    print(
+        f"{TARGET.relative_to(ROOT)}: gates of {', '.join(known)}; flags of {', '.join(row.kubernetes for row in rows)}"
+    )
+
+
+def flags(rows: list[Release]) -> dict[str, dict[str, frozenset[str]]]:
+    """By program and minor, oldest first, what it accepts."""
+    found = {}
+    for program in PROGRAMS:
+        shown = {row: _shown(row, program) for row in rows}
+        every = frozenset().union(*shown.values())
+        found[program] = {
+            f"1.{row.minor}": own | frozenset(flag for flag in every - own if _accepts(row, program, flag))
+            for row, own in shown.items()
+        }
+    return found
 
 
 def _program(row: Release, program: str) -> str:
@@ -90,52 +104,60 @@ def _accepts(row: Release, program: str, flag: str) -> bool:
     return "unknown flag" not in done.stdout + done.stderr
 
 
-def gates(version: str) -> tuple[frozenset[str], dict[str, bool]]:
-    """(known, locked) of a release such as ``v1.37.2``; built once for each."""
-    folder = build.cache_root() / "release-data" / f"gates-{version}"
-    answer, stamp = folder / "answer.json", folder / "made-from"
-    inputs = TEMPLATE.read_text(encoding="utf-8") + _go_version()
-    if not answer.exists() or not stamp.exists() or stamp.read_text(encoding="utf-8") != inputs:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        shutil.copy(TEMPLATE, folder / "main.go")
-        (folder / "go.mod").write_text(_go_mod(version, _module("k8s.io/kubernetes", version)), encoding="utf-8")
-        _go(["mod", "tidy", "-e"], cwd=folder)
-        _go(["build", "-trimpath", "-o", "program", "."], cwd=folder)
-        printed = subprocess.run([str(folder / "program")], check=True, capture_output=True, text=True)
-        answer.write_text(printed.stdout, encoding="utf-8")
-        (folder / "program").unlink()
-        stamp.write_text(inputs, encoding="utf-8")
-    said = json.loads(answer.read_text(encoding="utf-8"))
-    return frozenset(said["known"]) - {"AllAlpha", "AllBeta"}, dict(said["locked"])
+def gates(row: Release) -> tuple[frozenset[str], dict[str, bool]]:
+    """(known, locked) of a release, from the lists that Kubernetes keeps of its gates, and from client-go's source.
 
-
-def render(asked: Mapping[str, Answer]) -> str:
-    """The data as a Python module; in each value, the releases that accept it."""
-    accepts = {
-        program: _spans({minor: answer.flags[program] for minor, answer in asked.items()}) for program in PROGRAMS
+    The lists name some by their constant in Go rather than by what users write.
+    """
+    source = _module("k8s.io/kubernetes", f"v{row.kubernetes}")
+    client = _module("k8s.io/client-go", f"v0{row.kubernetes.removeprefix('1')}") / CLIENT_GATES
+    lists = [path for pattern in GATE_LISTS for path in sorted(source.glob(pattern))]
+    if not lists:
+        raise ReleaseError(f"Kubernetes {row.kubernetes} has no list of its feature gates where it is looked for.")
+    written = dict(_CONSTANT.findall((source / GATES).read_text(encoding="utf-8")))
+    found = {}
+    for path in lists:
+        for gate in yaml.safe_load(path.read_text(encoding="utf-8")) or ():
+            specs = [(str(spec["version"]), spec["default"], spec["lockToDefault"]) for spec in gate["versionedSpecs"]]
+            found[written.get(gate["name"], gate["name"])] = specs
+    text = client.read_text(encoding="utf-8")
+    for name, block in _CLIENT_GATE.findall(text):
+        found[name] = [
+            (since, value == "true", "LockToDefault: true" in rest) for since, value, rest in _SPEC.findall(block)
+        ]
+    last = {
+        gate: [spec for spec in specs if int(spec[0].partition(".")[2] or 0) <= row.minor][-1]
+        for gate, specs in found.items()
     }
+    return frozenset(last), {gate: bool(value) for gate, (_since, value, locked) in last.items() if locked}
+
+
+def render(known: Mapping[str, Answer], accepted: Mapping[str, Mapping[str, frozenset[str]]]) -> str:
+    """The data as a Python module; in each value, the releases that know a gate or flag."""
     locked = {
         str(value).lower(): _spans(
             {
                 minor: frozenset(gate for gate, to in answer.locked.items() if to is value)
-                for minor, answer in asked.items()
+                for minor, answer in known.items()
             }
         )
         for value in (True, False)
     }
     parts = [
-        "# Each release that was asked, oldest first.",
-        f"RELEASES: dict[str, str] = {json.dumps({minor: answer.version for minor, answer in asked.items()})}",
+        "# The releases that were asked for their feature gates, oldest first.",
+        f"RELEASES: dict[str, str] = {json.dumps({minor: answer.version for minor, answer in known.items()})}",
+        "",
+        "# The releases of which each program was asked for its flags, oldest first.",
+        f"FLAGS_OF: dict[str, list[str]] = {json.dumps({program: list(by_minor) for program, by_minor in accepted.items()})}",
         "",
         "# For each feature gate, the releases that know it.",
-        f"GATES: dict[str, str] = {json.dumps(_spans({minor: answer.gates for minor, answer in asked.items()}))}",
+        f"GATES: dict[str, str] = {json.dumps(_spans({minor: answer.gates for minor, answer in known.items()}))}",
         "",
         "# The releases in which a gate can have only this value.",
         f"LOCKED: dict[str, dict[str, str]] = {json.dumps(locked)}",
         "",
         "# For each program and flag, the releases that accept it.",
-        f"FLAGS: dict[str, dict[str, str]] = {json.dumps(accepts)}",
+        f"FLAGS: dict[str, dict[str, str]] = {json.dumps({program: _spans(by_minor) for program, by_minor in accepted.items()})}",
         "",
     ]
     return HEADER + "\n".join(parts)

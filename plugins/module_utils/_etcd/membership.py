@@ -43,6 +43,11 @@ class MemberState:
     def leads(self) -> bool:
         return self.leader == self.id
 
+    @property
+    def cluster_id(self) -> str:
+        """The id of its cluster as etcdctl shows it."""
+        return f"{int(self.cluster or 0):x}"
+
 
 @dataclass(frozen=True)
 class Listed:

@@ -105,7 +105,7 @@ async def _from(etcd: Etcd, member: MemberState, folder: SnapshotFolder, report:
     header = document_of(await etcd.ask_member(member.address, "/v3/kv/range", _ANY_KEY)).get("header") or {}
     asked_at = int(header.get("revision") or 0)
     report(Event("notice", f"Taking a snapshot of etcd from {member.address}.", {}))
-    with folder.new(_cluster(member), datetime.now(timezone.utc)) as file:
+    with folder.new(member.cluster_id, datetime.now(timezone.utc)) as file:
         stream = SnapshotStream(file.write)
         told = _Progress(stream, report)
 
@@ -128,13 +128,8 @@ async def _from(etcd: Etcd, member: MemberState, folder: SnapshotFolder, report:
         "bytes": file.size,
         "member": member.address,
         "version": member.version,
-        "cluster": _cluster(member),
+        "cluster": member.cluster_id,
     }
-
-
-def _cluster(member: MemberState) -> str:
-    """The id of its cluster as etcdctl shows it."""
-    return f"{int(member.cluster or 0):x}"
 
 
 def _planned(member: MemberState, size: int) -> dict[str, Any]:
@@ -145,7 +140,7 @@ def _planned(member: MemberState, size: int) -> dict[str, Any]:
         "bytes": size,
         "member": member.address,
         "version": member.version,
-        "cluster": _cluster(member),
+        "cluster": member.cluster_id,
     }
 
 

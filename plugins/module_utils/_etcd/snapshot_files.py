@@ -12,7 +12,8 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,6 +76,15 @@ class SnapshotFile:
         return str(path)
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A complete snapshot, by its name."""
+
+    path: str
+    taken_at: datetime
+    revision: int
+
+
 class SnapshotFolder:
     """``path``: the folder, which ``prepare`` makes if it doesn't exist."""
 
@@ -121,17 +131,29 @@ class SnapshotFolder:
                 with suppress(FileNotFoundError):
                     os.unlink(part)
 
+    def newest(self, cluster: str) -> Taken | None:
+        """The newest snapshot of an etcd cluster, by its id as etcdctl shows it; None if there is none, or the folder can't be read."""
+        try:
+            found = sorted(self._of(cluster), key=_age)
+        except OSError:
+            return None
+        if not found:
+            return None
+        taken, revision = _age(found[-1])
+        moment = datetime.strptime(taken, _TIME).replace(tzinfo=timezone.utc)
+        return Taken(str(self._path / found[-1]), moment, revision)
+
+    def _of(self, cluster: str) -> list[str]:
+        """The names of a cluster's snapshots. Raises OSError."""
+        return [name for name in os.listdir(self._path) if (match := _NAME.fullmatch(name)) and match[1] == cluster]
+
     def remove_old(self, cluster: str, keep: int) -> list[str]:
         """Removes the oldest snapshots of an etcd cluster except for ``keep`` (0: none); returns their paths. Raises FileError."""
         if keep == 0:
             return []
         removed = []
         try:
-            found = [
-                name for name in os.listdir(self._path) if (match := _NAME.fullmatch(name)) and match[1] == cluster
-            ]
-            found.sort(key=_age)
-            for name in found[:-keep]:
+            for name in sorted(self._of(cluster), key=_age)[:-keep]:
                 os.unlink(self._path / name)
                 removed.append(str(self._path / name))
         except OSError as error:

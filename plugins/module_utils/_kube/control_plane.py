@@ -17,6 +17,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_ser
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import path_of, with_query
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.components import (
     COMPONENTS,
+    PEER_CA,
     CommandLine,
     parse_command,
 )
@@ -35,7 +36,7 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 @dataclass(frozen=True)
 class Started:
-    """``commands`` of all components that show themselves. ``gates_only``: those of API servers have only their feature gates.
+    """``commands`` of all components that show themselves. ``gates_only``: those of API servers have only what /flagz tells.
 
     ``configured``: what kubeadm will start them with after an upgrade.
     """
@@ -151,13 +152,17 @@ def requested_in(text: str) -> list[DeprecatedApi]:
 
 
 async def _flagz(server: ApiServer) -> CommandLine | None:
-    """Only its feature gates: /flagz has all flags, and doesn't say which of them are set."""
+    """Only its feature gates and the CA of its peers: /flagz has all flags, and doesn't say which of them are set."""
     try:
         flags = (await server.get("/flagz", accept=_FLAGZ)).get("flags")
     except (ApiError, UnreachableError):
         return None
-    gates = flags.get("feature-gates") if isinstance(flags, Mapping) else None
-    return CommandLine(COMPONENTS[0], server.name, (("feature-gates", str(gates)),) if gates else ())
+    shown = flags if isinstance(flags, Mapping) else {}
+    return CommandLine(
+        COMPONENTS[0],
+        server.name,
+        tuple((name, str(shown[name])) for name in ("feature-gates", PEER_CA) if shown.get(name)),
+    )
 
 
 async def _document(server: ApiServer, path: str) -> dict[str, Any] | None:

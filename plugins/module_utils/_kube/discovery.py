@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
     ApiError,
@@ -49,7 +49,7 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
     here (a mixed cluster lists those of other masters).
     """
     try:
-        version, emulated = await version_of(server)
+        told = await version_of(server)
     except StorageUpgradeError as error:
         return ServerReport(
             url=server.url, name=server.name, error=error.message, forbidden=is_forbidden(error), down=is_down(error)
@@ -61,8 +61,9 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
         return ServerReport(
             url=server.url,
             name=server.name,
-            version=version,
-            emulated_version=emulated,
+            version=told.version,
+            emulated_version=told.emulated,
+            min_compatibility_version=told.min_compatibility,
             error=error.message,
             forbidden=is_forbidden(error),
             down=is_down(error),
@@ -70,8 +71,9 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
     return ServerReport(
         url=server.url,
         name=server.name,
-        version=version,
-        emulated_version=emulated,
+        version=told.version,
+        emulated_version=told.emulated,
+        min_compatibility_version=told.min_compatibility,
         ready=ready,
         resources=resources,
     )
@@ -82,15 +84,35 @@ def is_down(error: StorageUpgradeError) -> bool:
     return isinstance(error, UnreachableError) and error.kind in _DOWN
 
 
-async def version_of(server: ApiServer) -> tuple[str, str | None]:
-    """(gitVersion, emulated version such as ``1.36`` if it differs from the binary's)."""
-    answer = await server.get("/version", timeout=10)
+class ToldVersion(NamedTuple):
+    """What /version says: gitVersion, and minors such as ``1.36``.
+
+    ``emulated``: None if it is the binary's own. ``min_compatibility``: the oldest release that can read all that the server writes, by
+    its ``--min-compatibility-version``; by default it is the one before the emulated one. None before 1.33, which doesn't report it.
+    """
+
+    version: str
+    emulated: str | None
+    min_compatibility: str | None = None
+
+
+async def version_of(server: ApiServer) -> ToldVersion:
+    """Asks one server. Raises the errors of a request."""
+    return told_version(await server.get("/version", timeout=10))
+
+
+def told_version(answer: Mapping[str, Any]) -> ToldVersion:
+    """From the answer of /version. Pure."""
     version = str(answer.get("gitVersion") or "")
-    minor = str(answer.get("emulationMinor") or "").rstrip("+")
-    emulated = f"{answer.get('emulationMajor')}.{minor}" if minor else None
+    emulated = _minor(answer, "emulation")
     if emulated and version.lstrip("v").split(".")[:2] == emulated.split("."):
         emulated = None
-    return version, emulated
+    return ToldVersion(version, emulated, _minor(answer, "minCompatibility"))
+
+
+def _minor(answer: Mapping[str, Any], which: str) -> str | None:
+    minor = str(answer.get(f"{which}Minor") or "").rstrip("+")
+    return f"{answer.get(f'{which}Major')}.{minor}" if minor else None
 
 
 async def is_ready(server: ApiServer) -> bool:

@@ -260,12 +260,12 @@ def _may_settle(seen: Observation) -> float:
 
 
 async def _glance_at(server: ApiServer) -> tuple[str, str | None] | None:
-    """A server's version; None if it does not answer or is not ready."""
+    """A server's version and the one that it emulates; None if it does not answer or is not ready."""
     try:
         version, ready = await asyncio.gather(version_of(server), is_ready(server))
     except StorageUpgradeError:
         return None
-    return version if ready else None
+    return (version.version, version.emulated) if ready else None
 
 
 def _endpoints_text(out: set[str], before: set[str], used: int) -> str:

@@ -259,6 +259,7 @@ def moment(seen: Observation) -> dict[str, Any]:
                 "name": report.name,
                 "version": report.version,
                 "emulated_version": report.emulated_version,
+                "min_compatibility_version": report.min_compatibility_version,
                 "ready": report.ready,
                 "error": report.error,
             }

@@ -23,6 +23,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import UpgradePath
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.components import (
     API_SERVER,
+    PEER_CA,
     CommandLine,
     ComponentData,
     is_group,
@@ -36,7 +37,9 @@ async def check_components(cluster: ObservedCluster) -> Findings:
     found = Findings()
     if not cluster.path.pending:
         return found
-    found.add(evaluate_components(await started_with(cluster.server, cluster.servers), cluster.path, ComponentData()))
+    started = await started_with(cluster.server, cluster.servers)
+    found.add(evaluate_components(started, cluster.path, ComponentData()))
+    found.take(evaluate_peers(started, cluster.path, len(cluster.seen.reports)))
     used, silent = await deprecated_apis(cluster.servers)
     found.take(evaluate_deprecated(used, cluster.path))
     if silent:
@@ -62,6 +65,11 @@ def evaluate_components(started: Started, path: UpgradePath, data: ComponentData
         found.unknown.append(
             f"Whether {target} accepts the feature gates and flags of the API servers, as neither pods labeled tier=control-plane in "
             "kube-system nor /flagz shows them."
+        )
+    elif target not in data.flags_of.get(API_SERVER, ()):
+        found.unknown.append(
+            f"Whether {target} accepts the flags of the control plane, except for its feature gates, as the data cover the flags of "
+            f"{', '.join(data.flags_of.get(API_SERVER, ()))}."
         )
     elif started.gates_only:
         found.unknown.append(
@@ -114,6 +122,29 @@ def _flags(commands: Iterable[CommandLine], target: str, data: ComponentData) ->
         )
         for (component, name), places in sorted(where.items())
         if (last := data.lost_flag(component, name, target)) is not None
+    ]
+
+
+def evaluate_peers(started: Started, path: UpgradePath, servers: int) -> list[Finding]:
+    """API servers that can't pass on what only a peer of another release serves (KEP-4020). Pure."""
+    alone = [
+        command.where
+        for command in started.commands
+        if command.component == API_SERVER and not dict(command.flags).get(PEER_CA)
+    ]
+    if not alone or servers < 2 or number_of(path.current) == number_of(path.target):
+        return []
+    return [
+        Finding(
+            "peer_proxy",
+            API_SERVER,
+            f"API servers are started without --{PEER_CA} ({_listed(alone)}).",
+            "While masters run two releases, these answer 404 for resources that only the others serve. Namespaces that are deleted meanwhile may hang in "
+            "Terminating, or leave objects behind.",
+            f"Delete no namespace until all masters are upgraded, or give all API servers --{PEER_CA} first. Before 1.36 they also need the feature gate "
+            "UnknownVersionInteroperabilityProxy.",
+            blocks=False,
+        )
     ]
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import EtcdError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import seconds_text
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import Etcd, EtcdClusters
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.membership import (
     Hashes,
@@ -18,6 +21,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.members
     hashes,
     membership,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.snapshot_files import SnapshotFolder
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import (
     Finding,
     Findings,
@@ -29,6 +33,25 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 _HASHES_SINCE = (3, 6)
 # Before that, members that were removed may come back in 3.6 (etcd.io/blog, 2025: zombie members).
 _BEFORE_3_6 = (3, 5, 26)
+
+
+async def last_snapshot(clusters: EtcdClusters | None, folder: str | None, now: datetime) -> dict[str, Any] | None:
+    """The newest snapshot of the default etcd in a folder, as the module returns it; None if there is none, or if that isn't known."""
+    if clusters is None or not folder:
+        return None
+    try:
+        members = await membership(clusters.default)
+    except EtcdError:
+        return None
+    taken = SnapshotFolder(folder).newest(members.states[0].cluster_id)
+    if taken is None:
+        return None
+    return {
+        "path": taken.path,
+        "taken_at": seconds_text(taken.taken_at),
+        "age": max(0, int((now - taken.taken_at).total_seconds())),
+        "revision": taken.revision,
+    }
 
 
 async def check_etcd(clusters: EtcdClusters | None) -> Findings:

@@ -17,6 +17,7 @@ Check = Literal[
     "undecodable",
     "rollback",
     "downgrade",
+    "compatibility",
     "list_fails",
     "servers_differ",
     "unfinished_migration",
@@ -47,6 +48,7 @@ Check = Literal[
     "feature_gate",
     "component_flag",
     "deprecated_api",
+    "peer_proxy",
 ]
 
 

@@ -33,6 +33,7 @@ class CheckOptions:
     new_crds: tuple[Definition, ...] = ()
     etcd: Mapping[str, Any] | None = None
     etcd_quota: int | None = None
+    etcd_snapshot_path: str | None = None
     show_server_messages: bool = False
 
     @classmethod
@@ -47,5 +48,6 @@ class CheckOptions:
             new_crds=tuple(read_manifests(params.get("crd_manifests") or ())),
             etcd=params.get("etcd"),
             etcd_quota=params.get("etcd_quota"),
+            etcd_snapshot_path=params.get("etcd_snapshot_path"),
             show_server_messages=bool(params.get("show_server_messages")),
         )

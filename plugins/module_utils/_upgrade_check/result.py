@@ -33,6 +33,7 @@ def build_result(cluster: ObservedCluster, lists: Lists, held: list[StoredVersio
         "proven_from_etcd": cluster.scanned is not None and not cluster.elsewhere,
         "cross_checked": cluster.seen.cross_checked,
         "current_version": path.current,
+        "running_versions": list(path.running),
         "target_version": path.target,
         "upgrade_pending": path.pending,
         "path": [hop.as_dict() for hop in hops(path, releases, held)],

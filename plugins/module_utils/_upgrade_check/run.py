@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import utc_now
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import COUNTS_DIFFER, count_problems
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_clusters
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stored_versions import Servers, read_stored
@@ -34,7 +35,10 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
     evaluate_readers,
     readers_of,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.etcd_members import check_etcd
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.etcd_members import (
+    check_etcd,
+    last_snapshot,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Findings, listed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.live_crds import (
     check_built_in_managers,
@@ -46,6 +50,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.space import amounts_of, check_space
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.stored import StoredVersion
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import (
+    evaluate_compatibility,
     evaluate_downgrade,
     evaluate_steps,
     upgrade_path,
@@ -75,7 +80,8 @@ async def upgrade_check(options: CheckOptions, check_mode: bool, report: Report)
         found.add(await check_space(cluster, cluster.amounts, options.etcd_quota))
         _check_record(cluster, found)
         _check_path(cluster, found)
-        return build_result(cluster, listed_resources, held, found)
+        snapshot = await last_snapshot(cluster.etcd, options.etcd_snapshot_path, utc_now())
+        return build_result(cluster, listed_resources, held, found) | {"last_snapshot": snapshot}
 
 
 async def _observe(options: CheckOptions, opened: AsyncExitStack) -> ObservedCluster:
@@ -176,6 +182,7 @@ def _check_record(cluster: ObservedCluster, found: Findings) -> None:
 
 def _check_path(cluster: ObservedCluster, found: Findings) -> None:
     found.take(evaluate_downgrade(cluster.path, cluster.releases))
+    found.take(evaluate_compatibility(cluster.seen.reports, cluster.path))
     found.take(*evaluate_steps(cluster.path, cluster.releases))
     found.unknown += cluster.seen.problems
     if cluster.seen.evidence is not None and cluster.seen.converged:

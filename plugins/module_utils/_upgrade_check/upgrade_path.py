@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import NotConvergedError
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding, listed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServerReport
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import (
     Releases,
@@ -21,11 +21,12 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.rel
 
 @dataclass(frozen=True)
 class UpgradePath:
-    """Minors such as ``1.36``. ``pending``: some API server is not at the target yet."""
+    """Minors such as ``1.36``. ``pending``: some API server is not at the target yet. ``running``: all that API servers run as, oldest first."""
 
     current: str
     target: str
     pending: bool = True
+    running: tuple[str, ...] = ()
 
     @property
     def back(self) -> bool:
@@ -47,7 +48,7 @@ def upgrade_path(reports: Iterable[ServerReport], target: str) -> UpgradePath:
     minors = sorted({minor_of(str(report.effective_version)) for report in usable}, key=number_of)
     goal = minor_of(target)
     current = minors[-1] if number_of(goal) < number_of(minors[-1]) else minors[0]
-    return UpgradePath(current, goal, pending=minors != [goal] or len(usable) < len(reports))
+    return UpgradePath(current, goal, minors != [goal] or len(usable) < len(reports), tuple(minors))
 
 
 def evaluate_downgrade(path: UpgradePath, releases: Releases) -> list[Finding]:
@@ -65,6 +66,29 @@ def evaluate_downgrade(path: UpgradePath, releases: Releases) -> list[Finding]:
             "If you don't want to roll back, name the right release. Roll back only if this check finds nothing else, and restore etcd "
             "from a snapshot if it does.",
         )
+    ]
+
+
+def evaluate_compatibility(reports: Iterable[ServerReport], path: UpgradePath) -> list[Finding]:
+    """API servers that needn't keep what they write readable for the target of a rollback. Pure.
+
+    Those before 1.33 don't report it.
+    """
+    found: dict[str, list[str]] = {}
+    for report in reports:
+        oldest = report.min_compatibility_version
+        if path.back and report.usable and oldest and number_of(oldest) > number_of(path.target):
+            found.setdefault(oldest, []).append(f"{report.name} ({report.url})")
+    return [
+        Finding(
+            "compatibility",
+            "kube-apiserver",
+            f"{listed(servers)} {'stores' if len(servers) == 1 else 'store'} objects for readers of {oldest} and newer (minCompatibilityVersion).",
+            f"What is written from now on need not be readable by {path.target}, even if all that is stored now is.",
+            f"Restart API servers with --min-compatibility-version={path.target}, or have them emulate {path.target}; migrate everything, and check "
+            "again. If they are several releases newer, go back one release at a time.",
+        )
+        for oldest, servers in found.items()
     ]
 
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._data import components as data
@@ -14,6 +14,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.rel
 
 API_SERVER = "kube-apiserver"
 COMPONENTS = (API_SERVER, "kube-controller-manager", "kube-scheduler")
+# The flag with which API servers pass on requests to those of another release.
+PEER_CA = "peer-ca-file"
 _GATES = "feature-gates"
 # These stand for all gates of a stage.
 _GROUPS = ("AllAlpha", "AllBeta")
@@ -65,20 +67,25 @@ def parse_command(component: str, where: str, arguments: Iterable[str]) -> Comma
 
 @dataclass(frozen=True)
 class ComponentData:
-    """What the data say; ``releases`` that were asked. None where they say nothing."""
+    """What the data say. ``releases``: those that were asked for gates; ``flags_of``: those of which each program was asked for flags.
+
+    None where they say nothing.
+    """
 
     releases: tuple[str, ...] = field(default_factory=lambda: tuple(data.RELEASES))
+    flags_of: Mapping[str, Sequence[str]] = field(default_factory=lambda: data.FLAGS_OF)
     known_gates: Mapping[str, str] = field(default_factory=lambda: data.GATES, repr=False)
     locked: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: data.LOCKED, repr=False)
     flags: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: data.FLAGS, repr=False)
 
     def lost_gate(self, gate: str, target: str) -> str | None:
         """The last release that knows a gate which the target doesn't know; None if it does, or if no release is known to."""
-        return self._lost(self.known_gates.get(gate, ""), target)
+        return _lost(self.releases, self.known_gates.get(gate, ""), target)
 
     def lost_flag(self, component: str, flag: str, target: str) -> str | None:
-        """The same for a flag."""
-        return self._lost(self.flags.get(component, {}).get(flag, ""), target)
+        """The same for a flag; None also if that release was not asked for the component's flags."""
+        asked = self.flags_of.get(component, ())
+        return _lost(asked, self.flags.get(component, {}).get(flag, ""), target) if target in asked else None
 
     def locked_to(self, gate: str, target: str) -> bool | None:
         """The only value that a gate may have; None if it may have both."""
@@ -87,11 +94,12 @@ class ComponentData:
                 return value
         return None
 
-    def _lost(self, spans: str, target: str) -> str | None:
-        if not spans or within(target, spans):
-            return None
-        known = [release for release in self.releases if within(release, spans)]
-        return known[-1] if known else None
+
+def _lost(asked: Iterable[str], spans: str, target: str) -> str | None:
+    if not spans or within(target, spans):
+        return None
+    known = [release for release in asked if within(release, spans)]
+    return known[-1] if known else None
 
 
 def is_group(gate: str) -> bool:

@@ -123,12 +123,14 @@ class ServerReport:
 
     ``error``: why it could not be asked; None if it answered everything. ``forbidden``: because of the user's credentials.
     ``down``: because nothing answers there, which is temporary if the server is just starting.
+    ``min_compatibility_version``: the oldest minor for which it still writes everything readably; None if it doesn't report it.
     """
 
     url: str
     name: str
     version: str | None = None
     emulated_version: str | None = None
+    min_compatibility_version: str | None = None
     ready: bool = False
     error: str | None = None
     forbidden: bool = False

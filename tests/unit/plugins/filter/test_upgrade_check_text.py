@@ -38,6 +38,14 @@ def test_the_end_of_the_data_is_no_limit_of_what_is_stored() -> None:
     assert "1.36 is the last release that can read all of it." in upgrade_check_text({**known, "safe_up_to": "1.36"})[0]
 
 
+def test_the_last_snapshot_has_its_age() -> None:
+    for age, said in ((59, "59 seconds"), (60, "1 minute"), (7300, "2 hours"), (86400 * 3, "3 days")):
+        taken = {"path": "/s/etcd-1.db", "taken_at": "2026-11-27T10:15:00Z", "age": age}
+        lines = upgrade_check_text({**CHECKED, "last_snapshot": taken})
+        assert f"The last snapshot of etcd was taken at 2026-11-27T10:15:00Z, {said} ago: /s/etcd-1.db" in lines
+    assert upgrade_check_text({**CHECKED, "last_snapshot": None}) == upgrade_check_text(CHECKED)
+
+
 def test_each_finding_is_a_block_with_a_command_to_copy() -> None:
     """Issue 15, number 10."""
     finding = {"id": "undecodable/secrets", "check": "undecodable", "resource": "secrets"}

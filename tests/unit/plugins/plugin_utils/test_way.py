@@ -18,22 +18,45 @@ def checked(*releases: str, current: str = "1.34", target: str = "1.37", **more:
 
 
 WHOLE = checked("1.35", "1.36", "1.37")
+UNDONE = {"concerns": [{"check": "outstanding_migration"}]}
+
+
+def releases(*arguments: Any) -> list[str]:
+    return [hop["release"] for hop in upgrade_way(*arguments)]
 
 
 def test_each_release_in_turn() -> None:
-    assert upgrade_way(WHOLE, "1.37") == ["1.35", "1.36", "1.37"]
-    assert upgrade_way(WHOLE, "v1.37.2", ["v1.35.4"]) == ["v1.35.4", "1.36", "v1.37.2"]
+    assert releases(WHOLE, "1.37") == ["1.35", "1.36", "1.37"]
+    assert releases(WHOLE, "v1.37.2", ["v1.35.4"]) == ["v1.35.4", "1.36", "v1.37.2"]
+    assert {hop["stops_before"] for stop in ("", "trim") for hop in upgrade_way(WHOLE, "1.37", [], stop)} == {""}
     assert upgrade_way_refusals(WHOLE, ["v1.35.4"]) == []
 
 
 def test_what_was_left_undone_comes_first() -> None:
-    undone = checked("1.35", "1.36", concerns=[{"check": "outstanding_migration"}])
-    assert upgrade_way(undone, "1.36", ["v1.34.4"]) == ["v1.34.4", "1.35", "1.36"]
+    undone = checked("1.35", "1.36", **UNDONE)
+    assert releases(undone, "1.36", ["v1.34.4"]) == ["v1.34.4", "1.35", "1.36"]
     first = checked("1.35", "1.36")
     first["path"][0]["migrate_first"] = ["things.example.com"]
-    assert upgrade_way(first, "1.36") == ["1.34", "1.35", "1.36"]
-    assert upgrade_way(checked(current="1.37"), "v1.37.2") == ["v1.37.2"], "all are there, and may have to be migrated"
+    assert releases(first, "1.36") == ["1.34", "1.35", "1.36"]
+    assert releases(checked(current="1.37"), "v1.37.2") == ["v1.37.2"], "all are there, and may have to be migrated"
     assert upgrade_way_refusals(checked(current="1.37"), []) == []
+
+
+def test_mixed_masters_resume_at_the_newer_release() -> None:
+    """What the newer ones would write differently is nothing to finish at the older release."""
+    mixed = checked("1.35", "1.36", running_versions=["1.34", "1.35"], **UNDONE)
+    assert releases(mixed, "1.36") == ["1.35", "1.36"]
+    assert releases({**mixed, "running_versions": ["1.34"]}, "1.36") == ["1.34", "1.35", "1.36"]
+
+
+def test_each_run_gets_one_release_further() -> None:
+    """What the run before left undone comes first, and doesn't stop again."""
+    first = upgrade_way(WHOLE, "1.37", [], "migrate")
+    assert first == [{"release": "1.35", "stops_before": "migrate"}]
+    then = upgrade_way(checked("1.36", "1.37", current="1.35", **UNDONE), "1.37", [], "migrate")
+    assert then == [{"release": "1.35", "stops_before": ""}, {"release": "1.36", "stops_before": "migrate"}]
+    last = upgrade_way(checked(current="1.37", **UNDONE), "v1.37.2", [], "migrate")
+    assert last == [{"release": "v1.37.2", "stops_before": ""}]
 
 
 def test_what_does_not_lead_there_is_refused() -> None:

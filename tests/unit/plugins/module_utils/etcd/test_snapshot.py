@@ -183,6 +183,10 @@ def test_only_old_snapshots_of_the_same_etcd_are_removed(tmp_path: Path) -> None
     mine = [taken(tmp_path, "c1", NOW.replace(minute=minute), minute) for minute in (9, 1, 5)]
     other = taken(tmp_path, "c2", NOW.replace(minute=0), 1)
     files = SnapshotFolder(str(tmp_path))
+    newest = files.newest("c1")
+    assert newest is not None and (newest.path, newest.revision) == (mine[0], 9)
+    assert newest.taken_at == NOW.replace(minute=9, microsecond=0)
+    assert files.newest("c3") is None and SnapshotFolder(str(tmp_path / "none")).newest("c1") is None
     assert files.remove_old("c1", 0) == []
     assert files.remove_old("c1", 2) == [mine[1]]
     assert {str(path) for path in tmp_path.iterdir()} == {mine[0], mine[2], other, str(tmp_path / "etcd-c1-mine.db")}

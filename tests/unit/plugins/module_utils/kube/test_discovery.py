@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.discovery import (
+    ToldVersion,
     merge_resource_lists,
+    told_version,
     without_hash,
 )
 
@@ -37,3 +40,35 @@ def test_a_crd_whose_storage_version_is_not_served_is_found() -> None:
     assert merged["hiddens.shop.example.com"].hash == "h"
     assert merged["hiddens.shop.example.com"].versions == ("v1", "v2")
     assert "hiddens.shop.example.com" not in merge_resource_lists(answers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"gitVersion": "v1.31.14"}, ("v1.31.14", None, None)),
+        (
+            {
+                "gitVersion": "v1.37.2",
+                "emulationMajor": "1",
+                "emulationMinor": "37",
+                "minCompatibilityMajor": "1",
+                "minCompatibilityMinor": "36",
+            },
+            ("v1.37.2", None, "1.36"),
+        ),
+        (
+            {
+                "gitVersion": "v1.37.2+k3s1",
+                "emulationMajor": "1",
+                "emulationMinor": "36+",
+                "minCompatibilityMajor": "1",
+                "minCompatibilityMinor": "35",
+            },
+            ("v1.37.2+k3s1", "1.36", "1.35"),
+        ),
+    ],
+)
+def test_a_version_tells_what_is_emulated_and_for_whom_is_written(
+    answer: dict[str, str], told: tuple[str, str | None, str | None]
+) -> None:
+    assert told_version(answer) == ToldVersion(*told)

@@ -19,6 +19,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.control
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.components import (
     evaluate_components,
     evaluate_deprecated,
+    evaluate_peers,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import UpgradePath
@@ -29,7 +30,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.com
 )
 
 DATA = ComponentData(
-    releases=("1.35", "1.36", "1.37"),
+    releases=("1.34", "1.35", "1.36", "1.37"),
+    flags_of=dict.fromkeys(("kube-apiserver", "kube-controller-manager", "kube-scheduler"), ("1.35", "1.36", "1.37")),
     known_gates={"Old": "1.35-1.36", "Fixed": "1.35-1.37", "New": "1.37-1.37"},
     locked={"true": {"Fixed": "1.37-1.37"}},
     flags={
@@ -115,7 +117,10 @@ def test_what_is_not_shown_is_unknown() -> None:
     gates = evaluate_components(by_flagz, UpgradePath("1.36", "1.37"), DATA)
     assert len(gates.blockers) == 1 and "except for their feature gates" in gates.unknown[0]
     newer = evaluate_components(started("--feature-gates=Old=true"), UpgradePath("1.37", "1.38"), DATA)
-    assert newer.found == [] and "the data cover 1.35 to 1.37" in newer.unknown[0]
+    assert newer.found == [] and "the data cover 1.34 to 1.37" in newer.unknown[0]
+    gates_known = evaluate_components(started("--feature-gates=New=true", "--gone"), UpgradePath("1.35", "1.34"), DATA)
+    assert [finding.id for finding in gates_known.blockers] == ["feature_gate/New"]
+    assert "the data cover the flags of 1.35, 1.36, 1.37" in gates_known.unknown[0]
 
 
 METRICS = """# TYPE apiserver_requested_deprecated_apis gauge
@@ -133,3 +138,24 @@ def test_apis_that_the_target_does_not_serve_are_concerns() -> None:
     (finding,) = evaluate_deprecated(used, UpgradePath("1.31", "1.32"))
     assert (finding.id, finding.blocks) == ("deprecated_api/flowschemas.flowcontrol.apiserver.k8s.io", False)
     assert "v1beta3" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("flags", "servers", "target", "concern"),
+    [
+        ([], 2, "1.37", True),
+        (["--peer-ca-file=/ca.crt"], 2, "1.37", False),
+        (["--peer-ca-file="], 2, "1.37", True),
+        ([], 1, "1.37", False),
+        ([], 2, "1.36", False),
+    ],
+)
+def test_masters_that_can_not_ask_their_peers_are_a_concern(
+    flags: list[str], servers: int, target: str, concern: bool
+) -> None:
+    with_peers = parse_command("kube-apiserver", "master-2", ["--peer-ca-file=/ca.crt"])
+    manager = parse_command("kube-controller-manager", "master-1", [])
+    given = Started((parse_command("kube-apiserver", "master-1", flags), with_peers, manager))
+    found = evaluate_peers(given, UpgradePath("1.36", target), servers)
+    assert [(finding.id, finding.blocks) for finding in found] == ([("peer_proxy/kube-apiserver", False)] * concern)
+    assert not concern or "(master-1)" in found[0].what

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import (
     UpgradePath,
+    evaluate_compatibility,
     evaluate_downgrade,
     evaluate_steps,
     upgrade_path,
@@ -41,6 +42,7 @@ def test_where_an_upgrade_starts_from(
     reports = [ServerReport(f"https://{at}", "", f"v{minor}.1", ready=True) for at, minor in enumerate(minors)]
     path = upgrade_path(reports, target)
     assert (path.current, path.back, path.pending) == (current, back, pending)
+    assert path.running == tuple(sorted(set(minors)))
     assert [finding.id for finding in evaluate_downgrade(path, RELEASES) if finding.blocks] == (
         ["downgrade/kube-apiserver"] if back else []
     )
@@ -66,3 +68,27 @@ def test_a_release_to_which_no_upgrade_goes_blocks(current: str, target: str, ch
     findings = [*evaluate_downgrade(path, RELEASES), *evaluate_steps(path, RELEASES)[0]]
     assert [finding.check for finding in findings if finding.blocks] == [check]
     assert meant in findings[0].what and (check != "impossible_release" or "in quotes" in findings[0].remediation)
+
+
+@pytest.mark.parametrize(
+    ("oldest", "current", "target", "blocked"),
+    [
+        ("1.36", "1.37", "1.36", False),
+        ("1.37", "1.37", "1.36", True),
+        ("1.36", "1.37", "1.35", True),
+        (None, "1.32", "1.31", False),
+        ("1.37", "1.37", "1.37", False),
+        ("1.37", "1.36", "1.37", False),
+    ],
+)
+def test_a_rollback_below_what_the_servers_write_for(
+    oldest: str | None, current: str, target: str, blocked: bool
+) -> None:
+    reports = [
+        ServerReport("https://a", "master-1", "v1.37.2", ready=True, min_compatibility_version=oldest),
+        ServerReport("https://b", "master-2", "v1.37.2", ready=True),
+        ServerReport("https://c", "master-3", error="down", min_compatibility_version="1.37"),
+    ]
+    found = evaluate_compatibility(reports, UpgradePath(current, target))
+    assert [finding.id for finding in found if finding.blocks] == (["compatibility/kube-apiserver"] if blocked else [])
+    assert not blocked or found[0].what.startswith("master-1 (https://a) stores objects")
