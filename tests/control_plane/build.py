@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -77,6 +78,28 @@ def kine() -> Module:
     """kine, with all its databases."""
     source = Path(__file__).resolve().parent / "go" / releases.KINE.folder
     return Module("kine-alone", source, ("kine",), releases.KINE)
+
+
+def migrator() -> Module:
+    """kube-storage-version-migrator's controller."""
+    source = Path(__file__).resolve().parent / "go" / releases.MIGRATOR.folder
+    return Module("migrator-alone", source, ("migrator",), releases.MIGRATOR)
+
+
+def files_of(source: Path, module: str) -> Path:
+    """The folder with all files of a Go module that the go.mod in ``source`` pins; downloaded if that was not done before."""
+    environment = {**os.environ, "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", module],
+        cwd=source,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise BuildError(f"{module} can't be downloaded: {done.stderr[-1000:] or done.stdout[-1000:]}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 CONTROL_PLANE = control_plane(releases.NEWEST)

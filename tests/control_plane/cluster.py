@@ -720,7 +720,7 @@ def _run(options: argparse.Namespace) -> Any:
         return {"promtool": str(build.binaries(build.promtool()))}
     if options.verb == "build":
         rows = [releases.release(version) for version in options.version or ()] or releases.OF_MAKE_TEST
-        alone = [] if options.version else [build.kine()]
+        alone = [] if options.version else [build.kine(), build.migrator()]
         built = {row.kubernetes: str(build.binaries(build.control_plane(row))) for row in rows}
         return built | {module.name: str(build.binaries(module)) for module in alone}
     if options.verb == "up":

@@ -116,6 +116,8 @@ ETCDUTL = Etcd("3.6.8", folder="etcdutl", minutes=1)
 PROMTOOL = Tool("0.316.0", folder="promtool", minutes=2, package="github.com/prometheus/prometheus/cmd/promtool")
 # kine, in the place of etcd; in tests/control_plane/go.
 KINE = Etcd("0.17.5", folder="kine", minutes=4)
+# kube-storage-version-migrator, of which there is no release since, only this commit; in tests/control_plane/go.
+MIGRATOR = Etcd("0.0.6-0.20230721195810-5c8923c5ff96", folder="migrator", minutes=2)
 # The hosts of tests/kubeadm, which go from the last to the first; in tests/kubeadm/go.
 KUBEADM_HOST = (
     Release("1.37.2", etcd="3.7.0", go_mod="go.mod", minutes=12),

@@ -53,6 +53,20 @@ def test_kine_is_what_its_go_mod_builds() -> None:
     assert f"require github.com/k3s-io/kine v{releases.KINE.etcd}\n" in text
 
 
+def test_the_migrator_is_what_its_go_mod_builds() -> None:
+    text = (TESTS / "control_plane" / "go" / releases.MIGRATOR.folder / "go.mod").read_text(encoding="utf-8")
+    assert f"\tsigs.k8s.io/kube-storage-version-migrator v{releases.MIGRATOR.etcd}\n" in text
+
+
+def test_openshift_s_api_is_locked() -> None:
+    """Nothing is built from it: tests take its CRDs."""
+    folder = TESTS / "control_plane" / "go" / "openshift-api"
+    (version,) = re.findall(
+        r"^require github\.com/openshift/api (\S+)$", (folder / "go.mod").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert f"github.com/openshift/api {version} h1:" in (folder / "go.sum").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_each_go_mod_has_its_row(folder: str) -> None:
     found = {path.name for path in (TESTS / folder / "go").glob("*.mod")}

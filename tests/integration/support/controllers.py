@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.control_plane import build, hosts
 from tests.control_plane.cluster import Cluster, ClusterError
+from tests.control_plane.folder import short_name
+from tests.control_plane.processes import Process, spawn
 
 from .objects import apply, await_established, config_maps
 from .waiting import wait_until
@@ -137,6 +140,46 @@ class Migrator:
         except ClusterError as error:
             if "NotFound" not in str(error):
                 raise
+
+
+class RealMigrator:
+    """kube-storage-version-migrator's own controller, in the network of the first master. ``rate``: its requests per second."""
+
+    def __init__(self, cluster: Cluster, rate: int = 0) -> None:
+        self._cluster = cluster
+        self._program = build.binaries(build.migrator()) / "migrator"
+        # As in its own manifests, which let the first thousand requests pass at once.
+        self._limits = (f"--kube-api-qps={rate or 40}", f"--kube-api-burst={1 if rate else 1000}")
+        self._process: Process | None = None
+
+    def start(self) -> None:
+        master = self._cluster.masters[0]
+        kubeconfig = self._cluster.folder / f"kubeconfig-{master}"
+        prefix = hosts.enter(self._cluster.network, short_name(master), master)
+        command = [*prefix, str(self._program), f"--kubeconfig={kubeconfig}", *self._limits]
+        self._process = spawn(command, self._cluster.folder / "logs" / "migrator.log")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def __enter__(self) -> RealMigrator:
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.kill()
+
+
+def install_real_migrator(cluster: Cluster) -> None:
+    """Its own CRDs."""
+    source = build.migrator().source
+    manifests = build.files_of(source, "sigs.k8s.io/kube-storage-version-migrator") / "manifests"
+    for name in ("storage_migration_crd.yaml", "storage_state_crd.yaml"):
+        cluster.kubectl("apply", "-f", str(manifests / name))
+    await_established(cluster, "crd", MIGRATOR_MIGRATIONS, MIGRATOR_STATES)
+    wait_until(lambda: "storageversionmigrations" in cluster.kubectl("api-resources", "--api-group=migration.k8s.io"))
 
 
 def items(cluster: Cluster, plural: str) -> list[dict[str, Any]]:

@@ -83,12 +83,12 @@ def delete(cluster: Cluster, key: str) -> None:
     etcd_request(cluster, "/v3/kv/deleterange", {"key": base64.b64encode(key.encode()).decode()})
 
 
-def put_json(cluster: Cluster, name: str) -> str:
+def put_json(cluster: Cluster, name: str, namespace: str = "default") -> str:
     """A ConfigMap as JSON, written past the API servers, so that it is stale for them; returns its key."""
-    key = f"/registry/configmaps/default/{name}"
+    key = f"/registry/configmaps/{namespace}/{name}"
     metadata = {
         "name": name,
-        "namespace": "default",
+        "namespace": namespace,
         "uid": str(uuid.uuid4()),
         "creationTimestamp": "2026-01-01T00:00:00Z",
     }
