@@ -48,7 +48,7 @@ def test_changes_since_a_scan_are_found_without_the_filter_of_etcd(alone: KineAl
             later = await changes_since(etcd, first, KeyMap(), keep=1000)
             (variant,) = later.resources["configmaps"]
             kept = later.resources["configmaps"][variant].kept
-            assert kept is not None and [each.name for each in kept] == ["007", "new"]
+            assert kept is not None and [stored.name for stored in kept] == ["007", "new"]
 
     asyncio.run(read())
 

@@ -128,7 +128,7 @@ def test_values_of_a_wrong_kind(tmp_path: Path, name: str, value: str, sentence:
 
 
 def test_a_mistyped_variable_in_the_inventory(tmp_path: Path) -> None:
-    """A report that was asked for was not written, without a word."""
+    """Otherwise a report that was asked for would not be written."""
     done = run(
         tmp_path,
         ROLL,

@@ -60,11 +60,11 @@ class Readiness:
         """Never two of one cluster."""
         assert len(self.down) > 20, "too few samples to mean anything"
         for name in NAMES:
-            twice = [down for _when, down in self.down if sum(one.startswith(name) for one in down) > 1]
+            twice = [down for _when, down in self.down if sum(master.startswith(name) for master in down) > 1]
             assert twice == [], f"two masters of {name} were down at the same time"
 
     def assert_in_parallel(self) -> None:
-        together = [down for _when, down in self.down if {one.partition("-")[0] for one in down} == set(NAMES)]
+        together = [down for _when, down in self.down if {master.partition("-")[0] for master in down} == set(NAMES)]
         assert together, "at no time was a master of each cluster down"
 
 

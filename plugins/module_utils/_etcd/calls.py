@@ -91,7 +91,7 @@ class Call:
 
     def message(self, document: Mapping[str, Any]) -> bytes:
         """The request as protobuf. Raises ValueError for a key that it has no field for."""
-        known = {each.name: (number, each.kind) for number, each in self.request.items()}
+        known = {field.name: (number, field.kind) for number, field in self.request.items()}
         unknown = document.keys() - known.keys()
         if unknown:
             raise ValueError(f"{self.method} has no field {', '.join(sorted(unknown))}")

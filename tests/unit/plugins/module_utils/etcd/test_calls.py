@@ -47,7 +47,7 @@ def test_a_request_has_the_numbers_of_its_fields() -> None:
     st.integers(0, 2**40),
 )
 def test_a_page_is_read_as_from_the_gateway(found: list[tuple[bytes, bytes, int]], more: bool, count: int) -> None:
-    message = field(1, HEADER) + b"".join(field(2, pair(*each)) for each in found)
+    message = field(1, HEADER) + b"".join(field(2, pair(*item)) for item in found)
     page = Page(range_answer(message + field(3, int(more)) + field(4, count)))
     assert [(item["key"], item.get("value", ""), item["mod_revision"]) for item in page.items()] == [
         (b64(key), b64(value), str(revision)) for key, value, revision in found
@@ -57,7 +57,7 @@ def test_a_page_is_read_as_from_the_gateway(found: list[tuple[bytes, bytes, int]
 
 
 def test_what_was_written_before_is_left_out() -> None:
-    message = field(1, HEADER) + b"".join(field(2, pair(b"/%d" % each, b"x", each)) for each in (3, 4, 5))
+    message = field(1, HEADER) + b"".join(field(2, pair(b"/%d" % revision, b"x", revision)) for revision in (3, 4, 5))
     page = Page(range_answer(message + field(4, 3), min_mod_revision=4))
     assert [item["mod_revision"] for item in page.items()] == ["4", "5"]
 
