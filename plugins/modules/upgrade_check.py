@@ -209,7 +209,7 @@ current_version:
   returned: success
   type: str
 running_versions:
-  description: All minor releases that API servers run as now, oldest first; more than one in a half-upgraded cluster.
+  description: The minor releases as which the API servers that are ready run now, oldest first; more than one in a half-upgraded cluster.
   returned: success
   type: list
   elements: str

@@ -123,7 +123,7 @@ def test_values_of_a_wrong_kind(tmp_path: Path, name: str, value: str, sentence:
         value = str(tmp_path / value)
     done = run(tmp_path, ROLL, **{**given, f"rolling_upgrade_{name}": value})
     assert_refused(done, sentence)
-    last = done.stdout[done.stdout.index("TASK [kube_storage.upgrade.rolling_upgrade : Say how it ended") :]
+    last = done.stdout[done.stdout.index("TASK [kube_storage.upgrade.rolling_upgrade : Show how the run ended") :]
     assert last.count("STOPPED: ") == 1 and len(done.stdout) < 6000, done.stdout
 
 

@@ -109,7 +109,8 @@ class Access:
 
     def unreachable(self, endpoint: str, error: UnreachableError) -> str:
         """The sentence for a member that gave no answer."""
-        told = error.kind in (UnreachableKind.EXHAUSTED, UnreachableKind.PROXY) or "The proxy " in error.message
+        told = error.kind in (UnreachableKind.EXHAUSTED, UnreachableKind.PROXY)
+        told = told or "The proxy " in error.message or "over gRPC" in error.message
         if told or endpoint.startswith(UNIX):
             return error.message
         if error.kind is UnreachableKind.TLS:

@@ -176,6 +176,8 @@ def _pair(message: bytes, at: int, end: int, min_mod_revision: int) -> bytes | N
     mod_revision = 0
     while at < end:
         tag = message[at]
+        if tag & 0x80:
+            raise ValueError("no such field")
         number, at = varint(message, at + 1)
         if tag == 0x0A:
             key = message[at : at + number]

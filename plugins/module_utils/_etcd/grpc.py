@@ -65,8 +65,9 @@ class GrpcClient:
         """``method`` is always POST here, and ``before`` is for writes, which there are none of."""
         origin, path = _split(url)
         document = json.loads(body or b"{}")
+        known = origin in self._kine
         answer = await self._ask(origin, path, document, headers, timeout)
-        if origin not in self._kine and _NOT_IN_KINE in answer.body:
+        if not known and answer.status != 200 and _NOT_IN_KINE in answer.body:
             self._kine.add(origin)
             answer = await self._ask(origin, path, document, headers, timeout)
         return answer
@@ -104,7 +105,11 @@ class GrpcClient:
         call = CALLS[path]
 
         def pass_on(message: bytes) -> None:
-            take(b'{"result":%b}\n' % call.answer(message))
+            try:
+                told = call.answer(message)
+            except (IndexError, ValueError) as error:
+                raise _no_grpc(origin) from error
+            take(b'{"result":%b}\n' % told)
 
         failed = await self._call(origin, call, json.loads(body or b"{}"), headers, timeout, pass_on)
         return failed or Response(200, {}, b"")

@@ -49,13 +49,16 @@ class GatewayOrGrpc:
         except UnreachableError as error:
             if error.kind not in _UNCLEAR or not http2.is_available() or not await self._is_grpc_only(_origin(url)):
                 raise
+            found = await over(self._grpc)  # A port of the gateway alone begins with HTTP/2, too, if TLS offers it.
             self._without_gateway.add(_origin(url))
-            return await over(self._grpc)
+            return found
         if answer.status != _NOT_FOUND or not http2.is_available():
             return answer
         try:
             found = await over(self._grpc)
-        except UnreachableError:
+        except UnreachableError as error:
+            if error.kind not in _UNCLEAR:
+                raise
             return answer  # Nothing of etcd's is there.
         self._without_gateway.add(_origin(url))
         return found

@@ -52,6 +52,10 @@ _STRETCH_BYTES = 8 << 20
 Key = bytes
 
 
+class _IncompleteError(EtcdError):
+    """etcd gave other keys than it counts: kine ends a page early, without an error, if its database fails meanwhile."""
+
+
 class Variant(NamedTuple):
     """One way in which objects of a resource are stored; the fields are those of Envelope."""
 
@@ -237,6 +241,9 @@ async def changes_since(
             return await attempted.run_since(before)
         except CompactedError:
             continue
+        except _IncompleteError:
+            if attempt == _RESTARTS:
+                raise
     raise EtcdError("etcd was compacted faster than it could be read.")  # not reached: the last attempt continues
 
 
@@ -278,6 +285,9 @@ async def scan(
             return await attempted.run(may_be_empty=may_be_empty)
         except CompactedError:
             continue
+        except _IncompleteError:
+            if attempt == _RESTARTS:
+                raise
     raise EtcdError("etcd was compacted faster than it could be read.")  # not reached: the last attempt continues
 
 
@@ -319,9 +329,11 @@ class _Scan:
                 "(the API servers' --etcd-prefix) and etcd.endpoints."
             )
         if self._resources is None:
+            there = await self._count(self._root, end_of(self._root))
             stored.stretches.append([self._root])
             await self._everything()
             stored.stretches[-1].append(end_of(self._root))
+            self._require_all(there, stored.objects)
         else:
             for prefix in prefixes_of(self._resources):
                 await self._prefix(prefix)
@@ -334,13 +346,46 @@ class _Scan:
         started = time.monotonic()
         await self._fix_revision()
         for bounds in before.stretches:
-            for start, end in itertools.pairwise(bounds):
-                page = await self._read(start, end, 0, min_mod_revision=before.revision + 1)
-                for prefix, items in itertools.groupby(page.items(), self._prefix_of):
-                    self._take(prefix, list(items))
+            there, read = await self._count(bounds[0], bounds[-1]), 0
+            parts = list(itertools.pairwise(bounds))
+            if len(parts) > 1 and sum([await self._count(*part) for part in parts]) != there:
+                # kine before 0.16.3 takes the end of a range for the end of a prefix, which only the last one is.
+                read = await self._changed_in_pages(bounds[0], bounds[-1], before.revision)
+            else:
+                for start, end in parts:
+                    page = await self._read(start, end, 0, min_mod_revision=before.revision + 1)
+                    read += page.count
+                    self._take_each(page.items())
+            self._require_all(there, read)
         self._stored.stretches = before.stretches
         self._stored.seconds = time.monotonic() - started
         return self._stored
+
+    async def _changed_in_pages(self, at: bytes, end: bytes, since: int) -> int:
+        """Takes what was written after a revision; returns how many keys were read."""
+        read = 0
+        while True:
+            page = await self._read(at, end, _FIRST_PAGE)
+            items, last = page.items(), page.last_key
+            self._take_each([item for item in items if int(item["mod_revision"]) > since])
+            read += len(items)
+            if last is None or not page.more:
+                return read
+            at = last + b"\0"
+
+    def _take_each(self, found: list[dict[str, str]]) -> None:
+        for prefix, items in itertools.groupby(found, self._prefix_of):
+            self._take(prefix, list(items))
+
+    async def _count(self, start: bytes, end: bytes) -> int:
+        return (await self._read(start, end, 0, count_only=True)).count
+
+    def _require_all(self, there: int, read: int) -> None:
+        if self._stored.consistent and read != there:
+            raise _IncompleteError(
+                f"etcd at {', '.join(self._etcd.endpoints)} gave {read} of the {there} keys that it counts; check that it is healthy "
+                "(of kine: its database), and run again."
+            )
 
     async def _fix_revision(self) -> int:
         """Notes etcd's revision; returns the total number of keys."""
@@ -376,7 +421,7 @@ class _Scan:
             prefix, rest = split_key(relative)
             if not rest:
                 # A key that is no longer than a prefix: not an object, but counted under that prefix.
-                self._take(prefix, (await self._read(key, key + b"\0", 1)).items())
+                self._take(prefix, (await self._read(key, None, 1)).items())
                 at = key + b"\0"
                 continue
             head = self._root + b"/".join(key[len(self._root) :].split(b"/")[: prefix.count("/") + 1]) + b"/"
@@ -385,9 +430,11 @@ class _Scan:
 
     async def _prefix(self, prefix: str) -> None:
         head = self._root + prefix.encode() + b"/"
+        there, before = await self._count(head, end_of(head)), self._stored.objects
         self._stored.stretches.append([head])
         await self._range(prefix, head, end_of(head))
         self._stored.stretches[-1].append(end_of(head))
+        self._require_all(there, self._stored.objects - before)
 
     async def _range(self, prefix: str, start: bytes, end: bytes) -> None:
         limit = _FIRST_PAGE
@@ -416,11 +463,19 @@ class _Scan:
         self._stretch_objects += objects
         self._stretch_bytes += size
         if last is not None and (self._stretch_objects >= _STRETCH_OBJECTS or self._stretch_bytes >= _STRETCH_BYTES):
-            self._stored.stretches[-1].append(last + b"\0")
+            # Not the key after it: kine's databases do not sort, or do not take, a zero byte.
+            self._stored.stretches[-1].append(last)
             self._stretch_objects = self._stretch_bytes = 0
 
     async def _read(
-        self, start: bytes, end: bytes, limit: int, *, keys_only: bool = False, min_mod_revision: int = 0
+        self,
+        start: bytes,
+        end: bytes | None,
+        limit: int,
+        *,
+        keys_only: bool = False,
+        count_only: bool = False,
+        min_mod_revision: int = 0,
     ) -> Page:
         stored = self._stored
         while True:
@@ -431,6 +486,7 @@ class _Scan:
                     limit=limit,
                     revision=stored.last_revision,
                     keys_only=keys_only,
+                    count_only=count_only,
                     min_mod_revision=min_mod_revision,
                 )
             except CompactedError:

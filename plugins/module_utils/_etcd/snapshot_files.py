@@ -140,7 +140,10 @@ class SnapshotFolder:
         if not found:
             return None
         taken, revision = _age(found[-1])
-        moment = datetime.strptime(taken, _TIME).replace(tzinfo=timezone.utc)
+        try:
+            moment = datetime.strptime(taken, _TIME).replace(tzinfo=timezone.utc)
+        except ValueError:
+            return None  # A file of somebody else.
         return Taken(str(self._path / found[-1]), moment, revision)
 
     def _of(self, cluster: str) -> list[str]:

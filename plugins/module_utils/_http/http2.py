@@ -26,7 +26,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     UnreachableKind,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Headers
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import transport_failure
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import out_of_files, transport_failure
 
 UNIX = "unix://"
 # The window of each answer: all of it may be on its way, as it is read as fast as it comes.
@@ -117,7 +117,14 @@ class Http2Client:
 
 def _socket_failure(origin: str, error: BaseException) -> tuple[UnreachableKind, str] | None:
     """(kind, sentence) for a Unix socket that can't be used; None for anything else."""
-    if not origin.startswith(UNIX) or not isinstance(error, OSError):
+    if not origin.startswith(UNIX):
+        return None
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+        return (
+            UnreachableKind.TIMEOUT,
+            f"{origin} did not answer in time; check its server, and the database behind it.",
+        )
+    if not isinstance(error, OSError) or out_of_files(error):
         return None
     if error.errno == errno.ENOENT:
         return UnreachableKind.REFUSED, f"{origin} does not exist; check the path, on the host where the task runs."
@@ -165,6 +172,8 @@ class _Connection(asyncio.Protocol):
         """Raises OSError, asyncio.TimeoutError, and what ``take`` raises."""
         from h2.exceptions import ProtocolError
 
+        if not self.usable:
+            raise ConnectionResetError("the connection ended before the request")
         fields = [(":method", "POST"), (":scheme", self._scheme), (":authority", self._authority), (":path", path)]
         stream = self._h2.get_next_available_stream_id()
         exchange = _Exchange(take, self._loop.create_future(), touched=self._loop.time())

@@ -77,8 +77,10 @@ def commands_of(pod: Mapping[str, Any]) -> list[CommandLine]:
         words = [str(word) for word in (*(container.get("command") or ()), *(container.get("args") or ()))]
         names = {word.rpartition("/")[2] for word in words} | {str(container.get("name") or "")}
         component = next((name for name in COMPONENTS if name in names), None)
-        if component is not None:
-            found.append(parse_command(component, where, words))
+        command = None if component is None else parse_command(component, where, words)
+        # A shell hides the flags; no component of a real control plane has none.
+        if command is not None and command.flags:
+            found.append(command)
     return found
 
 
@@ -157,11 +159,12 @@ async def _flagz(server: ApiServer) -> CommandLine | None:
         flags = (await server.get("/flagz", accept=_FLAGZ)).get("flags")
     except (ApiError, UnreachableError):
         return None
-    shown = flags if isinstance(flags, Mapping) else {}
+    if not isinstance(flags, Mapping) or PEER_CA not in flags:
+        return None
     return CommandLine(
         COMPONENTS[0],
         server.name,
-        tuple((name, str(shown[name])) for name in ("feature-gates", PEER_CA) if shown.get(name)),
+        tuple((name, str(flags[name])) for name in ("feature-gates", PEER_CA) if flags.get(name)),
     )
 
 

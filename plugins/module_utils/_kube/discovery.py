@@ -111,8 +111,8 @@ def told_version(answer: Mapping[str, Any]) -> ToldVersion:
 
 
 def _minor(answer: Mapping[str, Any], which: str) -> str | None:
-    minor = str(answer.get(f"{which}Minor") or "").rstrip("+")
-    return f"{answer.get(f'{which}Major')}.{minor}" if minor else None
+    major, minor = (str(answer.get(f"{which}{part}") or "").rstrip("+") for part in ("Major", "Minor"))
+    return f"{major}.{minor}" if major and minor else None
 
 
 async def is_ready(server: ApiServer) -> bool:

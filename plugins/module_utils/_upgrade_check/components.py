@@ -39,7 +39,8 @@ async def check_components(cluster: ObservedCluster) -> Findings:
         return found
     started = await started_with(cluster.server, cluster.servers)
     found.add(evaluate_components(started, cluster.path, ComponentData()))
-    found.take(evaluate_peers(started, cluster.path, len(cluster.seen.reports)))
+    known = cluster.seen.evidence.servers if cluster.seen.evidence is not None else None
+    found.take(evaluate_peers(started, cluster.path, max(len(cluster.seen.reports), known or 0)))
     used, silent = await deprecated_apis(cluster.servers)
     found.take(evaluate_deprecated(used, cluster.path))
     if silent:
@@ -66,15 +67,15 @@ def evaluate_components(started: Started, path: UpgradePath, data: ComponentData
             f"Whether {target} accepts the feature gates and flags of the API servers, as neither pods labeled tier=control-plane in "
             "kube-system nor /flagz shows them."
         )
-    elif target not in data.flags_of.get(API_SERVER, ()):
-        found.unknown.append(
-            f"Whether {target} accepts the flags of the control plane, except for its feature gates, as the data cover the flags of "
-            f"{', '.join(data.flags_of.get(API_SERVER, ()))}."
-        )
     elif started.gates_only:
         found.unknown.append(
             f"Whether {target} accepts the flags of the API servers, except for their feature gates, as no pods labeled tier=control-plane in "
             "kube-system show them."
+        )
+    uncovered = {command.component for command in started.all if target not in data.flags_of.get(command.component, ())}
+    if uncovered:
+        found.unknown.append(
+            f"Whether {target} accepts the flags of {listed(sorted(uncovered))}, except for feature gates, as no data cover them."
         )
     return found
 

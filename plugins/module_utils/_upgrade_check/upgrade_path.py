@@ -18,6 +18,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.rel
     number_of,
 )
 
+# kube-apiserver has --min-compatibility-version since then (k8s.io/component-base, compatibility/registry.go).
+_COMPATIBILITY_FLAG_SINCE = (1, 35)
+
 
 @dataclass(frozen=True)
 class UpgradePath:
@@ -74,6 +77,8 @@ def evaluate_compatibility(reports: Iterable[ServerReport], path: UpgradePath) -
 
     Those before 1.33 don't report it.
     """
+    has_flag = number_of(path.current) >= _COMPATIBILITY_FLAG_SINCE
+    flag = f"with --min-compatibility-version={path.target}, or " if has_flag else ""
     found: dict[str, list[str]] = {}
     for report in reports:
         oldest = report.min_compatibility_version
@@ -85,7 +90,7 @@ def evaluate_compatibility(reports: Iterable[ServerReport], path: UpgradePath) -
             "kube-apiserver",
             f"{listed(servers)} {'stores' if len(servers) == 1 else 'store'} objects for readers of {oldest} and newer (minCompatibilityVersion).",
             f"What is written from now on need not be readable by {path.target}, even if all that is stored now is.",
-            f"Restart API servers with --min-compatibility-version={path.target}, or have them emulate {path.target}; migrate everything, and check "
+            f"Restart API servers {flag}with --emulated-version={path.target}; migrate everything, and check "
             "again. If they are several releases newer, go back one release at a time.",
         )
         for oldest, servers in found.items()
