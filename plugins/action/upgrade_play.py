@@ -53,6 +53,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         result["handlers"] = self._may_have_handlers()
         # These can't wait for the first master: with the first, nothing else runs; with the second, others are ahead of it.
         group = str(self._templar.template(variables.get(_GROUP) or ""))
+        result["first"] = next(iter(play.batch), None)
         if entry == "clusters":
             result["shared_reports"] = self._shared_reports(play, variables)
             at_once = unselected or self._clusters_refusal(play, group, masters, variables)
@@ -155,9 +156,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         if _play.keeps_order(play) and variables.get("inventory_hostname") != play.batch[0]:
             return {}
         hosts = variables.get("hostvars") or {}
+        here, raw = str(variables.get("inventory_hostname")), variables.get(_REPORT) or ""
+        groups = {name: str(hosts[name].get(_GROUP) or "") for name in play.hosts}
+        if str(self._templar.template(raw) or "") == str(hosts[here].get(_REPORT) or ""):
+            return _play.shared_reports((groups[name], str(hosts[name].get(_REPORT) or "")) for name in play.hosts)
+        # The play or the import says it, which hostvars doesn't have: once for each cluster, as each has one report.
+        one_of = {group: name for name, group in groups.items()}
         return _play.shared_reports(
-            (str(hosts[name].get(_GROUP) or ""), str(hosts[name].get(_REPORT) or "")) for name in play.hosts
+            (group, self._as_of(name, raw, hosts[name], variables)) for group, name in one_of.items()
         )
+
+    def _as_of(self, name: str, raw: Any, own: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
+        """A value of the play as it is for another host; empty if that can't be evaluated from here."""
+        try:
+            known = {**variables, **dict(own), "inventory_hostname": name}
+            return str(self._templar.copy_with_new_env(available_variables=known).template(raw) or "")
+        except Exception:  # a variable that has no value here
+            return ""
 
     def _may_have_handlers(self) -> bool:
         role = self._task._role

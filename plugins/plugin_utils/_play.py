@@ -77,6 +77,11 @@ def clusters_refusal(play: Play, host: str, group: str, masters: Sequence[str], 
     if play.most_failures is not None:
         return "This play has max_fail_percentage, which would interrupt the upgrades of other clusters; remove it."
     mine = [name for name in masters if name in play.batch]
+    if len(mine) < len(masters):
+        return (
+            f"This play has not all masters of {group} in one batch; remove serial, since the clusters are upgraded side by side anyway, and "
+            "one master at a time in each."
+        )
     if keeps_order(play) or len(mine) <= 1:
         return ""
     return (
@@ -200,8 +205,11 @@ def looks_of(masters: Sequence[str], hosts: Mapping[str, Any], batch: Collection
 
 def report_refusal(masters: Sequence[str], hosts: Mapping[str, Any], batch: Sequence[str]) -> list[str]:
     """Why the report of these masters' cluster can't be where it is to be, as the first host of this batch found."""
-    first = hosts[batch[0]].get("rolling_upgrade_play") or {} if batch else {}
-    group = hosts[masters[0]].get("rolling_upgrade_cluster_group") if masters else ""
+    looks = looks_of(masters, hosts, batch)
+    # The first host as it was then; it may have been refused since.
+    name = next((look["first"] for look in looks.values() if look.get("first")), None)
+    first = hosts[name].get("rolling_upgrade_play") or {} if name else {}
+    group = hosts[next(iter(looks))].get("rolling_upgrade_cluster_group") if looks else ""
     found = (first.get("shared_reports") or {}).get(group or "")
     return [found] if found else []
 

@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import ETCD_SPEC, SAMPLING_SPEC
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Check
 
@@ -51,6 +50,10 @@ BOOLEANS = (
     "encryption_drop_old",
     "encryption_keep_copy",
 )
+# As the filter bool and the modules both take them.
+_TRUTHS = ("true", "yes", "on", "1", "false", "no", "off", "0")
+# Lists that templates use, in which a text would be one of letters.
+LISTS = ("ignore_blockers", "releases", "kubeadm_ignore_preflight_errors")
 DICTIONARIES = ("etcd", "sampling", "kubeadm_feature_gates", "kubeadm_drain_options")
 # The smallest value of numbers; a number in a text, as an extra variable or a template gives it, counts, too.
 WHOLE_NUMBERS = {
@@ -99,6 +102,7 @@ def wrong_values(values: Mapping[str, Any], entry_point: str) -> list[str]:
         *_emulated(given.get("emulate", "")),
         *_choices(given),
         *_booleans(given),
+        *_lists(given),
         *_numbers(given),
         *_addresses(given),
         *_dictionaries(given),
@@ -132,18 +136,23 @@ def _choices(given: Mapping[str, Any]) -> Iterator[str]:
 
 def _booleans(given: Mapping[str, Any]) -> Iterator[str]:
     for name in BOOLEANS:
-        value = given.get(name, "")
-        try:
-            boolean(value if isinstance(value, (bool, int, float)) else str(value) or False)
-        except TypeError:
+        value = given.get(name, False)
+        if str(value).lower() not in _TRUTHS:
             yield f"{_PREFIX}{name} is '{value}', but must be true or false."
+
+
+def _lists(given: Mapping[str, Any]) -> Iterator[str]:
+    for name in LISTS:
+        value = given.get(name)
+        if value and isinstance(value, (str, Mapping)):
+            yield f"{_PREFIX}{name} is '{value}', but must be a list, such as [{value}]."
 
 
 def _numbers(given: Mapping[str, Any]) -> Iterator[str]:
     for name, least in {**WHOLE_NUMBERS, **NUMBERS}.items():
-        value = given.get(name, "")
-        if value == "":
+        if name not in given:
             continue
+        value = given[name]
         try:
             number = float(value)
         except (TypeError, ValueError):

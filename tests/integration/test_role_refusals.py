@@ -142,10 +142,16 @@ def test_a_mistyped_variable_in_the_inventory(tmp_path: Path) -> None:
     assert_refused(done, sentence)
 
 
-@pytest.mark.parametrize("playbook", ["audit", "check", "fleet", "migrate", "rotate_encryption_key", "upgrade"])
+@pytest.mark.parametrize(
+    "playbook", ["audit", "check", "fleet", "migrate", "rotate_encryption_key", "upgrade", "upgrade_clusters"]
+)
 def test_a_group_that_is_not_there(tmp_path: Path, playbook: str) -> None:
     """Ansible itself said that no hosts matched, and ended green."""
-    given = {} if playbook in ("rotate_encryption_key", "upgrade") else {"rolling_upgrade_hosts": "masers"}
+    given = (
+        {}
+        if playbook in ("rotate_encryption_key", "upgrade", "upgrade_clusters")
+        else {"rolling_upgrade_hosts": "masers"}
+    )
     done = run(tmp_path, Path(f"kube_storage.upgrade.{playbook}"), **given)
     assert done.returncode != 0, done.stdout + done.stderr
     sentence = f"No host of the inventory matches '{given.get('rolling_upgrade_hosts', 'kube_control_plane')}', so there is nothing to do"

@@ -65,7 +65,9 @@ def test_several_clusters_in_a_play() -> None:
     free = replace(play, strategy="free")
     assert "3 masters of a" in _play.clusters_refusal(free, "master-1", "a", THREE, same)
     turns = replace(free, batch=("master-2", "other-1"))
-    assert _play.clusters_refusal(turns, "master-2", "a", THREE, same) == "", "one master of each cluster"
+    assert "remove serial" in _play.clusters_refusal(turns, "master-2", "a", THREE, same)
+    single = replace(free, batch=("master-2", "other-1"))
+    assert _play.clusters_refusal(single, "master-2", "a", ["master-2"], {"master-2": "a"}) == ""
 
 
 def test_a_group_of_a_cluster_is_refused_where_a_play_has_one_cluster() -> None:
@@ -80,11 +82,19 @@ def test_each_cluster_has_a_report_of_its_own() -> None:
     )
     assert set(found) == {"a", "b"} and "r.html for the clusters of a, b" in found["a"]
     hosts: dict[str, dict[str, Any]] = {
-        "master-1": {"rolling_upgrade_play": {"shared_reports": found}, "rolling_upgrade_cluster_group": "c"},
-        "master-2": {"rolling_upgrade_play": {"problems": []}, "rolling_upgrade_cluster_group": "b"},
+        "master-1": {
+            "rolling_upgrade_play": {"shared_reports": found, "first": "master-1"},
+            "rolling_upgrade_cluster_group": "c",
+        },
+        "master-2": {
+            "rolling_upgrade_play": {"problems": [], "first": "master-1"},
+            "rolling_upgrade_cluster_group": "b",
+        },
     }
     assert play_refusals(["master-2"], hosts, ["master-1", "master-2"]) == [found["b"]]
+    assert play_refusals(["master-2"], hosts, ["master-2"]) == [found["b"]], "the first host was refused meanwhile"
     assert _play.report_refusal(["master-1"], hosts, ["master-1", "master-2"]) == []
+    assert _play.report_refusal(["master-9", "master-1"], hosts, ["master-1", "master-2"]) == []
 
 
 def test_run_once_is_refused_with_several_clusters() -> None:
@@ -211,7 +221,10 @@ def test_masters_that_are_a_text() -> None:
             "rolling_upgrade_wait_timeout is '15m', but must be a whole number of seconds, at least 0.",
         ),
         ({"rollback": "perhaps"}, "rolling_upgrade_rollback is 'perhaps', but must be true or false."),
-        ({"rollback": "yes", "etcd_become": False, "accept_unchecked": "", "kubeadm_drain": 0}, ""),
+        ({"rollback": "yes", "etcd_become": False, "accept_unchecked": "ON", "kubeadm_drain": 0}, ""),
+        ({"kubeadm_drain": "y"}, "rolling_upgrade_kubeadm_drain is 'y', but must be true or false."),
+        ({"workers": ""}, "rolling_upgrade_workers is ''"),
+        ({"ignore_blockers": "webhooks"}, "rolling_upgrade_ignore_blockers is 'webhooks', but must be a list"),
         ({"kubeadm_feature_gates": "A=true"}, "rolling_upgrade_kubeadm_feature_gates must be a dictionary."),
         ({"workers": "8", "max_rate": "2.5"}, ""),
         ({"max_rate": -1}, "at least 0"),
