@@ -28,8 +28,8 @@ from dataclasses import dataclass, field
 
 FIRST = 2.0
 # The queue, in requests, below which the limit grows and above which it shrinks: for a small server, and in relation to the limit.
-_GROW_BELOW, _GROW_BELOW_SHARE = 1.5, 0.2
-_SHRINK_ABOVE, _SHRINK_ABOVE_SHARE = 2.5, 0.3
+_GROW_BELOW, _GROW_BELOW_SHARE = 2.0, 0.2
+_SHRINK_ABOVE, _SHRINK_ABOVE_SHARE = 3.0, 0.3
 _SLOW_START = 1.5
 _OVERLOADED = 0.7
 # A window ends after this many answers for each slot and this many seconds; while slow start lasts, sooner.
