@@ -220,9 +220,10 @@ def check_command(command: str, cluster: Cluster, folder: Path) -> None:
         reads = any(word in READING for word in words) and "rolling_upgrade_version=1.36" not in words
         variables = {"rolling_upgrade_etcd": cluster.etcd} if reads else {}
         (folder / "etcd.yml").write_text(json.dumps(variables), encoding="utf-8")
-        inventory = "[kube_control_plane]\nmaster-1 ansible_connection=local\n"
+        inventory = "[kube_control_plane]\nmaster-1 ansible_connection=local\n[clusters]\nmaster-1\n"
         (folder / "inventory.yml").write_text(inventory, encoding="utf-8")
         (folder / "inventory").write_text(inventory, encoding="utf-8")
+        (folder / "variables.yml").write_text("{}", encoding="utf-8")
         settings = {"K8S_AUTH_KUBECONFIG": str(cluster.kubeconfig)}
         run(name, *words[1:], *([] if reads else ["--syntax-check"]), folder=folder, **settings)
     elif name == "kubectl" and words[1] == "get":
