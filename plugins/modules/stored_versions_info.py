@@ -192,13 +192,13 @@ resources:
           description: How it is known.
           type: str
         encoding:
-          description: The encoding.
+          description: The encoding, null if it is unknown.
           type: str
         encoding_source:
           description: How it is known.
           type: str
         provider:
-          description: The encryption provider.
+          description: The encryption provider, null if it is unknown.
           type: str
         provider_version:
           description: The version of its format; null for plain values, and if it is unknown.
@@ -213,7 +213,7 @@ resources:
           description: For KMS v2 the hash of the remote key's ID; null for other providers, and if it is unknown.
           type: str
         key_id_source:
-          description: How that is known, V(servers) or V(newest).
+          description: How that is known, V(servers) or V(newest); null if it is not.
           type: str
         encryption_source:
           description: How provider and key are known.

@@ -62,5 +62,6 @@ def run_module(cluster: Cluster | None, name: str, *, check: bool = False, verbo
     found = re.search(r"localhost \| (\w+)!? (?:\| rc=\d+ )?=> (\{.*\})\s*$", done.stdout, re.DOTALL | re.MULTILINE)
     assert found, output
     data = json.loads(found[2])
-    assert result_violations(name, data) == [], "the result isn't as the module's documentation says"
+    violations = result_violations(name, data)
+    assert violations == [], f"the result isn't as the documentation of {name} says: {violations}"
     return Result(data, found[1] != "SUCCESS" and found[1] != "CHANGED", output)
