@@ -544,7 +544,7 @@ etcd_space:
           description: Its quota in bytes; null if it has none or if that is unknown.
           type: int
         quota_from:
-          description: V(etcd), V(option) (O(etcd_quota)) or V(default) (etcd's default is assumed).
+          description: V(etcd), V(option) (O(etcd_quota)) or V(default) (etcd's default is assumed); null if it has none, as kine.
           type: str
         defragmentation_frees:
           description: How many bytes a defragmentation would free; null if unknown.

@@ -116,10 +116,11 @@ class Page:
         return base64.b64decode(answer["data"])
 
 
-def read(path: Path, pictures: Path) -> str:
+def read(path: Path, pictures: Path, *, rules: bool = True) -> str:
     """Opens a report as people do, in light and dark, on a wide screen and a phone; returns the text that is shown.
 
-    It must need nothing but itself, say nothing on the console, be no wider than the screen, and give axe-core no reason to complain.
+    It must need nothing but itself, say nothing on the console, be no wider than the screen, and give axe-core no reason to complain,
+    which takes minutes for a large page (``rules``: False).
     """
 
     async def look() -> str:
@@ -132,7 +133,7 @@ def read(path: Path, pictures: Path) -> str:
                 assert page.errors == [] and page.requests == [path.as_uri()]
                 await page.picture(pictures / f"{path.stem}-{scheme}-{width}.png")
                 assert await page.evaluate("document.documentElement.scrollWidth") <= width
-                assert await page.violations() == []
+                assert not rules or await page.violations() == []
                 text = str(await page.evaluate("document.body.innerText"))
         return text
 
