@@ -17,7 +17,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
@@ -204,8 +204,7 @@ class _Connection(asyncio.Protocol):
             exchange.done.set_exception(TimeoutError())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(_WINDOW - _FIRST_WINDOW)
         self._flush()
