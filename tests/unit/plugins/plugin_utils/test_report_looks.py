@@ -107,9 +107,9 @@ class Cells(HTMLParser):
         self.named = 0
         self.feed(text)
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "td":
-            if dict(attributes).get("data-t"):
+            if dict(attrs).get("data-t"):
                 self.named += 1
             else:
                 self.unnamed.append(str(self.getpos()))
