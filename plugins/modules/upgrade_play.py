@@ -84,6 +84,10 @@ handlers:
   description: Whether the play may have handlers, which masters that need no upgrade may still have to run.
   returned: always
   type: bool
+first:
+  description: The first host of this batch when this host was checked; it may have been refused since.
+  returned: always
+  type: str
 shared_reports:
   description:
     - With O(entry_point=clusters), for each group whose cluster would have its report at the same path as another one, a sentence that says so.

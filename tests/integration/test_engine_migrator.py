@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.control_plane.cluster import Cluster, ClusterError
+from tests.control_plane.cluster import Cluster
 
 from .support.controllers import (
     MIGRATOR,
@@ -26,7 +26,7 @@ from .support.controllers import (
 )
 from .support.etcd import read_etcd
 from .support.modules import Result
-from .support.objects import apply, config_maps, make_json
+from .support.objects import apply, config_maps, freeze_config_maps, make_json
 from .support.waiting import wait_until
 
 NAME = "storage_migrate"
@@ -120,37 +120,9 @@ def test_a_controller_that_goes_on_after_it_was_given_up(migrated: Cluster, modu
 
 
 def test_a_denied_object_that_is_retried_forever_is_named(migrated: Cluster, module: Callable[..., Result]) -> None:
-    policy = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "frozen"},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {
-                "resourceRules": [
-                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}
-                ]
-            },
-            "validations": [{"expression": "object.metadata.name != 'cm-0002'", "message": "it is frozen"}],
-        },
-    }
-    binding = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": "frozen"},
-        "spec": {"policyName": "frozen", "validationActions": ["Deny"]},
-    }
     install_migrator(migrated)
-    apply(migrated, config_maps(5), policy, binding)
-
-    def is_enforced() -> bool:
-        try:
-            migrated.kubectl("annotate", "configmap", "cm-0002", "probe=x", "--overwrite", "--dry-run=server")
-        except ClusterError as error:
-            return "frozen" in str(error)
-        return False
-
-    wait_until(is_enforced)
+    apply(migrated, config_maps(5))
+    is_enforced = freeze_config_maps(migrated, "frozen", "object.metadata.name != 'cm-0002'", "cm-0002")
     before = read_etcd(migrated, "/registry/configmaps/default/cm-0002")
     with Migrator(migrated):
         stopped = module(

@@ -24,6 +24,7 @@ from .support.objects import (
     POLICIES,
     apply,
     config_maps,
+    freeze_config_maps,
     make_json,
     old_policies,
     policy,
@@ -179,38 +180,8 @@ def test_a_list_outlives_a_compaction(loaded: Cluster) -> None:
 
 
 def test_denied_objects_are_named_and_only_they_are_retried(loaded: Cluster, tmp_path: Path) -> None:
-    policy = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "no-updates"},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {
-                "resourceRules": [
-                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}
-                ]
-            },
-            "validations": [
-                {"expression": "!object.metadata.name.startsWith('cm-000')", "message": "these are frozen"}
-            ],
-        },
-    }
-    binding = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": "no-updates"},
-        "spec": {"policyName": "no-updates", "validationActions": ["Deny"]},
-    }
-    apply(loaded, policy, binding)
-
-    def is_enforced() -> bool:
-        try:
-            loaded.kubectl("annotate", "configmap", "cm-0001", "probe=x", "--overwrite", "--dry-run=server")
-        except Exception as error:
-            return "frozen" in str(error)
-        return False
-
-    wait_until(is_enforced)
+    unless = "!object.metadata.name.startsWith('cm-000')"
+    is_enforced = freeze_config_maps(loaded, "no-updates", unless, "cm-0001", "these are frozen")
     failures_file = tmp_path / "failures.jsonl"
     failed = run_module(loaded, NAME, resources=["configmaps"], failures_file=str(failures_file))
     assert failed.failed

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.control_plane.cluster import Cluster, ClusterError
+from tests.control_plane.cluster import Cluster
 
 from .support.controllers import (
     MIGRATOR,
@@ -29,7 +29,7 @@ from .support.controllers import (
 )
 from .support.etcd import put_json, read_etcd
 from .support.modules import Result, run_module
-from .support.objects import apply
+from .support.objects import apply, freeze_config_maps
 from .support.waiting import wait_until
 
 NAME = "storage_migrate"
@@ -136,37 +136,8 @@ def refused(cluster: Cluster) -> int:
 
 def test_a_denied_object_hangs_the_migrator_and_the_next_run_says_so(migrated: Cluster) -> None:
     """Last in this file, as the migrator is useless until it is restarted."""
-    policy = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "frozen"},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {
-                "resourceRules": [
-                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}
-                ]
-            },
-            "validations": [{"expression": "object.metadata.name != 'denied-0002'", "message": "it is frozen"}],
-        },
-    }
-    binding = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": "frozen"},
-        "spec": {"policyName": "frozen", "validationActions": ["Deny"]},
-    }
     keys = make_stale(migrated, 5, "denied")
-    apply(migrated, policy, binding)
-
-    def is_enforced() -> bool:
-        try:
-            migrated.kubectl("annotate", "configmap", "denied-0002", "probe=x", "--overwrite", "--dry-run=server")
-        except ClusterError as error:
-            return "frozen" in str(error)
-        return False
-
-    wait_until(is_enforced)
+    is_enforced = freeze_config_maps(migrated, "frozen", "object.metadata.name != 'denied-0002'", "denied-0002")
     with RealMigrator(migrated):
         failed = migrate(migrated, controller_timeout=4)
         assert failed.failed and "configmaps default/denied-0002" in failed.message

@@ -13,7 +13,8 @@ import asyncio
 import base64
 import itertools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -235,16 +236,11 @@ async def changes_since(
     Objects that aren't in the result are unchanged or deleted. etcd filters by revision itself, so
     this takes a fraction of the time of a scan. Raises EtcdError.
     """
-    for attempt in range(_RESTARTS + 1):
-        attempted = _Scan(etcd, keys or KeyMap(), None, _Pace(0), keep, patient=attempt == _RESTARTS, names=names)
-        try:
-            return await attempted.run_since(before)
-        except CompactedError:
-            continue
-        except _IncompleteError:
-            if attempt == _RESTARTS:
-                raise
-    raise EtcdError("etcd was compacted faster than it could be read.")  # not reached: the last attempt continues
+
+    def attempt(patient: bool) -> Awaitable[Stored]:
+        return _Scan(etcd, keys or KeyMap(), None, _Pace(0), keep, patient=patient, names=names).run_since(before)
+
+    return await _until_whole(attempt)
 
 
 async def still_there(etcd: Etcd, prefix: str, objects: Iterable[StoredObject]) -> list[StoredObject]:
@@ -279,16 +275,20 @@ async def scan(
     keys = keys or KeyMap()
     wanted = None if resources is None else list(resources)
     pace = _Pace(max_rate)
-    for attempt in range(_RESTARTS + 1):
-        attempted = _Scan(etcd, keys, wanted, pace, keep, patient=attempt == _RESTARTS, names=names, report=report)
-        try:
-            return await attempted.run(may_be_empty=may_be_empty)
-        except CompactedError:
-            continue
-        except _IncompleteError:
-            if attempt == _RESTARTS:
-                raise
-    raise EtcdError("etcd was compacted faster than it could be read.")  # not reached: the last attempt continues
+
+    def attempt(patient: bool) -> Awaitable[Stored]:
+        attempted = _Scan(etcd, keys, wanted, pace, keep, patient=patient, names=names, report=report)
+        return attempted.run(may_be_empty=may_be_empty)
+
+    return await _until_whole(attempt)
+
+
+async def _until_whole(attempt: Callable[[bool], Awaitable[Stored]]) -> Stored:
+    """``attempt``: takes whether it is the last, which a compaction doesn't end."""
+    for _restart in range(_RESTARTS):
+        with suppress(CompactedError, _IncompleteError):
+            return await attempt(False)
+    return await attempt(True)
 
 
 class _Scan:

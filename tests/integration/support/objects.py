@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.control_plane.cluster import Cluster
+from tests.control_plane.cluster import Cluster, ClusterError
 
 from .etcd import read_etcd
 from .waiting import wait_until
@@ -35,6 +35,44 @@ def config_maps(number: int, prefix: str = "cm", namespace: str = "default") -> 
         for i in range(number)
     ]
     return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def freeze_config_maps(
+    cluster: Cluster, name: str, unless: str, frozen: str, message: str = "it is frozen"
+) -> Callable[[], bool]:
+    """A policy of that name denies updates of ConfigMaps ``unless`` the expression holds.
+
+    Returns when it denies those of ``frozen``, with a function that says whether it still does.
+    """
+    kinds = "admissionregistration.k8s.io/v1"
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}
+    denies = {
+        "apiVersion": kinds,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": unless, "message": message}],
+        },
+    }
+    binding = {
+        "apiVersion": kinds,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    }
+    apply(cluster, denies, binding)
+
+    def is_enforced() -> bool:
+        try:
+            cluster.kubectl("annotate", "configmap", frozen, "probe=x", "--overwrite", "--dry-run=server")
+        except ClusterError as error:
+            return message in str(error)
+        return False
+
+    wait_until(is_enforced)
+    return is_enforced
 
 
 def make_json(cluster: Cluster, master: str, *documents: Mapping[str, Any]) -> None:
