@@ -78,6 +78,38 @@ class Part:
         }
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A client that just keeps N requests in flight. ``share`` of the fastest such client; others' p50 and p99 against what they are alone."""
+
+    name: str
+    share: float
+    half: float
+    most: float
+
+
+def what_is_possible(clients: Sequence[Plain], half: float, most: float, share: float) -> str:
+    """Whether any plain client meets all three targets; if none does, how near each of the two sides comes to the other."""
+    kind = [client for client in clients if client.half <= half and client.most <= most]
+    fast = [client for client in clients if client.share >= share]
+    both = [client for client in kind if client.share >= share]
+    if both:
+        return f"All targets can be met here: {_plain(both[0])}."
+    slowest = min(fast, key=lambda client: client.most)
+    kindest = (
+        f"the fastest that spares the others is {_plain(max(kind, key=lambda client: client.share))}"
+        if kind
+        else "none spares the others"
+    )
+    return f"No plain client meets all targets here: the kindest that is fast enough is {_plain(slowest)}; {kindest}."
+
+
+def _plain(client: Plain) -> str:
+    return (
+        f"{client.name}, {client.share:.2f} of the best flood, p50 {client.half:.2f} times, p99 {client.most:.2f} times"
+    )
+
+
 def number(value: float) -> str:
     """A number as a person would write it: three significant digits, thousands separated."""
     if abs(value) >= 100 or value == int(value):

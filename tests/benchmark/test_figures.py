@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.benchmark.figures import Check, Part, number, table
+from tests.benchmark.figures import Check, Part, Plain, number, table, what_is_possible
 from tests.benchmark.picture import draw
 
 
@@ -63,3 +63,22 @@ def test_the_picture_is_well_formed_and_names_everything(part: Part) -> None:
 )
 def test_numbers_as_a_person_would_write_them(value: float, text: str) -> None:
     assert number(value) == text
+
+
+SLOW, MIDDLE, FAST = (
+    Plain("1 in flight", 0.41, 1.1, 2.0),
+    Plain("3 in flight", 0.82, 1.4, 2.9),
+    Plain("8 in flight", 1.0, 3.2, 6.0),
+)
+
+
+def test_the_table_says_whether_any_client_could_meet_the_targets() -> None:
+    assert what_is_possible([SLOW, MIDDLE, FAST], 1.5, 2.5, 0.9) == (
+        "No plain client meets all targets here: the kindest that is fast enough is 8 in flight, 1.00 of the best flood, p50 3.20 times, "
+        "p99 6.00 times; the fastest that spares the others is 1 in flight, 0.41 of the best flood, p50 1.10 times, p99 2.00 times."
+    )
+    assert what_is_possible([MIDDLE, FAST], 1.5, 2.5, 0.9).endswith("; none spares the others.")
+
+
+def test_a_target_that_a_plain_client_meets_is_possible() -> None:
+    assert what_is_possible([SLOW, MIDDLE, FAST], 1.5, 3.0, 0.8).startswith("All targets can be met here: 3 in flight,")
