@@ -100,6 +100,7 @@ options:
       - V(low) sends one request at a time, and then nothing for three times as long as it took, however slow that is. Use it on a cluster that is
         short of resources.
       - V(high) goes as fast as possible. Other clients of an API server then wait several times as long.
+      - With V(normal) and V(low) the module also gives way to other processes of the host where it runs (niceness 5 and 10), which may be a master.
       - RV(pace) shows the result. O(workers) and O(max_rate) remain upper bounds.
       - With a controller as O(engine), it applies only to what V(direct) does. kube-controller-manager sends one request at a time, and
         kube-storage-version-migrator has its own limit (OpenShift's allows 40 requests per second); neither can be set for one migration.

@@ -57,6 +57,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     is_passing,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.niceness import give_way
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import some_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import Amount, Fit
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster, open_cluster
@@ -90,6 +91,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.en
     EXEMPT,
     NORMAL,
     PaceKept,
+    impact_of,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.guard import Guard
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.interrupt import interruptible
@@ -147,6 +149,7 @@ _SAVE_AGAIN_AFTER = (1.0, 3.0, 10.0)
 @names_cluster
 async def storage_migrate(options: MigrateOptions, check_mode: bool, report: Report) -> dict[str, Any]:
     """The module's result; raises the collection's errors, with the result so far if something was done."""
+    give_way(impact_of(options.impact).niceness)
     control = Control()
     with interruptible(control):
         return await _Migration(options, report, control).run(check_mode)

@@ -34,6 +34,7 @@ class Impact:
     ``limit``: makes the limit of one server. ``at_once``: requests in flight over all servers, None for no bound of its own.
     ``rest``: after each answer nothing is sent for this many times as long as it took, the "nice ratio" of GitHub's gh-ost.
     ``page``: objects in one page of a list, None for no bound of its own.
+    ``niceness``: of this process on its host; see _base/niceness.py.
     """
 
     name: str
@@ -41,12 +42,14 @@ class Impact:
     at_once: int | None = None
     rest: float = 0.0
     page: int | None = None
+    niceness: int = 0
 
 
 _IMPACTS = {
     # One request at a time, and three quarters of the time none.
-    LOW: Impact(LOW, ThroughputLimit, at_once=1, rest=3.0, page=100),
-    NORMAL: Impact(NORMAL, LatencyLimit),
+    LOW: Impact(LOW, ThroughputLimit, at_once=1, rest=3.0, page=100, niceness=10),
+    # On two cores shared with the API server, 5 costs a twentieth of the speed and halves what the others notice; 10 costs a tenth more.
+    NORMAL: Impact(NORMAL, LatencyLimit, niceness=5),
     HIGH: Impact(HIGH, ThroughputLimit),
 }
 

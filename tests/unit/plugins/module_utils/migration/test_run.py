@@ -40,7 +40,9 @@ class Setting:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = FakeApiServer()
         self.events: list[Event] = []
+        self.niceness: list[int] = []
         monkeypatch.setattr(run_module, "open_cluster", lambda options: self.server.cluster())
+        monkeypatch.setattr(run_module, "give_way", self.niceness.append)  # Not of the process that runs the tests.
         for number in range(5):
             self.server.add(f"{SECRETS}/s{number}", stale=number < 3)
 
@@ -61,6 +63,14 @@ def test_phases_from_observing_to_recording(setting: Setting) -> None:
     assert STATE in setting.server.objects, "what is proven is on record"
     again = setting.migrate(select="changed")
     assert again["changed"] is False and again["resources"] == {}
+
+
+@pytest.mark.parametrize(("impact", "niceness"), [("low", 10), ("normal", 5), ("high", 0)])
+def test_only_high_impact_competes_with_other_processes_of_the_host(
+    setting: Setting, impact: str, niceness: int
+) -> None:
+    setting.migrate(impact=impact)
+    assert setting.niceness == [niceness]
 
 
 @pytest.mark.parametrize(("accepts", "counts"), [(False, False), (True, True)])
