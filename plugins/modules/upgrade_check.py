@@ -199,7 +199,8 @@ cross_checked:
 proven_from_etcd:
   description:
     - Whether etcd was read, so that what is stored is known rather than inferred.
-    - V(false) also if etcd doesn't hold everything that the API servers list; RV(unknown) names those resources.
+    - V(false) also if etcd doesn't hold everything that the API servers list, if that could not be compared, or if etcd was compacted while it
+      was read; RV(unknown) names those resources.
   returned: success
   type: bool
 current_version:
@@ -251,12 +252,15 @@ path:
       type: list
       elements: str
 safe_up_to:
-  description: The last release in the data that can read everything that is stored; null if no release can.
+  description:
+    - The last release in the data that is known to read everything that is stored; null if no release can.
+    - Objects whose stored version is unknown, as they are encrypted, or as etcd was not read and no complete migration is on record, count as
+      stored in the oldest version that the current release reads. RV(unknown) names them.
   returned: success
   type: str
   sample: "1.36"
 safe_up_to_limited_by:
-  description: The resources with objects that the newest release in the data can't read.
+  description: The resources with objects that the newest release in the data can't read, or may not be able to.
   returned: success
   type: list
   elements: str

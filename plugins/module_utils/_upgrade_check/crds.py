@@ -129,11 +129,12 @@ def _drops_stored_versions(new: Definition, live: Definition, held: Mapping[str 
         f"{version}: {count(in_etcd.get(version, 0), 'object')} in etcd" if held is not None else version
         for version in dropped
     ]
-    empty = held is not None and not any(in_etcd.get(version) for version in dropped)
+    hidden = (held or {}).get(None, 0)
+    empty = held is not None and not hidden and not any(in_etcd.get(version) for version in dropped)
     return Finding(
         "crd_drops_stored_version",
         new.name,
-        f"The new CRD drops {listed(numbers)}, which {'is' if len(dropped) == 1 else 'are'} on record as stored.",
+        f"The new CRD drops {listed(numbers)}, which {'is' if len(dropped) == 1 else 'are'} on record as stored.{_hidden(hidden)}",
         "The API server refuses a CRD that lacks a version in status.storedVersions; objects in a version that is gone "
         "can't be read.",
         (
@@ -144,6 +145,11 @@ def _drops_stored_versions(new: Definition, live: Definition, held: Mapping[str 
             "status.storedVersions, and only then apply this one."
         ),
     )
+
+
+def _hidden(number: int) -> str:
+    """A sentence about objects that may be stored in any version; empty without any."""
+    return f" The version of {count(number, 'object')} in etcd is hidden by encryption." if number else ""
 
 
 def _stops_serving(new: Definition, live: Definition) -> Finding | None:
@@ -254,7 +260,8 @@ def _outstanding(live: Definition, old: Sequence[str], held: Mapping[str | None,
             "."
             if number is None
             else f"; {count(number, 'object')} in etcd {'is' if number == 1 else 'are'} stored that way."
-        ),
+        )
+        + _hidden((held or {}).get(None, 0)),
         "A later CRD without that version is refused.",
         f"Run storage_migrate with resources: [{live.name}]; it rewrites what remains and trims storedVersions.",
         blocks=False,

@@ -105,7 +105,7 @@ def _places(cluster: ObservedCluster, lists: Lists, bad_keys: Mapping[str, Itera
         if "get" not in resource.verbs:
             continue
         wanted = [_place_of(key, resource) for key in list(bad_keys.get(name, ()))[:_FAILED_KEYS]]
-        if cluster.scanned is not None and name not in cluster.elsewhere:
+        if cluster.scanned is not None and name not in cluster.in_doubt:
             for variant, tally in cluster.scanned.resources.get(name, {}).items():
                 if variant.provider != _CLEAR:
                     wanted += list(places([tally], resource))[:_SAMPLES]

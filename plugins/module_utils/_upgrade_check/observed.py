@@ -29,7 +29,7 @@ class ObservedCluster:
     """``server``: the address that users have; ``servers``: each API server that can be asked individually.
 
     ``scanned``: what etcd holds; None if it was not read. ``amounts``: what a migration will have to write to each etcd.
-    ``elsewhere``: resources that this etcd doesn't hold completely, so they are judged as if it had not been read.
+    ``in_doubt``: resources that this etcd was not shown to hold completely, so they are judged as if it had not been read.
     ``show_messages``: whether servers' messages may be shown.
     """
 
@@ -43,7 +43,7 @@ class ObservedCluster:
     etcd: EtcdClusters | None = None
     scanned: Stored | None = None
     amounts: Mapping[str, Amount] = field(default_factory=dict)
-    elsewhere: Mapping[str, ServedResource] = field(default_factory=dict)
+    in_doubt: Mapping[str, ServedResource] = field(default_factory=dict)
     releases: Releases = field(default_factory=Releases)
     show_messages: bool = False
 
@@ -56,8 +56,12 @@ class ObservedCluster:
         return (*found, "others that are not listed") if self.seen.problems else found
 
     def held(self, crd: str) -> dict[str | None, int] | None:
-        """Objects of a custom resource in etcd by version without its group; None if etcd was not read."""
-        if self.scanned is None:
+        """Objects of a custom resource in etcd by version without its group, None for those that encryption hides.
+
+        None if that is unknown: etcd was not read or may not hold all of them, or no API server serves the resource, so which keys
+        are its objects is unknown.
+        """
+        if self.scanned is None or crd not in self.served or crd in self.in_doubt:
             return None
         found: dict[str | None, int] = {}
         for version, number in self.scanned.versions(crd).items():

@@ -13,14 +13,14 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.hops import hops
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.lists import Lists
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.observed import ObservedCluster
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.stored import StoredVersion
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.stored import WhatIsStored
 
 
-def build_result(cluster: ObservedCluster, lists: Lists, held: list[StoredVersion], found: Findings) -> dict[str, Any]:
-    """``held``: what is stored, as far as is known."""
+def build_result(cluster: ObservedCluster, lists: Lists, whole: WhatIsStored, found: Findings) -> dict[str, Any]:
+    """``whole``: what is stored, as far as is known."""
     path, releases = cluster.path, cluster.releases
     counts, sizes = _counts(cluster, lists)
-    safe, limited_by = stored.safe_up_to(held, releases)
+    safe, limited_by = stored.safe_up_to(whole, releases)
     return {
         "changed": False,
         "msg": _sentence(cluster, found),
@@ -30,16 +30,16 @@ def build_result(cluster: ObservedCluster, lists: Lists, held: list[StoredVersio
         "warnings": [_warning(finding) for finding in found.warnings],
         "concerns": [finding.as_dict() for finding in found.warnings],
         "unknown": found.unknown,
-        "proven_from_etcd": cluster.scanned is not None and not cluster.elsewhere,
+        "proven_from_etcd": _read_completely(cluster),
         "cross_checked": cluster.seen.cross_checked,
         "current_version": path.current,
         "running_versions": list(path.running),
         "target_version": path.target,
         "upgrade_pending": path.pending,
-        "path": [hop.as_dict() for hop in hops(path, releases, held)],
+        "path": [hop.as_dict() for hop in hops(path, releases, whole.versions)],
         "safe_up_to": safe,
         "safe_up_to_limited_by": limited_by,
-        "stored": [version.as_dict() for version in held],
+        "stored": [version.as_dict() for version in whole.versions],
         "objects": counts,
         "plan": plan.plan_requests(
             cluster.served,
@@ -57,6 +57,10 @@ def build_result(cluster: ObservedCluster, lists: Lists, held: list[StoredVersio
     }
 
 
+def _read_completely(cluster: ObservedCluster) -> bool:
+    return cluster.scanned is not None and cluster.scanned.consistent and not cluster.in_doubt
+
+
 def _counts(cluster: ObservedCluster, lists: Lists) -> tuple[dict[str, int | None], dict[str, int] | None]:
     """Objects by resource, by LIST, or by etcd if it holds them all, and the size of their values if it was read."""
     counts: dict[str, int | None] = dict(lists.counts)
@@ -65,7 +69,7 @@ def _counts(cluster: ObservedCluster, lists: Lists) -> tuple[dict[str, int | Non
     totals = {name: list(variants.values()) for name, variants in cluster.scanned.resources.items()}
     sizes = {name: sum(tally.bytes for tally in tallies) for name, tallies in totals.items()}
     for name in cluster.served:
-        if name not in cluster.elsewhere:
+        if name not in cluster.in_doubt:
             counts[name] = sum(tally.objects for tally in totals.get(name, ()))
     return counts, sizes
 

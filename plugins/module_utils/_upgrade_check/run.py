@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import utc_now
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import COUNTS_DIFFER, count_problems
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import count_problems
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_clusters
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stored_versions import Servers, read_stored
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import open_cluster
@@ -48,7 +48,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.options import CheckOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.result import build_result
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.space import amounts_of, check_space
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.stored import StoredVersion
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.stored import WhatIsStored
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import (
     evaluate_compatibility,
     evaluate_downgrade,
@@ -115,11 +115,9 @@ async def _read_etcd(cluster: ObservedCluster, found: Findings, report: Report) 
     found.unknown += count_problems(evaluation.uncounted)
     if not evaluation.stored.consistent:
         found.unknown.append("What etcd held at one moment, as it was compacted while it was read; check again.")
-    elsewhere = {
-        name: cluster.served[name] for name, doubt in evaluation.uncounted.items() if doubt.kind == COUNTS_DIFFER
-    }
+    in_doubt = {name: cluster.served[name] for name in evaluation.uncounted}
     amounts = amounts_of(cluster.etcd, evaluation, cluster.served, _changing(cluster))
-    return replace(cluster, scanned=evaluation.stored, amounts=amounts, elsewhere=elsewhere)
+    return replace(cluster, scanned=evaluation.stored, amounts=amounts, in_doubt=in_doubt)
 
 
 def _changing(cluster: ObservedCluster) -> Collection[str]:
@@ -153,30 +151,31 @@ async def _check_lists(cluster: ObservedCluster, found_lists: lists.Lists, found
             found.unknown.append(f"Whether {listed(names, 10)} can be listed, as {why}.")
 
 
-def _check_stored(cluster: ObservedCluster, found_lists: lists.Lists, found: Findings) -> list[StoredVersion]:
+def _check_stored(cluster: ObservedCluster, found_lists: lists.Lists, found: Findings) -> WhatIsStored:
     """Compares what is stored with the target: from etcd if it was read, else from the record."""
     counts = found_lists.counts
-    held: list[StoredVersion] = []
-    unknown: list[str] = []
+    whole = WhatIsStored()
     on_record = cluster.served
     if cluster.scanned is not None:
-        on_record = cluster.elsewhere
+        on_record = cluster.in_doubt
         counts = {name: number for name, number in counts.items() if name in on_record}
-        held, unknown = stored.stored_in_etcd(cluster.scanned, cluster.served, cluster.releases, cluster.path)
-    concluded, doubts = stored.stored_on_record(
-        on_record, cluster.state, cluster.releases, cluster.path, cluster.seen.other_groups, found_lists.counts
+        whole.add(stored.stored_in_etcd(cluster.scanned, cluster.served, cluster.releases, cluster.path))
+    whole.add(
+        stored.stored_on_record(
+            on_record, cluster.state, cluster.releases, cluster.path, cluster.seen.other_groups, found_lists.counts
+        )
     )
-    held += concluded
-    found.take(stored.evaluate_stored(held, cluster.path, counts), [*unknown, *doubts])
-    return held
+    found.take(stored.evaluate_stored(whole.versions, cluster.path, counts), whole.unknown)
+    found.unknown += stored.beyond_is_unknown(whole, cluster.releases)
+    return whole
 
 
 def _check_record(cluster: ObservedCluster, found: Findings) -> None:
     """Unfinished migrations, unless another check has already found the same."""
     told = {finding.id for finding in found.found}
-    here = {name: resource for name, resource in cluster.served.items() if name not in cluster.elsewhere}
+    here = {name: resource for name, resource in cluster.served.items() if name not in cluster.in_doubt}
     findings = record.evaluate_record(here, cluster.state, cluster.path, etcd_read=cluster.scanned is not None)
-    findings += record.evaluate_record(cluster.elsewhere, cluster.state, cluster.path, etcd_read=False)
+    findings += record.evaluate_record(cluster.in_doubt, cluster.state, cluster.path, etcd_read=False)
     found.take(finding for finding in findings if finding.id not in told or finding.blocks)
 
 

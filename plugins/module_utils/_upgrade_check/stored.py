@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import Stored, Tally, Variant
@@ -53,14 +53,38 @@ class StoredVersion:
         }
 
 
+@dataclass
+class WhatIsStored:
+    """``unknown``: sentences about unknown facts. ``possible``: by resource, versions that some of its objects may be stored in."""
+
+    versions: list[StoredVersion] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    possible: dict[str, StoredKinds] = field(default_factory=dict)
+
+    def add(self, other: WhatIsStored) -> None:
+        self.versions += other.versions
+        self.unknown += other.unknown
+        self.possible.update(other.possible)
+
+
+@dataclass(frozen=True)
+class StoredKinds:
+    """Versions of one kind, such as ``autoscaling/v2beta2``. ``why``: why it is unknown which of them are stored, in a clause."""
+
+    kind: str
+    versions: tuple[str, ...]
+    why: str
+
+
 def stored_in_etcd(
     stored: Stored, served: Mapping[str, ServedResource], releases: Releases, upgrade_path: UpgradePath
-) -> tuple[list[StoredVersion], list[str]]:
-    """(the content of etcd for resources that are or will be served, sentences about unknown facts).
+) -> WhatIsStored:
+    """The content of etcd for resources that are or will be served.
 
     Objects whose version is hidden by encryption are fine if every version of their kind can be read.
     """
-    found, unknown = [], []
+    whole = WhatIsStored()
+    found, unknown = whole.versions, whole.unknown
     for name, variants in sorted(stored.resources.items()):
         if name not in served and releases.storage_version(name, releases.nearest(upgrade_path.target)) is None:
             continue
@@ -74,12 +98,14 @@ def stored_in_etcd(
         kind = served[name].kind if name in served else None
         group = name.partition(".")[2]
         unreadable = [] if kind is None else _unreadable(group, kind, releases, upgrade_path)
+        if hidden and kind is not None:
+            whole.possible[name] = _possible(group, kind, releases, upgrade_path, "are encrypted or damaged")
         if hidden and unreadable:
             unknown.append(
                 f"The version of {count(hidden, 'object')} of {name} can't be seen in etcd, as they are encrypted or "
                 f"damaged; whether some are stored as {listed(unreadable)}, which {upgrade_path.target} can't read, is unknown."
             )
-    return found, unknown
+    return whole
 
 
 def stored_on_record(
@@ -89,15 +115,21 @@ def stored_on_record(
     upgrade_path: UpgradePath,
     groups: tuple[str, ...],
     counts: Mapping[str, int | None],
-) -> tuple[list[StoredVersion], list[str]]:
+) -> WhatIsStored:
     """The same without etcd: what follows from the record and the API servers' hashes, and what doesn't.
 
-    There is no doubt about a resource if LIST found no objects of it (``counts``).
+    There is no doubt about a resource if LIST found no objects of it (``counts``). A baseline says what API servers wrote at that moment,
+    not what was stored long before; only a complete migration on record rules older versions out.
     """
-    found, unknown, unrecorded = [], [], []
+    whole = WhatIsStored()
+    found, unknown, unrecorded = whole.versions, whole.unknown, []
     for name, resource in sorted(served.items()):
         persisted = state.of(name).persisted
-        if not persisted and counts.get(name) != 0:
+        migrated = persisted and state.of(name).migrated_at is not None
+        if not migrated and counts.get(name) != 0:
+            whole.possible[name] = _possible(
+                resource.group, resource.kind, releases, upgrade_path, "have no complete migration on record"
+            )
             may_hold = _unreadable(resource.group, resource.kind, releases, upgrade_path)
             if may_hold:
                 unrecorded.append(f"{name} ({listed(may_hold)})")
@@ -110,10 +142,10 @@ def stored_on_record(
             found.append(_stored_version(name, resource.kind, version, source, releases, upgrade_path, None))
     if unrecorded:
         unknown.append(
-            f"Whether objects are still stored in a version that {upgrade_path.target} can't read, as etcd was not read and "
-            f"{'it is' if len(unrecorded) == 1 else 'they are'} not on record: {listed(unrecorded, 10)}."
+            f"Whether objects are still stored in a version that {upgrade_path.target} can't read, as etcd was not read and no "
+            f"complete migration is on record: {listed(unrecorded, 10)}."
         )
-    return found, unknown
+    return whole
 
 
 def evaluate_stored(
@@ -150,17 +182,39 @@ def _cannot_read(stored: StoredVersion, upgrade_path: UpgradePath) -> Finding:
     return Finding("undecodable", stored.resource, what, why, _rewrite_first(stored.resource), keys=stored.samples)
 
 
-def safe_up_to(held: Iterable[StoredVersion], releases: Releases) -> tuple[str | None, list[str]]:
-    """(the last release that can read everything, the resources that later ones can't read)."""
+def safe_up_to(stored: WhatIsStored, releases: Releases) -> tuple[str | None, list[str]]:
+    """(the last release that is known to read everything, the resources that later ones can't read, or may not)."""
+    limits = [
+        (version.resource, version.safe_up_to)
+        for version in stored.versions
+        if version.built_in and version.version is not None
+    ]
+    limits += [
+        (name, releases.safe_up_to(version, possible.kind))
+        for name, possible in stored.possible.items()
+        for version in possible.versions
+    ]
     worst: str | None = releases.newest
-    limited: list[str] = []
-    for stored in held:
-        if not stored.built_in or stored.version is None or stored.safe_up_to == releases.newest:
-            continue
-        if stored.safe_up_to is None or (worst is not None and number_of(stored.safe_up_to) < number_of(worst)):
-            worst = stored.safe_up_to
-        limited.append(stored.resource)
-    return worst, sorted(dict.fromkeys(limited))
+    for _resource, last in limits:
+        if last is None or (worst is not None and number_of(last) < number_of(worst)):
+            worst = last
+    return worst, sorted({resource for resource, last in limits if last != releases.newest})
+
+
+def beyond_is_unknown(stored: WhatIsStored, releases: Releases) -> list[str]:
+    """A sentence about resources that later releases may not be able to read, though nothing is known to be stored so."""
+    known = {
+        version.resource for version in stored.versions if version.built_in and version.safe_up_to != releases.newest
+    }
+    found: dict[str, list[str]] = {}
+    for name, possible in sorted(stored.possible.items()):
+        if possible.versions and name not in known:
+            found.setdefault(possible.why, []).append(f"{name} ({listed(possible.versions)})")
+    return [
+        f"Whether releases after {safe_up_to(stored, releases)[0]} can read all that is stored, as objects of these resources {why} and may "
+        f"be stored in older versions: {listed(names, 10)}."
+        for why, names in found.items()
+    ]
 
 
 def _rewrite_first(resource: str) -> str:
@@ -168,6 +222,17 @@ def _rewrite_first(resource: str) -> str:
         f"Rewrite them before the upgrade: storage_migrate with resources: [{resource}]. If the current API servers can't read "
         "them either, put back a release that can, or delete them."
     )
+
+
+def _possible(group: str, kind: str, releases: Releases, upgrade_path: UpgradePath, why: str) -> StoredKinds:
+    """Versions that objects may be stored in, which the current release can read, but not every later one."""
+    current = releases.nearest(upgrade_path.current)
+    found = []
+    for version in releases.versions(group, kind):
+        readers = releases.readers(version, kind)
+        if current in readers and readers[-1] != releases.newest:
+            found.append(version)
+    return StoredKinds(kind, tuple(found), why)
 
 
 def _unreadable(group: str, kind: str, releases: Releases, upgrade_path: UpgradePath) -> list[str]:

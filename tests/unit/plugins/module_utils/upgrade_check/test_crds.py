@@ -38,6 +38,17 @@ def test_crds() -> None:
 LIVE = crds.definition_of(crd("v1", "v1alpha1", "v1"))
 
 
+def test_objects_with_a_hidden_version_may_be_stored_in_any() -> None:
+    """Encryption of custom resources: no version can be seen, so nothing says that the old one is gone."""
+    (finding,) = crds.evaluate_new(definition("v1", "v1"), LIVE, {None: 7})
+    assert "storage_migrate" in finding.remediation and "Nothing is stored in it" not in finding.remediation
+    assert "The version of 7 objects in etcd is hidden by encryption." in finding.what
+    (outstanding,) = crds.evaluate_live(LIVE, {None: 1, "v1": 3}, to_be_applied=False)
+    assert outstanding.what.endswith("The version of 1 object in etcd is hidden by encryption.")
+    (seen,) = crds.evaluate_live(LIVE, {"v1": 3}, to_be_applied=False)
+    assert "hidden" not in seen.what
+
+
 def definition(*arguments: str, **more: Any) -> crds.Definition:
     return crds.definition_of(crd(*arguments, **more))
 
