@@ -31,7 +31,8 @@ def upgrade_proof(found: Mapping[str, Any], stored: Mapping[str, Any], version: 
         "encryption_unknown": totals.get("encryption_unknown"),
         "encryption_unknown_resources": stored.get("encryption_unknown_resources") or {},
         "unknown": totals.get("unknown"),
-        "objects": totals.get("objects"),
+        "unknown_prefixes": [str(other.get("prefix")) for other in stored.get("unknown") or ()],
+        "objects": _judged(totals),
         "revision": stored.get("revision"),
         "consistent": stored.get("consistent"),
         "problems": stored.get("problems") or [],
@@ -53,6 +54,13 @@ def _all_agree(found: Mapping[str, Any]) -> bool:
     return asked and found.get("converged") is True and found.get("cross_checked") is True
 
 
+def _judged(totals: Mapping[str, Any]) -> int | None:
+    """How many objects were compared with what the API servers write: not keys of unknown resources, nor API servers' own records."""
+    if not totals:
+        return None
+    return int(totals.get("objects") or 0) - int(totals.get("unknown") or 0) - int(totals.get("internal") or 0)
+
+
 def _nothing_is_left(stored: Mapping[str, Any], totals: Mapping[str, Any]) -> bool:
-    counts = [totals.get(name) for name in ("stale", "unprovable")]
-    return counts == [0, 0] and not totals.get("encryption_unknown") and not stored.get("problems")
+    counts = [totals.get(name) for name in ("stale", "unprovable", "unknown")]
+    return counts == [0, 0, 0] and not totals.get("encryption_unknown") and not stored.get("problems")

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import some_of
 
 
 def proof_text(proof: Mapping[str, Any]) -> str:
@@ -26,9 +28,20 @@ def proof_text(proof: Mapping[str, Any]) -> str:
         )
     if not unprovable and not encryption_unknown:
         sentences.append("Each is stored as the API servers would write it now.")
+    if proof.get("unknown"):
+        sentences.append(_unknown_keys(int(proof["unknown"]), proof.get("unknown_prefixes") or ()))
     if proof.get("cross_checked") is False:
         sentences.append("Whether other API servers are alive was not cross-checked; they may write differently.")
     return " ".join([*sentences, *(str(problem) for problem in proof.get("problems") or ())])
+
+
+def _unknown_keys(number: int, prefixes: Sequence[str]) -> str:
+    keys = "1 more key belongs" if number == 1 else f"{number} more keys belong"
+    under = f" (under {some_of(prefixes)})" if prefixes else ""
+    return (
+        f"{keys} to no resource that the API servers serve{under}, so what is stored there is not proven. Serve the resource again and "
+        "migrate it, or delete what is left of it."
+    )
 
 
 def _reasons(resource: str, counts: Mapping[str, int]) -> str:

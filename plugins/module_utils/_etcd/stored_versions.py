@@ -332,7 +332,10 @@ def _sentence(totals: Mapping[str, int], verified: bool, guessed: int) -> str:
     )
     if guessed:
         encryption += " How the API servers encrypt is unknown here (see encryption_config), so nothing is proven about encryption."
-    held = f"etcd holds {totals['objects']} objects of {totals['resources']} resources: {stale}{unprovable}"
+    if totals["unknown"]:
+        unprovable += f"; {totals['unknown']} more keys belong to no resource that is served (see unknown)"
+    compared = totals["objects"] - totals["unknown"] - totals["internal"]
+    held = f"etcd holds {compared} objects of {totals['resources']} resources: {stale}{unprovable}"
     if verified:
         return f"{held}.{encryption}"
     return f"{held}; no API server was asked whether this is its etcd, so nothing is proven.{encryption}"

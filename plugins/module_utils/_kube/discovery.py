@@ -22,7 +22,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.gatheri
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.crds import (
     crd_storage_version,
-    read_crd,
+    require_crd,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
     ServedResource,
@@ -38,6 +38,7 @@ _PARALLEL = 8
 _SLIS = "/metrics/slis"
 _STARTED = re.compile(rb"^process_start_time_seconds (\S+)", re.MULTILINE)
 _DOWN = (UnreachableKind.REFUSED, UnreachableKind.RESET, UnreachableKind.TIMEOUT)
+_HIDDEN = ""
 _APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 
 
@@ -56,7 +57,7 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
         )
     try:
         ready = await is_ready(server)
-        resources = await _stored_resources(server, None if groups is None else set(groups))
+        resources, hidden = await _stored_resources(server, None if groups is None else set(groups))
     except StorageUpgradeError as error:
         return ServerReport(
             url=server.url,
@@ -76,6 +77,7 @@ async def report_of(server: ApiServer, *, groups: Iterable[str] | None = None) -
         min_compatibility_version=told.min_compatibility,
         ready=ready,
         resources=resources,
+        hidden=hidden,
     )
 
 
@@ -131,7 +133,10 @@ async def started_of(server: ApiServer) -> str | None:
     return found[1].decode() if found else None
 
 
-async def _stored_resources(server: ApiServer, groups: set[str] | None) -> dict[str, ServedResource]:
+async def _stored_resources(
+    server: ApiServer, groups: set[str] | None
+) -> tuple[dict[str, ServedResource], tuple[str, ...]]:
+    """(what is stored, the names of custom resources whose storage version only their CRDs have, which the user may not get)."""
     group_list, aggregated = await asyncio.gather(_of_kind(server, "/apis", "APIGroupList"), _aggregated(server))
     wanted = ["v1"] if groups is None or "" in groups else []
     for group in group_list.get("groups") or []:
@@ -143,8 +148,9 @@ async def _stored_resources(server: ApiServer, groups: set[str] | None) -> dict[
     lists = await gather_limited(_PARALLEL, lambda name: _resource_list(server, name), wanted)
     answers = list(zip(wanted, lists))
     unnamed = without_hash(answers)
-    hashes = await gather_limited(_PARALLEL, lambda name: _hash_from_crd(server, name), unnamed)
-    return merge_resource_lists(answers, {name: hashed for name, hashed in zip(unnamed, hashes) if hashed is not None})
+    found = dict(zip(unnamed, await gather_limited(_PARALLEL, lambda name: _hash_from_crd(server, name), unnamed)))
+    hashes = {name: hashed for name, hashed in found.items() if hashed}
+    return merge_resource_lists(answers, hashes), tuple(name for name, hashed in found.items() if hashed == _HIDDEN)
 
 
 def _preferred_first(group: dict[str, Any]) -> list[dict[str, Any]]:
@@ -178,9 +184,15 @@ async def _of_kind(server: ApiServer, path: str, kind: str) -> dict[str, Any]:
 async def _hash_from_crd(server: ApiServer, name: str) -> str | None:
     """The hash that discovery leaves out if a CRD's storage version is not served; None if there is no such CRD.
 
-    See k8s.io/apiextensions-apiserver, pkg/apiserver/customresource_discovery_controller.go.
+    Empty (_HIDDEN) if the user may not get it. See k8s.io/apiextensions-apiserver,
+    pkg/apiserver/customresource_discovery_controller.go.
     """
-    crd = await read_crd(server, name)
+    try:
+        crd = await require_crd(server, name)
+    except ApiError as error:
+        if error.status == 403:
+            return _HIDDEN
+        raise
     if crd is None:
         return None
     spec, stored = crd["spec"], crd_storage_version(crd)

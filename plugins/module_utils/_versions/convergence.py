@@ -19,6 +19,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     UnreachableError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import some_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.cross_check import CrossCheck
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
     Disagreement,
@@ -128,8 +129,20 @@ class Observation:
         """Sentences on how much the agreement proves; empty if it is proven."""
         if not self.converged:
             return []
-        sampled = [] if self.evidence is None else [self.evidence.sentence()]
-        return [*sampled, self.unchecked] if self.unchecked else sampled
+        sampled = "" if self.evidence is None else self.evidence.sentence()
+        return [sentence for sentence in (sampled, self.unchecked, self._left_out()) if sentence]
+
+    def _left_out(self) -> str:
+        """A sentence on custom resources of which nothing is known; empty without any."""
+        names = self.expectation.resources
+        found = {name for report in self.reports if report.usable for name in report.hidden}
+        hidden = sorted(found if names is None else found.intersection(names))
+        if not hidden:
+            return ""
+        return (
+            f"{some_of(hidden)} {'is' if len(hidden) == 1 else 'are'} left out: the storage version isn't served, so only the CRD says how "
+            f"{'it is' if len(hidden) == 1 else 'they are'} stored; allow the user to get customresourcedefinitions."
+        )
 
     @cached_property
     def resources(self) -> Mapping[str, ServedResource]:

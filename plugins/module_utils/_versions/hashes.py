@@ -123,6 +123,7 @@ class ServerReport:
 
     ``error``: why it could not be asked; None if it answered everything. ``forbidden``: because of the user's credentials.
     ``down``: because nothing answers there, which is temporary if the server is just starting.
+    ``hidden``: custom resources that are missing in ``resources``, as only their CRDs say how they are stored, and the user may not get these.
     ``min_compatibility_version``: the oldest minor for which it still writes everything readably; None if it doesn't report it.
     """
 
@@ -136,6 +137,7 @@ class ServerReport:
     forbidden: bool = False
     down: bool = False
     resources: Mapping[str, ServedResource] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:

@@ -333,7 +333,8 @@ def _etcd_claims(record: Record) -> list[ProofClaim]:
         hint = "" if record.stored.before else " Set rolling_upgrade_etcd for that."
         return [ProofClaim(None, f"That etcd holds nothing stale: it was not read after a migration.{hint}")]
     at = f"at revision {after.revision}, {clock(epoch_seconds(after.at), date=True)} UTC"
-    objects = things(after.total("objects"), "object")
+    compared = after.total("objects") - after.total("unknown") - after.total("internal")
+    objects = things(compared, "object")
     if after.total("stale"):
         found = [ProofClaim(False, f"Etcd still held {things(after.total('stale'), 'stale object')} ({at}).")]
     else:

@@ -86,7 +86,7 @@ def agreed(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 STORED = {
-    "totals": {"objects": 9, "stale": 0, "unprovable": 0, "unknown": 0, "encryption_unknown": 0},
+    "totals": {"objects": 11, "internal": 2, "stale": 0, "unprovable": 0, "unknown": 0, "encryption_unknown": 0},
     "problems": [],
     "revision": 77,
 }
@@ -115,7 +115,7 @@ def test_everything_is_proven() -> None:
         (agreed(server(1)), {**STORED, "problems": ["a member did not answer"]}, ""),
         *(
             (agreed(server(1)), {**STORED, "totals": {**STORED["totals"], name: 1}}, "")  # type: ignore[dict-item]
-            for name in ("stale", "unprovable", "encryption_unknown")
+            for name in ("stale", "unprovable", "encryption_unknown", "unknown")
         ),
     ],
 )

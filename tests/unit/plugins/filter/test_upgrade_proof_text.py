@@ -44,3 +44,9 @@ def test_what_was_not_cross_checked_is_not_called_proven() -> None:
     assert "Proven" not in text and text.startswith("Read from etcd: 0 of 190 objects are stale.")
     assert text.endswith("was not cross-checked; they may write differently.")
     assert upgrade_proof_text({**PROOF, "cross_checked": True}) == upgrade_proof_text(PROOF)
+
+
+def test_keys_of_no_served_resource_are_not_proven() -> None:
+    text = upgrade_proof_text({**PROOF, "unknown": 40, "unknown_prefixes": ["example.com/widgets"]})
+    assert "40 more keys belong to no resource that the API servers serve (under example.com/widgets)" in text
+    assert "1 more key belongs to no resource" in upgrade_proof_text({**PROOF, "unknown": 1})
