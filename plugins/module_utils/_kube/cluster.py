@@ -163,7 +163,7 @@ class Cluster:
         starts = {server.url: started for server, (started, _report) in zip(servers, answers)}
         reports = [report for _started, report in answers]
         processes = processes_of(reports, starts, leases)
-        cross = await self._look_for_unlisted(compare(reports, leases, self.expectation.ignored), starts)
+        cross = await self._look_for_unlisted(compare(reports, leases, self.expectation.ignored, starts), starts)
         problems = tuple(cross.problems(len(servers), self._listed_in, self._otherwise))
         if not self.listed_by_user and reports and all(report.error and not report.forbidden for report in reports):
             problems += (

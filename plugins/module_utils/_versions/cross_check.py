@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
@@ -26,6 +27,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.ide
 
 # In ignored_servers: all servers that are not asked.
 ALL_OTHERS = "*"
+_IDENTIFY = "name each server by the address in its Lease, or allow the user to get /metrics/slis, which shows which process answers"
 _GRANT = "allow the user to list leases in kube-system (the Role kube-storage-upgrade-cross-check grants that)"
 
 
@@ -52,7 +54,8 @@ class Unlisted:
 class CrossCheck:
     """What the Leases say about the servers that were asked.
 
-    ``why_not``: why they could not be compared, in a clause; None if they were. ``chosen``: because the user wants that.
+    ``why_not``: why they could not be compared, in a clause; None if they were. ``chosen``: because the user wants that. ``remedy``: what
+    to do about it, in a clause.
     ``living``: how many servers are alive. ``unlisted``: those that were not asked. ``expired``: by the URL of a server that
     was asked, since how many seconds its Lease is no longer renewed. ``gone``: other servers whose Lease is no longer renewed.
     """
@@ -63,6 +66,7 @@ class CrossCheck:
     unlisted: tuple[Unlisted, ...] = ()
     expired: Mapping[str, float] = field(default_factory=dict)
     gone: tuple[Expired, ...] = ()
+    remedy: str = _GRANT
 
     @property
     def done(self) -> bool:
@@ -84,7 +88,7 @@ class CrossCheck:
             return ""
         return (
             f"Whether other API servers are alive was not cross-checked, because {self.why_not}. Another one may still store "
-            f"objects in an older version, so nothing is proven: {_GRANT}, or set accept_unchecked if you know that all were asked."
+            f"objects in an older version, so nothing is proven: {self.remedy}, or set accept_unchecked if you know that all were asked."
         )
 
     def problems(self, asked: int, listed_in: str, otherwise: str = "") -> list[str]:
@@ -125,18 +129,26 @@ class CrossCheck:
         return f"{last.server.name} seems to have died: its Lease expired {duration(last.seconds)} ago."
 
 
-def compare(asked: Sequence[ServerReport], leases: IdentityLeases, ignored: Collection[str]) -> CrossCheck:
+def compare(
+    asked: Sequence[ServerReport],
+    leases: IdentityLeases,
+    ignored: Collection[str],
+    starts: Mapping[str, str | None] = MappingProxyType({}),
+) -> CrossCheck:
     """Compares the servers that were asked with those whose Leases are fresh.
 
     A Lease belongs to a server with its address or name. Where neither is known to match (a server behind another address, or
-    a Lease without one before 1.36), numbers decide: there must be no more such Leases than such servers.
+    a Lease without one before 1.36), numbers decide: there must be no more such Leases than such servers. ``starts``: when the process
+    behind each URL started, None if unknown. The same start is the same server at two addresses, or a load balancer, and counts once.
     """
     if leases.holders is None:
         return CrossCheck(leases.unread)
     living = tuple(server for server in leases.alive if not is_ignored(server, ignored))
     claimed, expired = _claims(asked, leases)
     rest = [server for server in living if server not in claimed.values()]
-    free = [report for report in asked if report.url not in claimed and report.url not in expired]
+    free = _distinct(
+        [report for report in asked if report.url not in claimed and report.url not in expired], claimed, starts
+    )
     unlisted = tuple(map(Unlisted, rest)) if len(rest) > len(free) else ()
     known = {*map(_name_and_address, leases.alive), *(_name_and_address(item.server) for item in expired.values())}
     gone = tuple(
@@ -144,7 +156,9 @@ def compare(asked: Sequence[ServerReport], leases: IdentityLeases, ignored: Coll
         for item in leases.expired
         if not any(_same_host(item.server, *other) for other in known) and not is_ignored(item.server, ignored)
     )
-    why_not, chosen = _why_not(asked, leases.alive, expired), False
+    why_not, remedy, chosen = _why_not(asked, leases.alive, expired), _GRANT, False
+    if why_not is None:
+        why_not, remedy = _unidentified(free, rest, starts), _IDENTIFY
     if ALL_OTHERS in ignored:
         why_not, chosen, unlisted = _ALL_IGNORED, True, ()
     return CrossCheck(
@@ -154,6 +168,7 @@ def compare(asked: Sequence[ServerReport], leases: IdentityLeases, ignored: Coll
         unlisted,
         {url: item.seconds for url, item in expired.items()},
         gone if len(free) <= len(rest) else (),
+        remedy,
     )
 
 
@@ -202,6 +217,29 @@ def _why_not(asked: Sequence[ServerReport], living: Sequence[Alive], expired: Ma
         renew = min(len(living), sum(report.url not in expired for report in answered))
         return _only(renew, len(answered))
     return None
+
+
+def _distinct(
+    free: Sequence[ServerReport], claimed: Collection[str], starts: Mapping[str, str | None]
+) -> list[ServerReport]:
+    """Those of the free ones that are no other process at another address."""
+    seen = {starts.get(url) for url in claimed}
+    found = []
+    for report in free:
+        start = starts.get(report.url)
+        if start is None or start not in seen:
+            found.append(report)
+            seen.add(start)
+    return found
+
+
+def _unidentified(free: Sequence[ServerReport], rest: Sequence[Alive], starts: Mapping[str, str | None]) -> str | None:
+    """Why numbers may not decide: a living server has another address than all that were asked, which may be a load balancer's."""
+    elsewhere = next((server for server in rest if server.address is not None), None)
+    unknown = next((report for report in free if report.version is not None and starts.get(report.url) is None), None)
+    if elsewhere is None or unknown is None:
+        return None
+    return f"whether {unknown.url} is {elsewhere.name} at {elsewhere.address} is unknown"
 
 
 def _claims(asked: Sequence[ServerReport], leases: IdentityLeases) -> tuple[dict[str, Alive], dict[str, Expired]]:

@@ -74,6 +74,31 @@ def observation(asked: Sequence[ServerReport], known: IdentityLeases, **expected
     return Observation(tuple(asked), tuple(cross.problems(len(asked), LISTS)), expectation, cross=cross)
 
 
+FIRST, BALANCER, SECOND = report(1), report(0, host="api.example.com"), report(2, host="second.example.com")
+
+
+def test_a_server_at_two_addresses_counts_once() -> None:
+    """A load balancer among the servers must not stand for one that nobody asked."""
+    starts = {FIRST.url: "1000.01", BALANCER.url: "1000.01", SECOND.url: "2000.02"}
+    for address in (True, False):
+        known = leases(lease(1), lease(2, address=address))
+        twice = compare([FIRST, BALANCER], known, (), starts)
+        assert unlisted(twice) == ["master-2"]
+        assert unlisted(compare([BALANCER, FIRST], known, (), starts)) == ["master-2"]
+        both = compare([FIRST, SECOND], known, (), starts)
+        assert unlisted(both) == [] and both.done
+
+
+def test_an_address_that_nobody_asked_is_not_made_up_for_by_numbers() -> None:
+    """Nobody may see when the process behind the other name started, so it may be that of the first server."""
+    found = compare([FIRST, BALANCER], leases(lease(1), lease(2)), (), {FIRST.url: "1000.01", BALANCER.url: None})
+    assert not found.done and "whether https://api.example.com:6443 is master-2 at 10.0.0.2 is unknown" in (
+        found.why_not or ""
+    )
+    without_addresses = compare([FIRST, BALANCER], leases(lease(1), lease(2, address=False)), ())
+    assert without_addresses.done, "before 1.36 nothing contradicts the numbers"
+
+
 def test_all_that_are_alive_were_asked() -> None:
     found = observation([report(1), report(2)], leases(lease(1), lease(2)))
     assert found.converged and found.counts and found.cross_checked and found.reservations == []
