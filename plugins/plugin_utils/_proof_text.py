@@ -40,7 +40,7 @@ def _unknown_keys(number: int, prefixes: Sequence[str]) -> str:
     under = f" (under {some_of(prefixes)})" if prefixes else ""
     return (
         f"{keys} to no resource that the API servers serve{under}, so what is stored there is not proven. Serve the resource again and "
-        "migrate it, or delete what is left of it."
+        "migrate it, or delete what remains of it."
     )
 
 

@@ -9,7 +9,7 @@ A fact of another run counts as missing, and a missing fact keeps a master as it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,20 @@ def why_not_yet(rotation_state: RotationState, stage: int, master: str, own_url:
     if down:
         why = " ".join(server["error"] for server in down if server["error"]) or "not ready."
         return f"{left} {', '.join(server['url'] for server in down)} can't be used: {why} Fix that and run again; the rotation resumes from there."
+    strange = _with_another_file(rotation_state.plan, stage, others)
+    if strange:
+        return (
+            f"{left} {', '.join(strange)} loaded a configuration that is none of this rotation's. Something else writes the file, such as "
+            "configuration management: stop that, and run again."
+        )
     return ""
+
+
+def _with_another_file(plan: Mapping[str, Any], stage: int, others: Iterable[Mapping[str, Any]]) -> list[str]:
+    """URLs of servers that report the hash of another file than those before and after this stage; before 1.34 none is reported."""
+    steps = [master["steps"][stage - 1] for master in (plan.get("masters") or {}).values() if master.get("steps")]
+    expected = {step[name] for step in steps for name in ("replaces", "sha256")}
+    return [server["url"] for server in others if server.get("config_hash") and server["config_hash"] not in expected]
 
 
 def why_no_rewrite(rotation_state: RotationState) -> str:

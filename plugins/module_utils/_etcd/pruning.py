@@ -40,9 +40,9 @@ class Schemas:
     by_webhook: bool = False
 
     @property
-    def requested(self) -> str:
-        """The version that a rewrite goes through: the storage version, or the first served one if that isn't served."""
-        return self.storage if self.storage in self.served or not self.served else self.served[0]
+    def requested(self) -> tuple[str, ...]:
+        """The versions that a rewrite may go through: the storage version, or any served one if that isn't served."""
+        return (self.storage,) if self.storage in self.served or not self.served else self.served
 
 
 def schemas_of(crd: Mapping[str, Any]) -> Schemas | None:
@@ -77,8 +77,8 @@ def dropped_fields(document: Mapping[str, Any], version: str, schemas: Schemas) 
     if version not in schemas.by_version:
         return None
     way = [version]
-    if not schemas.by_webhook or version == schemas.requested == schemas.storage:
-        way += [schemas.requested, schemas.storage]
+    if not schemas.by_webhook or {version, *schemas.requested} == {schemas.storage}:
+        way += [*schemas.requested, schemas.storage]
     found = {path for version in dict.fromkeys(way) for path in _root(document, schemas.by_version[version])}
     if not found and len(way) == 1:
         return None

@@ -345,6 +345,11 @@ class _Scan:
     async def run_since(self, before: Stored) -> Stored:
         started = time.monotonic()
         await self._fix_revision()
+        if self._stored.revision < before.revision:
+            raise EtcdError(
+                f"etcd's revision went back from {before.revision} to {self._stored.revision}: it was restored from a snapshot "
+                "meanwhile. Run again."
+            )
         for bounds in before.stretches:
             there, read = await self._count(bounds[0], bounds[-1]), 0
             parts = list(itertools.pairwise(bounds))

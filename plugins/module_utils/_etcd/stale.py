@@ -136,6 +136,12 @@ def expected_of(name: str, variants: Mapping[Variant, Tally], known: Knowledge) 
     )
 
 
+def with_version(name: str, expected: Expected, known: Knowledge) -> Expected:
+    """The same for the storage version that is known now."""
+    version, digest, kind, source = _version(name, {}, known)
+    return replace(expected, version=version, hash=digest, kind=kind, version_source=source)
+
+
 def _encryption(name: str, variants: Mapping[Variant, Tally], known: Knowledge) -> Expected:
     """The expected encryption."""
     intact = {variant: tally for variant, tally in variants.items() if variant.encoding not in ("empty", "unknown")}

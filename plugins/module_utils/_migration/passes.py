@@ -259,6 +259,7 @@ class Passes:
         """
         self._report(Event("notice", "Everything was visited; reading etcd again for the proof."))
         self._result.answered_doubts = len(self._checkpoint.doubts)
+        stale_objects.follow(seen)
         try:
             left = self._result.left = await stale_objects.left()
         except EtcdError as error:

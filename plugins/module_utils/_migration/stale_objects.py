@@ -56,10 +56,12 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space i
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stale import (
     Evaluation,
     Expected,
+    Knowledge,
     amount_of,
     evaluate_variant,
     key_is_known,
     may_be_alike,
+    with_version,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stored_versions import (
     Servers,
@@ -493,6 +495,21 @@ class StaleObjects:
         self._evaluation.key_ids = KeyIds({**current, **found.current}, {**unknown, **found.unknown})
 
     # What remains
+
+    def follow(self, seen: Observation) -> None:
+        """Expects the storage versions that the API servers report by now. A resource whose own has changed is read as a whole again."""
+        known = Knowledge(
+            served=seen.resources,
+            other_groups=seen.other_groups,
+            disagreeing=frozenset(differing.resource for differing in seen.disagreements),
+        )
+        for name in self._names:
+            served = seen.resources.get(name)
+            if served is None or served.hash == self._resources[name].hash:
+                continue
+            self._resources = {**self._resources, name: served}
+            self._evaluation.expected[name] = with_version(name, self._evaluation.expected[name], known)
+            self._whole.add(name)
 
     async def left(self) -> Left:
         """Reads what was written since the first scan, and returns what is stale now. Raises EtcdError.

@@ -279,13 +279,16 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
 class OwnStore:
     """A store that refuses the state of another cluster: a file may be named for two, a ConfigMap restored in a new one.
 
-    If the user may not read the namespace kube-system, whose uid identifies the cluster, nothing is compared.
+    ``outside``: whether the state is kept outside the cluster. Then the user must be able to read the namespace kube-system, whose uid
+    identifies the cluster, once the state says which cluster it is about; a ConfigMap is the cluster's own if nothing can be compared.
     """
 
-    def __init__(self, store: StateStore, server: ApiServer) -> None:
+    def __init__(self, store: StateStore, server: ApiServer, *, outside: bool) -> None:
         self.where = store.where
         self._store = store
         self._server = server
+        self._outside = outside
+        self._refused: int | None = None
 
     async def load(self) -> State:
         state, cluster = await asyncio.gather(self._store.load(), self._cluster())
@@ -293,6 +296,11 @@ class OwnStore:
             raise StateStoreError(
                 f"{self.where} holds the state of another cluster, whose namespace kube-system has another uid: give another "
                 "name in state_store, or delete it to start without a baseline."
+            )
+        if self._outside and state.cluster is not None and cluster is None and self._refused is not None:
+            raise StateStoreError(
+                f"Whether {self.where} is about this cluster is unknown, as the answer to a GET of the namespace kube-system was "
+                f"{self._refused}: allow the user to get that namespace, or keep the state in the cluster."
             )
         return replace(state, cluster=state.cluster or cluster)
 
@@ -306,6 +314,7 @@ class OwnStore:
             return None  # A file can be read without it; nothing that is migrated can.
         except ApiError as error:
             if error.status in (403, 404):
+                self._refused = error.status
                 return None
             raise
         uid = (found.get("metadata") or {}).get("uid")
@@ -315,5 +324,5 @@ class OwnStore:
 def open_store(options: StoreOptions, server: ApiServer) -> StateStore:
     """The store that the option state_store names."""
     if options.path is not None:
-        return OwnStore(FileStore(options.path), server)
-    return OwnStore(ConfigMapStore(server, options.namespace, options.name), server)
+        return OwnStore(FileStore(options.path), server, outside=True)
+    return OwnStore(ConfigMapStore(server, options.namespace, options.name), server, outside=False)

@@ -14,6 +14,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.pro
     restarted,
     why_doubt,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import minor_of
 
 _HOW_TO_KNOW = (
     "allow the user to get /metrics/slis or, from Kubernetes 1.35 on, to list leases in kube-system (the ClusterRole and the "
@@ -43,15 +44,36 @@ def reservations(why: str | None, seen: Observation) -> list[str]:
 
 
 def unseen_since(state: State, seen: Observation) -> list[str]:
-    """For select: changed, which relies on observations: whether an older release may have run unseen since the last run.
+    """For select: changed, which relies on observations: whether an older release may have run unseen since the last run."""
+    clause = _unseen_restart(state, seen)
+    if clause is None:
+        return []
+    return [
+        f"{clause}. If an older release ran there meanwhile, select: changed does not find what it wrote; select: all does, and so does "
+        "select: stale with etcd."
+    ]
 
-    If a server is at another release now, its restart is expected, and the storage versions show what changed.
+
+def unknown_since(state: State, seen: Observation) -> list[str]:
+    """The same for what is concluded from the record."""
+    clause = _unseen_restart(state, seen)
+    return [] if clause is None else [f"Whether an older release wrote objects since the record was made: {clause}."]
+
+
+def _unseen_restart(state: State, seen: Observation) -> str | None:
+    """A clause; None if no process is new. A server that is at another minor now had to be restarted, and its storage versions show what changed.
+
+    A patch release doesn't change them, so a restart for one may hide a rollback between the two.
     """
     before, now = from_dict(state.processes), seen.processes
     names = replaced(before, now)
-    if not names or any(before.versions.get(url, version) != version for url, version in now.versions.items()):
-        return []
-    return [
-        f"{restarted(names)} since the last run ({before.at}). If an older release ran there meanwhile, select: changed does not "
-        "find what it wrote; select: all does, and so does select: stale with etcd."
-    ]
+    if not names or any(
+        _minors(before.versions.get(url, version)) != _minors(version) for url, version in now.versions.items()
+    ):
+        return None
+    return f"{restarted(names)} since the last run ({before.at})"
+
+
+def _minors(version: str) -> list[str]:
+    """Of the binary and of the release that it emulates: ``v1.37.2 1.36``."""
+    return [minor_of(part) for part in version.split()]

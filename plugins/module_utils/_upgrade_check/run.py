@@ -21,7 +21,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.encryption_metrics import config_hashes
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store import open_store
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.trust import still_trusted
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.trust import still_trusted, unknown_since
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check import (
     lists,
     plan,
@@ -167,6 +167,8 @@ def _check_stored(cluster: ObservedCluster, found_lists: lists.Lists, found: Fin
     )
     found.take(stored.evaluate_stored(whole.versions, cluster.path, counts), whole.unknown)
     found.unknown += stored.beyond_is_unknown(whole, cluster.releases)
+    if on_record:
+        found.unknown += unknown_since(cluster.state, cluster.seen)
     return whole
 
 

@@ -509,6 +509,33 @@ def test_no_master_is_touched_while_another_may_be_down(result: Any, says: str) 
     assert says in why_not_yet(rotation_state(), 1, "a", "https://a", result)
 
 
+def steps(name: str) -> list[dict[str, str]]:
+    files = [f"{name}-{number}" for number in range(4)]
+    return [{"replaces": before, "sha256": after} for before, after in zip(files, files[1:])]
+
+
+@pytest.mark.parametrize(
+    ("stage", "loaded", "allowed"),
+    [
+        (1, "b-0", True),
+        (2, "b-1", True),
+        (3, "b-2", True),
+        (3, "b-3", True),
+        (3, None, True),
+        (3, "b-0", False),
+        (2, "x", False),
+    ],
+)
+def test_no_stage_begins_while_another_server_has_a_file_of_somebody_else(
+    stage: int, loaded: str | None, allowed: bool
+) -> None:
+    """Configuration management restored an old file after the proof, so that server may write with a key that is about to go."""
+    plan = {**PLAN, "masters": {name: {"steps": steps(name)} for name in ("a", "b")}}
+    state = rotation_state(done=stage - 1, stage_read=stage - 1, plan=plan)
+    refusal = why_not_yet(state, stage, "a", "https://a", asked(config_hash=loaded))
+    assert refusal == "" if allowed else "https://b loaded a configuration that is none of this rotation's" in refusal
+
+
 def test_one_master_after_the_other() -> None:
     begun = rotation_state(states={"a": {"plan": "p", "done": 0}, "b": {"plan": "p", "done": 0}}, stage_read=0)
     assert "a did not complete" in why_not_yet(begun, 1, "b", "https://b", asked())

@@ -97,6 +97,20 @@ def test_a_storage_version_that_is_not_served_is_reached_through_another_one() -
     assert found == ["spec.old"]
 
 
+def test_any_served_version_may_be_the_one_that_requests_use() -> None:
+    """The storage version isn't served, and the preferred version, which requests use, needn't be the first in the spec."""
+    strings = {"type": "object", "properties": {"both": STRING}}
+    knows = {"type": "object", "properties": {"both": STRING, "old": STRING}}
+
+    def version(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+        schema = {"type": "object", "properties": {"spec": fields}}
+        return {"name": name, "served": name != "v2", "storage": name == "v2", "schema": {"openAPIV3Schema": schema}}
+
+    schemas = schemas_of(crd(versions=[version("v1alpha1", knows), version("v1", strings), version("v2", knows)]))
+    assert schemas is not None
+    assert dropped_fields(stored({"old": "1"}), "v2", schemas) == ["spec.old"]
+
+
 def test_what_a_conversion_webhook_does_is_unknown() -> None:
     webhook = two_versions("Webhook")
     assert dropped_fields(stored({"old": "1"}), "v1beta1", webhook) is None

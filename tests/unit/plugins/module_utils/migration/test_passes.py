@@ -82,7 +82,9 @@ class Case:
         store = FileStore(self.path)
         self.checkpoint = Checkpoint(store, state or State(), selection or Selection("stale"), self.result.runs)
         self.withheld: list[str] = []
-        stale_objects = SimpleNamespace(left=self._left, rewritten={}, uncertain={}, withhold=self._withhold)
+        stale_objects = SimpleNamespace(
+            left=self._left, follow=lambda _seen: None, rewritten={}, uncertain={}, withhold=self._withhold
+        )
         context = SimpleNamespace(
             cluster=SimpleNamespace(writers=lambda seen: [], entry=None),
             options=SimpleNamespace(drop_unknown_fields=()),

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -20,8 +21,10 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan im
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stale import Knowledge, evaluate_all
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration import stale_objects as module
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.stale_objects import StaleObjects
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.convergence import Observation
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
     ServedResource,
+    ServerReport,
     storage_version_hash,
 )
 
@@ -55,6 +58,31 @@ def test_what_is_written_to_a_resource_without_objects_is_seen(monkeypatch: pyte
     left = asyncio.run(scanned().left())
     assert left.count == {NAME: 1} and left.reasons == {NAME: ["version"]}
     assert [key.name for key in left.objects[NAME] or ()] == ["late"]
+
+
+def test_a_storage_version_that_changes_during_the_run_makes_everything_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was stale, so nothing was visited; then the CRD got another storage version."""
+    scans: list[list[str]] = []
+
+    async def changes(*_args: Any, **_more: Any) -> Stored:
+        return Stored(revision=12)
+
+    async def scan(*_args: Any, resources: list[str], **_more: Any) -> Stored:
+        scans.append(resources)
+        return Stored(revision=12, resources={NAME: {NEW: tally("a", "b")}})
+
+    monkeypatch.setattr(module, "changes_in_clusters", changes)
+    monkeypatch.setattr(module, "scan_clusters", scan)
+    objects = scanned(things={NEW: tally("a", "b")})
+    objects.follow(observed(THINGS))
+    assert not asyncio.run(objects.left()).count and not scans
+    objects.follow(observed(replace(THINGS, hashes=(storage_version_hash("example.com", "v2", "Thing"),))))
+    left = asyncio.run(objects.left())
+    assert left.count == {NAME: 2} and left.reasons == {NAME: ["version"]} and scans == [[NAME]]
+
+
+def observed(things: ServedResource) -> Observation:
+    return Observation((ServerReport("https://a", "a", version="v1.37.2", ready=True, resources={NAME: things}),))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     StateConflictError,
     StateStoreError,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.state import State
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store import (
     ConfigMapStore,
@@ -143,3 +144,19 @@ def test_a_state_of_an_unknown_cluster_is_taken_for_its_own(tmp_path: Path) -> N
     for uid in (None, "one"):
         loaded = wait_for(open_store(options, of_cluster(uid).cluster().entry).load())
         assert loaded == replace(FIRST, cluster=uid)
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_file_about_a_cluster_counts_only_if_the_cluster_is_known(tmp_path: Path, in_file: bool) -> None:
+    """The user may not get the namespace kube-system; a ConfigMap is in the cluster itself."""
+    options = StoreOptions(tmp_path / "state.json") if in_file else StoreOptions()
+    first, unknown = of_cluster("one"), of_cluster(None)
+    unknown.before = lambda _method, path: Response(403, {}, b"{}") if path == NAMESPACE else None
+    store = open_store(options, first.cluster().entry)
+    wait_for(store.save(replace(wait_for(store.load()), recorded_at="2026-11-24T12:00:00Z")))
+    if not in_file:
+        unknown.objects[STATE] = first.objects[STATE]
+        assert wait_for(open_store(options, unknown.cluster().entry).load()).cluster == "one"
+        return
+    with pytest.raises(StateStoreError, match="allow the user to get that namespace"):
+        wait_for(open_store(options, unknown.cluster().entry).load())

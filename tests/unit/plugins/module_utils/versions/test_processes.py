@@ -14,6 +14,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.state 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.trust import (
     reservations,
     still_trusted,
+    unknown_since,
     unseen_since,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.version_hashes import describe
@@ -173,6 +174,10 @@ def test_the_user_is_warned() -> None:
     assert unseen_since(State(), known) == []
     upgraded = processes_of([report(version="v1.36.5")], {ONE: "0"}, IdentityLeases()).as_dict()
     assert unseen_since(State(processes=upgraded), known) == [], "an upgrade is no news"
+    patched = processes_of([report(version="v1.37.1")], {ONE: "0"}, IdentityLeases()).as_dict()
+    assert unseen_since(State(processes=patched), known), "a rollback may lie between two patch releases"
+    assert unknown_since(State(processes=patched), known)[0].startswith("Whether an older release wrote")
+    assert unknown_since(State(), known) == []
 
 
 @pytest.mark.parametrize("version", ["", "v", "1", "v1.x"])
