@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""``python -m tests.tools.schemas``: writes the JSON Schemas of reports and of modules' results to playbooks/files/schemas, by their format's number."""
+"""``python -m tests.tools.schemas`` writes the JSON Schemas to playbooks/files/schemas, by their format's number.
+
+They are those of reports, of modules' results and of the role's variables.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.schem
 
 from tests.tools.result_schemas import FORMAT as RESULT_FORMAT  # noqa: E402
 from tests.tools.result_schemas import result_schemas  # noqa: E402
+from tests.tools.variable_schema import FORMAT as VARIABLES_FORMAT  # noqa: E402
+from tests.tools.variable_schema import variable_schema  # noqa: E402
 
 _RUNS = ["running", "succeeded", "failed", "unfinished", "cut off"]
 
@@ -51,6 +56,7 @@ def schemas() -> dict[str, dict[str, Any]]:
             },
         ),
         **result_schemas(),
+        f"rolling_upgrade-variables-{VARIABLES_FORMAT}.json": variable_schema(),
     }
 
 
