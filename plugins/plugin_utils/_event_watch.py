@@ -149,7 +149,9 @@ class _Watch:
 
     def _look(self, reader: Any) -> bool:
         """Reads and shows new events; returns False if there is nothing more to read."""
-        command = f"if [ -e {self._path} ]; then echo {_THERE}; tail -n +{self._lines + 1} {self._path}; fi"
+        # The path is in the task's environment, where others may see it: only a plain file of the module's own user counts.
+        own = f"[ -f {self._path} ] && [ ! -L {self._path} ] && [ -O {self._path} ]"
+        command = f"if {own}; then echo {_THERE}; tail -n +{self._lines + 1} {self._path}; fi"
         try:
             answer = reader._low_level_execute_command(command, sudoable=bool(reader._connection.become))
         except (AnsibleError, OSError) as error:

@@ -71,10 +71,12 @@ def test_each_module_does_its_work_with_its_own_rules(limited: Limited, module: 
     state = json.loads(cluster.kubectl("get", "storagestates.migration.k8s.io", "secrets", "-o", "json"))
     assert state["status"]["persistedStorageVersionHashes"] == ["Unknown"]
 
+    limited.bind("view", "cross-check", "read")
+    assert module(cluster, "readable_objects_info", resources=["secrets"], **auth)["readable"] is True
+
     limited.bind("view", "cross-check", "state", "direct", "crds", "metrics")
     assert module(cluster, "storage_version_hashes", **auth)["converged"] is True
     assert module(cluster, "encryption_config_info", **auth)["servers"][0]["error"] is None
-    assert module(cluster, "readable_objects_info", resources=["secrets"], **auth)["readable"] is True
     done = module(cluster, "storage_migrate", **auth)
     assert done["resources"]["widgets.shop.example.com"]["rewritten"] == 5
     assert [crd["crd"] for crd in done["trimmed"]] == ["widgets.shop.example.com"]

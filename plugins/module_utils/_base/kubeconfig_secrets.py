@@ -10,7 +10,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-_SECRET_NAME = re.compile(r"secret|token|passw|passphrase|key|credential|auth", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"secret|token|pass|pwd|key|cred|auth|jwt|bearer|(^|[-_])(pin|pat|pw)($|[-_])", re.IGNORECASE)
+# Short flags of passwords and of user:password, as curl and others have them.
+_SECRET_FLAGS = ("p", "u")
 _FLAG = re.compile(r"--?([^=\s]+)(=?)")
 # Fields whose value is no secret, anywhere in a kubeconfig. What isn't here counts as one.
 _PUBLIC = frozenset(
@@ -43,11 +45,17 @@ def texts_named(params: Any, names: Collection[str]) -> set[str]:
 
 
 def is_secret_argument(before: str, argument: str) -> bool:
-    """Whether an argument of a command looks like a secret; ``before``: the one before it."""
+    """Whether an argument of a command looks like a secret, or may contain one, as a script does; ``before``: the one before it."""
+    if any(character.isspace() for character in argument):
+        return True
     own, previous = _FLAG.match(argument), _FLAG.match(before)
     if own is not None:
-        return bool(own[2] and _SECRET_NAME.search(own[1]))
-    return previous is not None and not previous[2] and _SECRET_NAME.search(previous[1]) is not None
+        return bool(own[2] and _is_secret_flag(own[1]))
+    return previous is not None and not previous[2] and _is_secret_flag(previous[1])
+
+
+def _is_secret_flag(name: str) -> bool:
+    return name in _SECRET_FLAGS or _SECRET_NAME.search(name) is not None
 
 
 def _texts(value: Any, is_public: bool) -> Iterator[tuple[str, bool]]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -79,19 +80,19 @@ _STATE_OF_RELEASE = re.compile(_RELEASE.pattern + r"( emulating v?\d+\.\d+| itse
 
 
 def require_positive(params: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Refuses zero and negative numbers."""
+    """Refuses zero and negative numbers, and what is no number."""
     for name in names:
         value = params.get(name)
-        if value is not None and value <= 0:
-            raise BadInputError(f"{name} must be greater than 0, not {value:g}.")
+        if value is not None and not 0 < value < math.inf:
+            raise BadInputError(f"{name} must be a number greater than 0, not {value:g}.")
 
 
 def require_not_negative(params: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Refuses negative numbers."""
+    """Refuses negative numbers, and what is no number."""
     for name in names:
         value = params.get(name)
-        if value is not None and value < 0:
-            raise BadInputError(f"{name} must not be negative, but is {value:g}.")
+        if value is not None and not 0 <= value < math.inf:
+            raise BadInputError(f"{name} must be 0 or a greater number, not {value:g}.")
 
 
 def require_release(params: Mapping[str, Any], name: str) -> None:

@@ -58,7 +58,12 @@ async def etcd_snapshot(options: SnapshotOptions, check_mode: bool, report: Repo
         if check_mode:
             return _result([_planned(members[0], size) for (_etcd, members), size in zip(sources, sizes)], [], True)
         taken = [await _take(etcd, members, folder, report) for etcd, members in sources]
-    removed = [path for snapshot in taken for path in folder.remove_old(snapshot["cluster"], options.keep)]
+    paths = [snapshot["path"] for snapshot in taken]
+    removed = [
+        path
+        for cluster in {snapshot["cluster"]: None for snapshot in taken}
+        for path in folder.remove_old(cluster, options.keep, paths)
+    ]
     return _result(taken, removed, False)
 
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -150,13 +150,18 @@ class SnapshotFolder:
         """The names of a cluster's snapshots. Raises OSError."""
         return [name for name in os.listdir(self._path) if (match := _NAME.fullmatch(name)) and match[1] == cluster]
 
-    def remove_old(self, cluster: str, keep: int) -> list[str]:
-        """Removes the oldest snapshots of an etcd cluster except for ``keep`` (0: none); returns their paths. Raises FileError."""
+    def remove_old(self, cluster: str, keep: int, taken: Collection[str]) -> list[str]:
+        """Removes the oldest snapshots of an etcd cluster until ``keep`` remain (0: any number); returns their paths. Raises FileError.
+
+        Those that this run has ``taken`` stay, even if a clock that was ahead gave others a later time.
+        """
         if keep == 0:
             return []
         removed = []
         try:
-            for name in sorted(self._of(cluster), key=_age)[:-keep]:
+            own = [name for name in self._of(cluster) if str(self._path / name) in taken]
+            others = sorted((name for name in self._of(cluster) if name not in own), key=_age)
+            for name in others[: max(0, len(others) - max(0, keep - len(own)))]:
                 os.unlink(self._path / name)
                 removed.append(str(self._path / name))
         except OSError as error:

@@ -310,23 +310,29 @@ class Pacer:
     allowance: float = 2 * _LATEST
     _growth: float = 0.0
     _seen: dict[str, _History] = field(default_factory=dict)
+    _known: dict[str, Member] = field(default_factory=dict)
     _trial: int | None = None
     _next: float = _LATEST
     _looked: float | None = None
 
     def look(self, now: float, members: Sequence[Member]) -> Decision:
-        """``members``: those that answered; without any, writes are held if there was little room before."""
+        """``members``: those that answered; without any, writes are held if there was little room before.
+
+        One that answered before and is silent now counts with its last figures: it takes up everything once it is back.
+        """
         if self.held_since is not None and self._looked is not None:
             self.held_seconds += now - self._looked
         self._looked = now
-        limited = [member for member in members if member.quota is not None]
+        self._known |= {member.where: member for member in members}
+        limited = [member for member in (self._known.values() if members else ()) if member.quota is not None]
         self.alarms = tuple(alarm for member in members for alarm in member.alarms)
         if NOSPACE in self.alarms:
             return Decision.STOP
         if not limited:
             return self._unseen(now, answered=bool(members))
-        for member in limited:
-            self._watch_growth(now, member)
+        for member in members:
+            if member.quota is not None:
+                self._watch_growth(now, member)
         tightest = min(limited, key=lambda member: (member.room - self.holds_at(member)) / (member.quota or 1))
         stuck = [member for member in limited if member.must_be_defragmented]
         self.why = (stuck[0] if stuck else tightest).text()

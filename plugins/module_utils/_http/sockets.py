@@ -139,6 +139,7 @@ class _Budget:
                         raise
                 finally:
                     self._connecting -= 1
+                    self._freed.set()  # If it failed, a request to another server may have waited for its place.
             else:
                 self._freed.clear()
                 await self._freed.wait()

@@ -118,7 +118,9 @@ def open_connection(
         raise BadInputError("The kubeconfig names no server; check its cluster entry or give the option host.")
     url = normalize_url(configuration.host)
     context = _ssl_context(configuration) if url.startswith("https") else None
-    token = None if _has_credentials(auth) else _token_of(chosen, context)
+    # A context's user may have a token beside the certificate of the options; a pod's account belongs to that pod's cluster only.
+    given = _has_credentials(auth) or (chosen is None and _has_certificate(auth))
+    token = None if given else _token_of(chosen, context)
     header: Callable[[], str | None] = _Header(configuration) if token is None else lambda: token.header
     impersonation = _impersonation_headers(core._create_headers(None, **options)) or impersonation_of(chosen)
 
@@ -159,9 +161,13 @@ def _has_credentials(auth: Mapping[str, Any]) -> bool:
     return bool(auth.get("api_key") or (auth.get("username") and auth.get("password")))
 
 
+def _has_certificate(auth: Mapping[str, Any]) -> bool:
+    return bool(auth.get("cert_file") and auth.get("key_file"))
+
+
 def _context_of(auth: Mapping[str, Any]) -> KubeContext | None:
     """The context of the kubeconfig that these options use; None where they need none, or in a pod without one."""
-    has_credentials = _has_credentials(auth) or bool(auth.get("cert_file") and auth.get("key_file"))
+    has_credentials = _has_credentials(auth) or _has_certificate(auth)
     if auth.get("host") and has_credentials:
         return None
     kubeconfig = _kubeconfig_of(auth)

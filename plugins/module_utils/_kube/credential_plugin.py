@@ -21,8 +21,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.kubeconfig_secrets import is_secret_argument
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.redaction import HIDDEN, printable
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.redaction import printable
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.kubeconfig import KubeContext
 
 _TIMEOUT = 60.0
@@ -61,12 +60,8 @@ def run_plugin(context: KubeContext) -> Issued:
 
 
 def _shown(plugin: Mapping[str, Any]) -> str:
-    """The command with its arguments, without those that look like secrets."""
-    words = [str(plugin["command"])]
-    arguments = [str(argument) for argument in plugin.get("args") or ()]
-    for before, argument in zip(["", *arguments], arguments):
-        words.append(HIDDEN if is_secret_argument(before, argument) else argument)
-    return printable(" ".join(words))
+    """The command without its arguments, as any of them may be a secret."""
+    return printable(str(plugin["command"]))
 
 
 def _environment(context: KubeContext, plugin: Mapping[str, Any]) -> dict[str, str]:

@@ -187,9 +187,19 @@ def test_only_old_snapshots_of_the_same_etcd_are_removed(tmp_path: Path) -> None
     assert newest is not None and (newest.path, newest.revision) == (mine[0], 9)
     assert newest.taken_at == NOW.replace(minute=9, microsecond=0)
     assert files.newest("c3") is None and SnapshotFolder(str(tmp_path / "none")).newest("c1") is None
-    assert files.remove_old("c1", 0) == []
-    assert files.remove_old("c1", 2) == [mine[1]]
+    assert files.remove_old("c1", 0, ()) == []
+    assert files.remove_old("c1", 2, (mine[0],)) == [mine[1]]
     assert {str(path) for path in tmp_path.iterdir()} == {mine[0], mine[2], other, str(tmp_path / "etcd-c1-mine.db")}
+
+
+def test_the_snapshot_that_was_just_taken_stays_whatever_the_clock_says(tmp_path: Path) -> None:
+    """The clock was ahead when the others were taken, so the new one has the oldest name."""
+    ahead = [taken(tmp_path, "c1", NOW.replace(hour=23, minute=minute), minute) for minute in (1, 2, 3)]
+    new = taken(tmp_path, "c1", NOW, 9)
+    files = SnapshotFolder(str(tmp_path))
+    assert files.remove_old("c1", 3, (new,)) == ahead[:1]
+    assert files.remove_old("c1", 1, (new,)) == ahead[1:]
+    assert [str(path) for path in tmp_path.iterdir()] == [new]
 
 
 def test_partial_files_of_killed_runs_are_removed_and_those_of_others_are_not(tmp_path: Path) -> None:

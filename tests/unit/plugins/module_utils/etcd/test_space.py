@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import (
@@ -188,6 +188,15 @@ def test_silence_holds_only_where_there_was_little_room() -> None:
     assert roomy.look(1, []) is Decision.WRITE
     assert tight.look(1, []) is Decision.HOLD
     assert tight.look(2, [member(26, 25)]) is Decision.WRITE
+
+
+def test_a_member_that_misses_a_look_counts_with_its_last_figures() -> None:
+    """It is being defragmented, or restarted; once it is back it takes up all that was written meanwhile."""
+    near, roomy = replace(member(46, 46), where="https://near"), member(26, 25, 8192)
+    pacer = Pacer(600)
+    assert pacer.look(0, [near, roomy]) is Decision.HOLD
+    assert pacer.look(1, [roomy]) is Decision.HOLD and "https://near" in pacer.why
+    assert pacer.look(2, [replace(near, size=26 << 20, in_use=25 << 20), roomy]) is Decision.WRITE
 
 
 def test_looks_are_rare_with_room_and_frequent_without() -> None:

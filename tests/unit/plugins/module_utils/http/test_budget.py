@@ -93,6 +93,24 @@ def test_what_waits_for_a_connection_waits_no_longer_than_its_timeout(monkeypatc
     against(2, work)
 
 
+def test_a_connection_that_fails_makes_room_for_one_to_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for one, a dead server must not keep a living one waiting."""
+    monkeypatch.setattr(sockets, "most_connections", lambda: 1)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{unused.getsockname()[1]}"
+
+        async def work(client: SocketClient, urls: list[str]) -> None:
+            failing = asyncio.ensure_future(get(client, dead))
+            await asyncio.sleep(0)
+            living = asyncio.ensure_future(client.request("GET", urls[0], headers=[], body=None, timeout=5))
+            with pytest.raises(UnreachableError):
+                await failing
+            assert (await living).status == 200
+
+        against(1, work)
+
+
 class Files:
     """Refuses to open sockets while this many are open."""
 

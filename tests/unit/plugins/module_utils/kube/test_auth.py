@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from pathlib import Path
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
@@ -15,8 +16,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.redacti
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.errors import transport_failure
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube import auth
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import api_error, forbidden_sentence
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import normalize_url
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import normalize_url, open_connection
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import server_addresses
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import error_outcome
 
@@ -156,3 +158,22 @@ def test_unknown_resources_are_refused_with_a_hint() -> None:
         require_known(["deployments"], known, "resources")
     with pytest.raises(BadInputError, match="did you mean secrets"):
         require_known(["secret"], known, "resources")
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({"host": "http://other:8080", "client_cert": "c.crt", "client_key": "c.key"}, None),
+        ({"host": "http://other:8080", "api_key": "own"}, "Bearer own"),
+    ],
+)
+def test_a_pod_s_token_goes_to_no_other_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], sent: str | None
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("of the pod", encoding="utf-8")
+    monkeypatch.setattr(auth, "_POD_TOKEN", str(token))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    assert dict(open_connection(options).authorize()).get("Authorization") == sent

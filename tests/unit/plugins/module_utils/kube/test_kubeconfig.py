@@ -168,6 +168,34 @@ def test_only_what_is_secret_is_hidden() -> None:
     assert is_secret_argument("--token", "x") and not is_secret_argument("--region", "x")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["--pass x", "--pass=x", "-p x", "-u me:x", "--jwt x", "--pin x", "--user-pwd=x", "--github-pat x"],
+)
+def test_a_secret_under_any_usual_flag_is_hidden(arguments: str) -> None:
+    before, argument = ["", *arguments.split()][-2:]
+    assert is_secret_argument(before, argument)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["get-token", "--cluster-name shop", "-o json", "--mapping x", "--pinned x", "--path x"]
+)
+def test_plain_arguments_stay_readable(arguments: str) -> None:
+    before, argument = ["", *arguments.split()][-2:]
+    assert not is_secret_argument(before, argument)
+
+
+def test_a_script_may_contain_a_secret() -> None:
+    assert is_secret_argument("-c", "curl https://login.example.com/?t=s3cret | jq")
+    public = public_texts(
+        {"users": [{"user": {"exec": {"env": [{"name": name, "value": f"{name}-value"} for name in ENVIRONMENT]}}}]}
+    )
+    assert {name for name in ENVIRONMENT if f"{name}-value" in public} == {"AWS_REGION"}
+
+
+ENVIRONMENT = ("LDAP_PASS", "OS_PASS", "MY_JWT", "GITHUB_PAT", "AWS_REGION")
+
+
 def test_nobody_is_told_to_grant_rights_to_anonymous() -> None:
     """Issue 17, number 1."""
     message = (

@@ -71,8 +71,11 @@ def test_options_are_typed() -> None:
 @pytest.mark.parametrize(
     "wrong, text",
     [
-        ({"workers": 0}, "workers must be greater than 0"),
-        ({"max_rate": -1}, "max_rate must not be negative"),
+        ({"workers": 0}, "workers must be a number greater than 0"),
+        ({"max_rate": -1}, "max_rate must be 0 or a greater number"),
+        ({"max_rate": float("nan")}, "max_rate must be 0 or a greater number"),
+        ({"compaction_timeout": float("nan")}, "compaction_timeout must be a number greater than 0"),
+        ({"controller_timeout": float("inf")}, "controller_timeout must be a number greater than 0"),
         ({"page_size": 10001}, "at most 10000"),
         ({"failures_file": "/"}, "is a directory"),
         ({"expected_servers": 0}, "at least 1"),
