@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,8 +91,31 @@ def definition_of(document: Mapping[str, Any]) -> Definition:
         ) from error
 
 
-def evaluate_new(new: Definition, live: Definition | None, held: Mapping[str | None, int] | None) -> list[Finding]:
-    """What a new CRD would break. ``held``: objects by version such as ``v1beta1``, from etcd; None: not read."""
+@dataclass(frozen=True)
+class StoredObjects:
+    """Objects of one custom resource in etcd.
+
+    ``versions``: how many by version, such as ``v1beta1``. ``hidden``: how many more, as encryption hides their version. ``complete``:
+    whether these are all; False if there may be others, so that nothing follows from what is missing here.
+    """
+
+    versions: Mapping[str, int]
+    hidden: int = 0
+    complete: bool = True
+
+    def has_none(self, versions: Iterable[str]) -> bool:
+        """Whether it is known that nothing is stored in these versions."""
+        return self.complete and not self.hidden and not any(self.versions.get(version) for version in versions)
+
+    def text(self, version: str) -> str:
+        number = self.versions.get(version, 0)
+        if not self.complete and not number:
+            return version
+        return f"{version}: {'' if self.complete else 'at least '}{count(number, 'object')} in etcd"
+
+
+def evaluate_new(new: Definition, live: Definition | None, held: StoredObjects | None) -> list[Finding]:
+    """What a new CRD would break. ``held``: what etcd holds; None: it was not read."""
     if live is None:
         return []
     found = [_drops_storage_version(new, live), _drops_stored_versions(new, live, held), _stops_serving(new, live)]
@@ -119,22 +142,17 @@ def _drops_storage_version(new: Definition, live: Definition) -> Finding | None:
     )
 
 
-def _drops_stored_versions(new: Definition, live: Definition, held: Mapping[str | None, int] | None) -> Finding | None:
-    in_etcd = {version: number for version, number in (held or {}).items() if version is not None}
-    stored = dict.fromkeys([*live.stored, *in_etcd])
+def _drops_stored_versions(new: Definition, live: Definition, held: StoredObjects | None) -> Finding | None:
+    stored = dict.fromkeys([*live.stored, *(held.versions if held is not None else ())])
     dropped = [version for version in stored if version not in new.versions and version != live.storage]
     if not dropped:
         return None
-    numbers = [
-        f"{version}: {count(in_etcd.get(version, 0), 'object')} in etcd" if held is not None else version
-        for version in dropped
-    ]
-    hidden = (held or {}).get(None, 0)
-    empty = held is not None and not hidden and not any(in_etcd.get(version) for version in dropped)
+    numbers = [held.text(version) if held is not None else version for version in dropped]
+    empty = held is not None and held.has_none(dropped)
     return Finding(
         "crd_drops_stored_version",
         new.name,
-        f"The new CRD drops {listed(numbers)}, which {'is' if len(dropped) == 1 else 'are'} on record as stored.{_hidden(hidden)}",
+        f"The new CRD drops {listed(numbers)}, which {'is' if len(dropped) == 1 else 'are'} on record as stored.{_hidden(held)}",
         "The API server refuses a CRD that lacks a version in status.storedVersions; objects in a version that is gone "
         "can't be read.",
         (
@@ -147,9 +165,13 @@ def _drops_stored_versions(new: Definition, live: Definition, held: Mapping[str 
     )
 
 
-def _hidden(number: int) -> str:
+def _hidden(held: StoredObjects | None) -> str:
     """A sentence about objects that may be stored in any version; empty without any."""
-    return f" The version of {count(number, 'object')} in etcd is hidden by encryption." if number else ""
+    return (
+        f" The version of {count(held.hidden, 'object')} in etcd is hidden by encryption."
+        if held and held.hidden
+        else ""
+    )
 
 
 def _stops_serving(new: Definition, live: Definition) -> Finding | None:
@@ -211,10 +233,10 @@ def evaluate_refusals(new: Definition, reasons: Sequence[str], verdict: str | No
     return Finding("crd_refused", new.name, what, why, remediation)
 
 
-def evaluate_live(live: Definition, held: Mapping[str | None, int] | None, *, to_be_applied: bool) -> list[Finding]:
+def evaluate_live(live: Definition, held: StoredObjects | None, *, to_be_applied: bool) -> list[Finding]:
     """Problems of a CRD as it is now: being deleted, removed versions, and storedVersions that were never trimmed."""
     found = [_terminating(live, blocks=to_be_applied)] if live.terminating else []
-    gone = sorted(version for version in held or () if version is not None and version not in live.versions)
+    gone = sorted(version for version in (held.versions if held is not None else ()) if version not in live.versions)
     if gone:
         return [*found, _gone(live, gone)]
     old = [version for version in live.stored if version != live.storage]
@@ -250,8 +272,8 @@ def readd_version(resource: str) -> str:
     return f"Add the version to the CRD again (it need not be served) and run storage_migrate with resources: [{resource}]."
 
 
-def _outstanding(live: Definition, old: Sequence[str], held: Mapping[str | None, int] | None) -> Finding:
-    number = None if held is None else sum(held.get(version, 0) for version in old)
+def _outstanding(live: Definition, old: Sequence[str], held: StoredObjects | None) -> Finding:
+    number = None if held is None or not held.complete else sum(held.versions.get(version, 0) for version in old)
     return Finding(
         "outstanding_migration",
         live.name,
@@ -261,7 +283,7 @@ def _outstanding(live: Definition, old: Sequence[str], held: Mapping[str | None,
             if number is None
             else f"; {count(number, 'object')} in etcd {'is' if number == 1 else 'are'} stored that way."
         )
-        + _hidden((held or {}).get(None, 0)),
+        + _hidden(held),
         "A later CRD without that version is refused.",
         f"Run storage_migrate with resources: [{live.name}]; it rewrites what remains and trims storedVersions.",
         blocks=False,

@@ -14,7 +14,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan im
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import Amount
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.state import State
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.crds import Definition
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.crds import Definition, StoredObjects
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import UpgradePath
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.convergence import Observation
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
@@ -29,7 +29,8 @@ class ObservedCluster:
     """``server``: the address that users have; ``servers``: each API server that can be asked individually.
 
     ``scanned``: what etcd holds; None if it was not read. ``amounts``: what a migration will have to write to each etcd.
-    ``in_doubt``: resources that this etcd was not shown to hold completely, so they are judged as if it had not been read.
+    ``in_doubt``: resources that this etcd may not hold, or not completely, so they are judged as if it had not been read. ``uncounted``: others
+    of which it has objects, but nobody knows whether it has all.
     ``show_messages``: whether servers' messages may be shown.
     """
 
@@ -44,6 +45,7 @@ class ObservedCluster:
     scanned: Stored | None = None
     amounts: Mapping[str, Amount] = field(default_factory=dict)
     in_doubt: Mapping[str, ServedResource] = field(default_factory=dict)
+    uncounted: frozenset[str] = frozenset()
     releases: Releases = field(default_factory=Releases)
     show_messages: bool = False
 
@@ -55,16 +57,20 @@ class ObservedCluster:
             return (*found, "others behind the same address")
         return (*found, "others that are not listed") if self.seen.problems else found
 
-    def held(self, crd: str) -> dict[str | None, int] | None:
-        """Objects of a custom resource in etcd by version without its group, None for those that encryption hides.
+    def held(self, crd: str) -> StoredObjects | None:
+        """Objects of a custom resource in etcd; None if etcd was not read.
 
-        None if that is unknown: etcd was not read or may not hold all of them, or no API server serves the resource, so which keys
-        are its objects is unknown.
+        If no API server serves the resource, which keys are its objects is unknown.
         """
-        if self.scanned is None or crd not in self.served or crd in self.in_doubt:
+        if self.scanned is None:
             return None
-        found: dict[str | None, int] = {}
+        found: dict[str, int] = {}
+        hidden = 0
         for version, number in self.scanned.versions(crd).items():
-            short = None if version is None else split_group_version(version)[1]
+            if version is None:
+                hidden += number
+                continue
+            short = split_group_version(version)[1]
             found[short] = found.get(short, 0) + number
-        return found
+        complete = crd in self.served and crd not in self.in_doubt and crd not in self.uncounted
+        return StoredObjects(found, hidden, complete)

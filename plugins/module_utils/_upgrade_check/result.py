@@ -58,7 +58,8 @@ def build_result(cluster: ObservedCluster, lists: Lists, whole: WhatIsStored, fo
 
 
 def _read_completely(cluster: ObservedCluster) -> bool:
-    return cluster.scanned is not None and cluster.scanned.consistent and not cluster.in_doubt
+    complete = not cluster.in_doubt and not cluster.uncounted
+    return cluster.scanned is not None and cluster.scanned.consistent and complete
 
 
 def _counts(cluster: ObservedCluster, lists: Lists) -> tuple[dict[str, int | None], dict[str, int] | None]:

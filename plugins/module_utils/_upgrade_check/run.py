@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import utc_now
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import count_problems
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import COUNTS_DIFFER, count_problems
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_clusters
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stored_versions import Servers, read_stored
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import open_cluster
@@ -115,9 +115,15 @@ async def _read_etcd(cluster: ObservedCluster, found: Findings, report: Report) 
     found.unknown += count_problems(evaluation.uncounted)
     if not evaluation.stored.consistent:
         found.unknown.append("What etcd held at one moment, as it was compacted while it was read; check again.")
-    in_doubt = {name: cluster.served[name] for name in evaluation.uncounted}
+    # Without a single object of a resource, and without a count to compare with, another etcd may keep it.
+    in_doubt = {
+        name: cluster.served[name]
+        for name, doubt in evaluation.uncounted.items()
+        if doubt.kind == COUNTS_DIFFER or not evaluation.stored.resources.get(name)
+    }
+    uncounted = frozenset(evaluation.uncounted) - frozenset(in_doubt)
     amounts = amounts_of(cluster.etcd, evaluation, cluster.served, _changing(cluster))
-    return replace(cluster, scanned=evaluation.stored, amounts=amounts, in_doubt=in_doubt)
+    return replace(cluster, scanned=evaluation.stored, amounts=amounts, in_doubt=in_doubt, uncounted=uncounted)
 
 
 def _changing(cluster: ObservedCluster) -> Collection[str]:

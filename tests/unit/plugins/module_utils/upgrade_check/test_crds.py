@@ -16,18 +16,18 @@ from ansible_collections.kube_storage.upgrade.tests.unit.plugins.module_utils.up
 def test_crds() -> None:
     live = crds.definition_of(crd("v1", "v1alpha1", "v1"))
 
-    def compare(document: dict[str, Any], in_etcd: dict[str | None, int] | None = None) -> list[str]:
+    def compare(document: dict[str, Any], in_etcd: crds.StoredObjects | None = None) -> list[str]:
         return [finding.check for finding in crds.evaluate_new(crds.definition_of(document), live, in_etcd)]
 
     assert compare(crd("v1", "v1alpha1", "v1")) == []
     assert compare(crd("v1", "v1")) == ["crd_drops_stored_version"]
     assert compare(crd("v2", "v1alpha1", "v1", "v2")) == []
     assert compare(crd("v2", "v1alpha1", "v1", "v2", served=("v2",))) == ["crd_stops_serving"]
-    (empty,) = crds.evaluate_new(crds.definition_of(crd("v1", "v1")), live, {"v1": 4})
+    (empty,) = crds.evaluate_new(crds.definition_of(crd("v1", "v1")), live, crds.StoredObjects({"v1": 4}))
     assert "Nothing is stored in it anymore" in empty.remediation
     # Stored by someone who trimmed the status too early.
     trimmed = replace(live, stored=("v1",))
-    (found,) = crds.evaluate_new(crds.definition_of(crd("v1", "v1")), trimmed, {"v1alpha1": 2})
+    (found,) = crds.evaluate_new(crds.definition_of(crd("v1", "v1")), trimmed, crds.StoredObjects({"v1alpha1": 2}))
     assert "v1alpha1: 2 objects in etcd" in found.what
     assert crds.evaluate_new(crds.definition_of(crd("v1", "v1")), None, None) == []
     webhook = {"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://a"}}}
@@ -40,12 +40,12 @@ LIVE = crds.definition_of(crd("v1", "v1alpha1", "v1"))
 
 def test_objects_with_a_hidden_version_may_be_stored_in_any() -> None:
     """Encryption of custom resources: no version can be seen, so nothing says that the old one is gone."""
-    (finding,) = crds.evaluate_new(definition("v1", "v1"), LIVE, {None: 7})
+    (finding,) = crds.evaluate_new(definition("v1", "v1"), LIVE, crds.StoredObjects({}, hidden=7))
     assert "storage_migrate" in finding.remediation and "Nothing is stored in it" not in finding.remediation
     assert "The version of 7 objects in etcd is hidden by encryption." in finding.what
-    (outstanding,) = crds.evaluate_live(LIVE, {None: 1, "v1": 3}, to_be_applied=False)
+    (outstanding,) = crds.evaluate_live(LIVE, crds.StoredObjects({"v1": 3}, hidden=1), to_be_applied=False)
     assert outstanding.what.endswith("The version of 1 object in etcd is hidden by encryption.")
-    (seen,) = crds.evaluate_live(LIVE, {"v1": 3}, to_be_applied=False)
+    (seen,) = crds.evaluate_live(LIVE, crds.StoredObjects({"v1": 3}), to_be_applied=False)
     assert "hidden" not in seen.what
 
 
@@ -53,9 +53,21 @@ def definition(*arguments: str, **more: Any) -> crds.Definition:
     return crds.definition_of(crd(*arguments, **more))
 
 
+def test_what_etcd_may_not_hold_completely_proves_no_absence() -> None:
+    """Another etcd may keep it, its objects could not be counted, or no API server serves it."""
+    (finding,) = crds.evaluate_new(definition("v1", "v1"), LIVE, crds.StoredObjects({"v1": 4}, complete=False))
+    assert "Nothing is stored in it" not in finding.remediation and "drops v1alpha1," in finding.what
+    (finding,) = crds.evaluate_new(definition("v1", "v1"), LIVE, crds.StoredObjects({"v1alpha1": 2}, complete=False))
+    assert "v1alpha1: at least 2 objects in etcd" in finding.what
+    (outstanding,) = crds.evaluate_live(LIVE, crds.StoredObjects({"v1": 3}, complete=False), to_be_applied=False)
+    assert outstanding.what == "status.storedVersions still has v1alpha1 beside v1."
+    (gone,) = crds.evaluate_live(LIVE, crds.StoredObjects({"v0": 3}, complete=False), to_be_applied=False)
+    assert gone.check == "undecodable", "what is seen counts in any case"
+
+
 def test_a_crd_without_the_current_storage_version_is_an_older_one() -> None:
     """Issue 13, number 6: "run storage_migrate first" would never end, as it writes exactly the version that is to be dropped."""
-    (found,) = crds.evaluate_new(definition("v1alpha1", "v1alpha1"), LIVE, {"v1": 4})
+    (found,) = crds.evaluate_new(definition("v1alpha1", "v1alpha1"), LIVE, crds.StoredObjects({"v1": 4}))
     assert found.check == "crd_drops_storage_version"
     assert "lacks v1, the current storage version: it is older" in found.what
     assert "make v1alpha1, which both have, the storage version" in found.remediation
