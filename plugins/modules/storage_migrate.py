@@ -20,8 +20,8 @@ description:
   - The next run resumes an interrupted one. If an API server was, or may have been, restarted in between, everything is visited again.
   - If an API server is restarted during the run, objects visited before are visited again, since an older release may have run in between.
   - What it writes itself never fills etcd. Each rewrite adds a revision, and the old one takes space until the API servers compact etcd's history.
-    With O(etcd), or if the user may get the path C(/metrics), the module knows etcd's size and quota. It refuses to begin if the rewritten objects can't fit, and holds its
-    writes while less than a twentieth of the quota would stay free, until compaction has freed space. See RV(etcd_space).
+    With O(etcd), or if the user may get the path C(/metrics), the module knows etcd's size and quota. It refuses to begin if the rewritten objects
+    can't fit, and holds its writes while less than a twentieth of the quota would stay free, until compaction has freed space. See RV(etcd_space).
   - A Lease makes sure that only one run is active at a time. A run that was suspended for longer than its Lease lasts no longer writes or saves anything.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
