@@ -55,6 +55,8 @@ options:
     description:
       - Start the update even if the cluster-version operator is failing or an operator is degraded, as C(oc adm upgrade
         --allow-upgrade-with-warnings) does. OpenShift still makes its own checks.
+      - What is failing or degraded when a run of this module begins is then not waited for either, during the update and at its end.
+        O(force) does the same.
     type: bool
     default: false
     version_added: 0.1.0

@@ -19,9 +19,9 @@ description:
     annotations stay as they are, and object data never leaves the API server.
   - The next run resumes an interrupted one. If an API server was, or may have been, restarted in between, everything is visited again.
   - If an API server is restarted during the run, objects visited before are visited again, since an older release may have run in between.
-  - Never fills etcd. Each rewrite adds a revision, and the old one takes space until the API servers compact etcd's history. With O(etcd), or if the
-    user may get the path C(/metrics), the module knows etcd's size and quota. It refuses to begin if the rewritten objects can't fit, and holds its
-    writes while less than a twentieth of the quota would stay free, until compaction has freed space. See RV(etcd_space).
+  - What it writes itself never fills etcd. Each rewrite adds a revision, and the old one takes space until the API servers compact etcd's history.
+    With O(etcd), or if the user may get the path C(/metrics), the module knows etcd's size and quota. It refuses to begin if the rewritten objects
+    can't fit, and holds its writes while less than a twentieth of the quota would stay free, until compaction has freed space. See RV(etcd_space).
   - A Lease makes sure that only one run is active at a time. A run that was suspended for longer than its Lease lasts no longer writes or saves anything.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -63,6 +63,8 @@ options:
         O(managed_fields), which only V(direct) supports. Otherwise it uses V(storage_version_migration) if v1 or v1beta1
         of its API is served and the user may use it, otherwise V(kube_storage_version_migrator) under the same conditions. If none
         of them fits, it uses V(direct), which reports the missing permission. RV(engine_reason) says why.
+      - A controller can't be made to wait for etcd's compaction, so it is refused where a migration would have to (RV(etcd_space)). A migration that has to be
+        withdrawn in the middle doesn't end at once, as the controller may still write the rest of a resource that it has begun.
       - A controller rewrites whole resources. With O(on_error=continue), V(direct) finishes what the controller can't do,
         if the user may list and patch that resource; RV(resources) says which engine did what.
       - To count the objects that a controller rewrote, the module compares their metadata before and after. If the user may not
@@ -391,7 +393,7 @@ resources:
       description: In check mode only, how many objects would be visited; null if the list fails.
       type: int
 would_visit:
-  description: How many objects would be visited.
+  description: How many objects would be visited; null if the list of a resource fails.
   returned: in check mode
   type: int
 failures:

@@ -51,8 +51,8 @@ class WriteGate:
     and the write does not write when it wakes up. It must be quick, and may be called in any thread.
     """
 
-    def __init__(self) -> None:
-        self.why_not: Callable[[], str | None] = lambda: None
+    def __init__(self, why_not: Callable[[], str | None] = lambda: None) -> None:
+        self.why_not = why_not
 
     def check(self) -> None:
         """Raises UnreachableError (kind HELD) if not: nothing was sent, and the same request may be tried again."""
@@ -151,7 +151,13 @@ class ApiServer:
 
     def ungated(self) -> ApiServer:
         """The same server, for writes that are allowed even when all others are not."""
-        return ApiServer(self.url, self._connection, self._http, name=self.name, say=self.say)
+        return self.gated_by(None)
+
+    def gated_by(self, gate: WriteGate | None) -> ApiServer:
+        """The same server, for writes that another gate decides about."""
+        return ApiServer(
+            self.url, self._connection, self._http, name=self.name, gate=gate, reads=self._reads, say=self.say
+        )
 
     async def json(
         self,

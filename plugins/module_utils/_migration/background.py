@@ -39,6 +39,7 @@ _TELL_EVERY = 1.0
 _COUNT_EVERY = 1.5
 _LOOK_AT_LEASE_EVERY = 0.5
 _NO_LEASE_FOR = 180.0
+_IS_ANYTHING_TO_WRITE_EVERY = 0.5
 
 
 @asynccontextmanager
@@ -122,14 +123,17 @@ def _done(result: MigrationResult) -> int:
 async def _count_ahead(context: RunContext) -> None:
     """In a longer run, one more request is worthwhile for each total that no list has given yet."""
 
+    asked: set[str] = set()
+
     async def count(run: ResourceRun) -> None:
+        asked.add(run.target.name)  # If the list fails, its number stays unknown.
         number = await count_objects(context.cluster, run.target)
         if run.total is None:
-            run.total = number or 0
+            run.total = number
 
     while True:
         await asyncio.sleep(_COUNT_EVERY)
-        unknown = [run for run in context.result.runs.values() if run.total is None]
+        unknown = [run for run in context.result.runs.values() if run.total is None and run.target.name not in asked]
         await gather_limited(COUNTED_AT_ONCE, count, unknown)
 
 
@@ -176,7 +180,10 @@ async def _watch_space(context: RunContext) -> None:
     """Holds writes while etcd has too little room, until compaction has freed some, and stops before it is full."""
     space, control = context.space, context.control
     held_since: float | None = None
-    while space.watched:
+    while space.can_watch:
+        if not space.watched:
+            await asyncio.sleep(_IS_ANYTHING_TO_WRITE_EVERY)
+            continue
         await asyncio.sleep(space.next_look)
         decision = await space.look()
         if decision is Decision.STOP:

@@ -58,6 +58,7 @@ class Passes:
         self._control = context.control
         self._checkpoint = context.checkpoint
         self._result = context.result
+        self._space = context.space
         self._stale_objects = context.stale_objects
         self._may_drop = context.options.drop_unknown_fields
         self._custom = custom
@@ -97,6 +98,7 @@ class Passes:
         if self._control.stopped is not None or not targets:
             return []
         names = [target.name for target in targets]
+        await self._space.watch()
         if self._stale_objects is not None:
             await self._stale_objects.withhold(self._cluster.entry, self._may_drop, self._report, names)
         await self._prepare([target for target in targets if target.name not in self._result.runs])

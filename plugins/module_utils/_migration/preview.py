@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.gathering import gather_limited
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import some_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import METADATA_LIST
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import collection_path, with_query
@@ -34,10 +36,10 @@ async def preview(cluster: Cluster, result: MigrationResult) -> dict[str, Any]:
     numbers = await gather_limited(COUNTED_AT_ONCE, count, plan.targets)
     counted = {target.name: number for target, number in zip(plan.targets, numbers)}
     returned = as_return_values(result)
-    returned["would_visit"] = sum(number or 0 for number in counted.values())
-    returned["msg"] = (
-        f"{returned['would_visit']} objects of {len(counted)} resources would be visited; nothing was written."
-    )
+    unknown = sorted(name for name, number in counted.items() if number is None)
+    known = sum(number or 0 for number in counted.values())
+    returned["would_visit"] = None if unknown else known
+    returned["msg"] = _sentence(known, len(counted), unknown)
     returned["resources"] = {
         target.name: {
             "would_visit": counted[target.name],
@@ -50,12 +52,30 @@ async def preview(cluster: Cluster, result: MigrationResult) -> dict[str, Any]:
         "on record",
         "would be stored",
         (
-            (target.name, recorded.get(target.name), f"{target.storage_version} ({counted[target.name]} to visit)")
+            (
+                target.name,
+                recorded.get(target.name),
+                f"{target.storage_version} ({_number(counted[target.name])} to visit)",
+            )
             for target in plan.targets
-            if counted[target.name] and (target.objects or recorded.get(target.name) != target.storage_version)
+            if counted[target.name] != 0 and (target.objects or recorded.get(target.name) != target.storage_version)
         ),
     )
     return returned
+
+
+def _number(counted: int | None) -> str:
+    return "an unknown number" if counted is None else str(counted)
+
+
+def _sentence(known: int, resources: int, unknown: Sequence[str]) -> str:
+    """``unknown``: names of resources that could not be listed."""
+    if not unknown:
+        return f"{known} objects of {resources} resources would be visited; nothing was written."
+    return (
+        f"At least {known} objects of {resources} resources would be visited, but how many is unknown, because {some_of(unknown)} "
+        "could not be listed; nothing was written."
+    )
 
 
 async def count_objects(cluster: Cluster, target: Target) -> int | None:

@@ -59,7 +59,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.niceness import give_way
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import some_of
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import Amount, Fit
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import Amount, Fit, Outlook
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import WriteGate
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster, open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.lease import Lease
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named import names_cluster
@@ -81,6 +82,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.en
     direct_needs,
     impact_note,
     make_engine,
+    waits_for_nothing,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.direct import (
     DirectEngine,
@@ -172,7 +174,7 @@ class _Migration:
             store = open_store(options.store, cluster.entry)
             observed = await self._observe(cluster, store, stale_objects)
             result, chosen = await self._plan(cluster, observed, stale_objects)
-            space = await self._require_space(cluster, observed, result, stale_objects, opened)
+            space = await self._require_space(cluster, observed, result, chosen, stale_objects, opened)
             if check_mode:
                 return await preview(cluster, result)
             if result.plan.targets or stale_objects is not None:
@@ -234,6 +236,7 @@ class _Migration:
         cluster: Cluster,
         observed: Observed,
         result: MigrationResult,
+        chosen: Chosen,
         stale_objects: StaleObjects | None,
         opened: AsyncExitStack,
     ) -> Space:
@@ -252,7 +255,7 @@ class _Migration:
             cluster.entry, look, quota=options.etcd_quota, patience=options.compaction_timeout, why_not_etcd=why
         )
         result.space = space
-        seen = await space.judge(amounts)
+        seen = await _judge(space, amounts, chosen)
         if seen.fit is Fit.PACED:
             self._report(Event("notice", f"{seen.why} {seen.remedy}", {}))
         elif space.unknown is not None and seen.fit is Fit.UNKNOWN:
@@ -332,7 +335,7 @@ class _Migration:
                 checkpoint.revoke(name)
             # How servers encrypt is known only now.
             names = [target.name for target in result.plan.targets]
-            await space.judge(stale_objects.amounts(names), changed=bool(stale_objects.rewritten))
+            await _judge(space, stale_objects.amounts(names), chosen, changed=bool(stale_objects.rewritten))
         self._control.begun = True
         return RunContext(
             options=options,
@@ -388,6 +391,7 @@ async def _work(context: RunContext, observed: Observed) -> None:
         endpoints=endpoints,
         options=options,
         report=context.report,
+        withdrawals=WriteGate(context.lease.why_not),
     )
     passes = Passes(context, engine, guard, CustomResources(context))
     async with in_background(context, guard):
@@ -401,6 +405,15 @@ async def _work(context: RunContext, observed: Observed) -> None:
         except StorageUpgradeError as error:
             context.control.stop(error)
     await _say_priority(context, endpoints.pace)
+
+
+async def _judge(space: Space, amounts: Mapping[str, Amount], chosen: Chosen, *, changed: bool = False) -> Outlook:
+    """Whether what is to be rewritten fits into etcd; raises like ``Space.judge``, also if the engine would have to wait."""
+    seen = await space.judge(amounts, changed=changed)
+    why = waits_for_nothing(chosen)
+    if seen.fit is Fit.PACED and why is not None:
+        raise space.refusal(f"Nothing was migrated, because it might fill etcd: {why} {seen.why}", changed=changed)
+    return seen
 
 
 async def _say_priority(context: RunContext, pace: PaceKept) -> None:
@@ -502,7 +515,10 @@ def _with_failures(stopped: StorageUpgradeError, result: MigrationResult) -> Sto
 
 
 def _why_not_write(control: Control, lease: Lease) -> str | None:
-    """Why no request that writes may be sent now; once etcd is full, none is sent until somebody has freed space."""
+    """Why no request that writes may be sent now; once etcd is full, none is sent until somebody has freed space.
+
+    An engine's migration objects may still be deleted then (``withdrawals``).
+    """
     return control.stopped.message if isinstance(control.stopped, EtcdFullError) else lease.why_not()
 
 

@@ -96,9 +96,9 @@ class Space:
         if self.outlook.fit is Fit.NEVER:
             if any(NOSPACE in member.alarms for member in _flat(found)):
                 raise EtcdFullError()
-            raise MigrationIncompleteError(
+            raise self.refusal(
                 f"Nothing was migrated, because it would fill etcd. {self.outlook.why} {self.outlook.remedy} Then run again.",
-                {"changed": changed, "etcd_space": self.as_dict()},
+                changed=changed,
             )
         # With nothing to write, a lack of room is nothing to stop for.
         self.watched = not amounts or any(amount.at_most != 0 for amount in amounts.values())
@@ -107,6 +107,21 @@ class Space:
         else:
             self._write_until = math.inf
         return self.outlook
+
+    def refusal(self, why: str, *, changed: bool) -> MigrationIncompleteError:
+        """The error for a run that may not begin, with what is known of etcd's space."""
+        return MigrationIncompleteError(why, {"changed": changed, "etcd_space": self.as_dict()})
+
+    async def watch(self) -> None:
+        """Watched from now on, as there is something to write that was not there at first."""
+        if self._look is not None and not self.watched:
+            await self.look()
+            self.watched = True
+
+    @property
+    def can_watch(self) -> bool:
+        """Whether anything is known of etcd's space."""
+        return self._look is not None
 
     @property
     def may_write(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -288,6 +288,10 @@ def update_patch(target: UpdateTarget, offer: Offer | None, *, force: bool) -> d
 
 # Progress
 
+_FAILING = "failing"
+# cluster-version-operator, pkg/cvo/internal/operatorstatus.go
+_FAILS_FOR_OPERATORS = ("ClusterOperatorDegraded", "ClusterOperatorsDegraded")
+
 
 @dataclass(frozen=True)
 class Look:
@@ -328,8 +332,11 @@ def masters(kube_api_server: Document) -> tuple[list[NodeRevision], int]:
     return found, int(status.get("latestAvailableRevision") or 0)
 
 
-def still_to_come(look: Look, target: UpdateTarget) -> list[str]:
-    """What the update is still waiting for, a clause each; empty when it has finished."""
+def still_to_come(look: Look, target: UpdateTarget, accepted: Collection[str] = ()) -> list[str]:
+    """What the update is still waiting for, a clause each; empty when it has finished.
+
+    ``accepted``: troubles that it does not wait for, as from ``accepted_troubles``.
+    """
     head = newest(look.cluster_version)
     left = []
     if not target.fits(head):
@@ -346,12 +353,33 @@ def still_to_come(look: Look, target: UpdateTarget) -> list[str]:
             behind.setdefault(master.revision, []).append(master.node)
     for revision, names in behind.items():
         left.append(f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} at revision {revision}, not {latest}")
-    left += troubles(look, target).values()
+    left += troubles(look, target, accepted).values()
     return left
 
 
-def troubles(look: Look, target: UpdateTarget) -> dict[str, str]:
-    """What is wrong at this moment, a clause each; it counts only if it lasts."""
+def accepted_troubles(look: Look, overrides: Overrides) -> frozenset[str]:
+    """What a look before the update shows that the overrides accept: no more than what ``obstacle`` lets pass with them."""
+    if not (overrides.warnings or overrides.force):
+        return frozenset()
+    failing = {_FAILING} if _with_status(look.cluster_version, "Failing", "True") else set[str]()
+    return frozenset(failing.union(_degraded_keys(look.operators)))
+
+
+def _degraded_keys(operators: Iterable[Document]) -> set[str]:
+    return {f"operator {name_of(operator)}" for operator in operators if _with_status(operator, "Degraded", "True")}
+
+
+def troubles(look: Look, target: UpdateTarget, accepted: Collection[str] = ()) -> dict[str, str]:
+    """What is wrong at this moment, a clause each, except what is ``accepted``; it counts only if it lasts."""
+    found = {key: text for key, text in _all_troubles(look, target).items() if key not in accepted}
+    failing = _with_status(look.cluster_version, "Failing", "True")
+    degraded = _degraded_keys(look.operators)
+    if failing and failing.reason in _FAILS_FOR_OPERATORS and degraded and degraded <= set(accepted):
+        found.pop(_FAILING, None)  # The same trouble in other words, which may come up only during the update.
+    return found
+
+
+def _all_troubles(look: Look, target: UpdateTarget) -> dict[str, str]:
     found = {}
     broken = invalid(look.cluster_version)
     if broken:
@@ -361,7 +389,7 @@ def troubles(look: Look, target: UpdateTarget) -> dict[str, str]:
         found["accepted"] = f"the release was not accepted ({refused}); see: oc adm upgrade"
     failing = _with_status(look.cluster_version, "Failing", "True")
     if failing:
-        found["failing"] = f"the cluster-version operator is failing ({failing}); see: oc describe clusterversion"
+        found[_FAILING] = f"the cluster-version operator is failing ({failing}); see: oc describe clusterversion"
     gone = _with_status(look.cluster_version, "Available", "False")
     if gone:
         found["available"] = f"the cluster is not available ({gone}); see: oc get clusteroperators"

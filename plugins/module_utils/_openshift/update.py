@@ -37,6 +37,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift.ru
     Overrides,
     UpdateState,
     UpdateTarget,
+    accepted_troubles,
     acknowledgements,
     current_version,
     gates_closed,
@@ -161,6 +162,7 @@ class _Update:
         self._check_mode = check_mode
         self._report = report
         self._overrides = options.overrides
+        self._accepted: frozenset[str] = frozenset()
         self._told = ""
         self._done = _Done()
         self._last = Look({}, {}, ())
@@ -173,6 +175,7 @@ class _Update:
         await self._require_openshift()
         await require(self._cluster.entry, _TO_READ)
         self._last = await self._look()
+        self._accepted = accepted_troubles(self._last, self._overrides)
         before = current_version(self._last.cluster_version)
         self._head_before = newest(self._last.cluster_version)
         at = update_state(self._last.cluster_version, self._target)
@@ -288,7 +291,7 @@ class _Update:
             at = time.monotonic()
             if look is not None:
                 self._last = look
-                left = still_to_come(look, self._target)
+                left = still_to_come(look, self._target, self._accepted)
                 if not left:
                     return
                 why = refused_for_good(look.cluster_version, self._target)
@@ -304,7 +307,7 @@ class _Update:
                         f"The update to {self._target} was abandoned halfway, because {other} was requested meanwhile. Find out who "
                         "did that (oc adm upgrade), and run again when that update has finished."
                     )
-                lasting = grace.lasting(troubles(look, self._target), at)
+                lasting = grace.lasting(troubles(look, self._target, self._accepted), at)
                 if lasting:
                     raise UpdateError(
                         f"The update to {self._target} has been failing for {duration(self._options.grace)}: "

@@ -18,7 +18,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     StorageUpgradeError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Report
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer, WriteGate
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.permissions import Need, are_allowed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import controller as controllers
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.controller import (
@@ -178,6 +178,17 @@ def impact_note(chosen: Chosen) -> str | None:
     )
 
 
+def waits_for_nothing(chosen: Chosen) -> str | None:
+    """Why the engine can't wait for etcd's compaction in the middle of a resource, and what to do; None if it can."""
+    if chosen.dialect is None:
+        return None
+    return (
+        f"with engine: {chosen.name} the controller can't be made to wait for compaction. Use engine: direct, which waits, and needs "
+        "the permission to list and patch; or defragment the members (etcdctl defrag) or raise --quota-backend-bytes, "
+        "and run again."
+    )
+
+
 def direct_needs(targets: Iterable[Target]) -> list[Need]:
     """To list and patch each resource."""
     return [
@@ -221,8 +232,12 @@ def make_engine(
     endpoints: EndpointPool,
     options: MigrateOptions,
     report: Report,
+    withdrawals: WriteGate,
 ) -> DirectEngine | ControllerEngine:
-    """The engine itself; one with a controller also has the direct engine, for what the controller can't do."""
+    """The engine itself; one with a controller also has the direct engine, for what the controller can't do.
+
+    ``withdrawals``: whether migration objects may be deleted.
+    """
     if chosen.dialect is None:
         return direct
 
@@ -240,4 +255,4 @@ def make_engine(
         say=server.say,
     )
     record = StorageStates(server) if chosen.name == MIGRATOR else None
-    return ControllerEngine(chosen.dialect, endpoints, direct, settings, may_finish, report, record)
+    return ControllerEngine(chosen.dialect, endpoints, direct, settings, may_finish, report, withdrawals, record)

@@ -34,9 +34,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.gathering import gather_limited
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import duration
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.progress import duration, some_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.redaction import redact
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer, WriteGate
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.crds import (
     StoredVersions,
     Trimmed,
@@ -123,6 +123,7 @@ class Dialect(Protocol):
     """One controller's API: what its migration objects are called, what is in them, and what their status means.
 
     ``name``: of the engine, as in the option ``engine``. ``title``: what messages call the controller.
+    ``process``: what runs it.
     ``how_to_start``: what to do if nothing takes up a migration, as the rest of a sentence that says so.
     ``group``, ``version``: of its API. ``kind``: the plural of its migration objects, as in paths and permissions.
     ``collection``: their path.
@@ -133,6 +134,7 @@ class Dialect(Protocol):
 
     name: str
     title: str
+    process: str
     how_to_start: str
     group: str
     version: str
@@ -175,6 +177,7 @@ class _ControllerMigration:
 
     ``first``: the objects before its first attempt, to count with. ``before``: those before the present attempt, during which
     all API servers agreed. ``untouched``: objects whose resourceVersion did not change since ``before``.
+    ``ended_at``: when its migration object was first seen to have succeeded or failed, as the controller says.
     ``uid``: that of its migration object. ``began``: the controller has taken it up, so it may have written objects.
     """
 
@@ -219,6 +222,8 @@ class ControllerEngine:
     """Implements Engine.
 
     ``may_finish``: whether the user may list and patch a resource, so that the direct engine can do it.
+    ``withdrawals``: whether migration objects may be deleted. A full etcd, which stops all other writes, accepts that; left there, they would
+    have the controller fill it again as soon as somebody has freed space.
     ``record``: kept up to date if the cluster has one; None if it has none.
     """
 
@@ -228,6 +233,7 @@ class ControllerEngine:
     settings: ControllerSettings
     may_finish: MayFinish
     report: Report
+    withdrawals: WriteGate = field(default_factory=WriteGate)
     record: StorageRecord | None = None
     trimmed: dict[str, Trimmed] = field(default_factory=dict)
     _control: Control = field(default_factory=Control)
@@ -290,9 +296,9 @@ class ControllerEngine:
         try:
             await self._follow(migrations, failed)
         finally:
-            # Failed ones are also kept if the user wants to see them; interrupted ones are not.
+            # Failed ones are also kept if the user wants to see them; those that a controller might still take up are not.
             await self._withdraw(
-                [migration for migration in migrations if not (self.settings.keep and migration.progress.phase.final)]
+                [migration for migration in migrations if not (self.settings.keep and migration.ended_at is not None)]
             )
         await self._verify([migration for migration in migrations if migration.progress.phase is Phase.SUCCEEDED])
         if failed and self._control.stopped is None:
@@ -721,6 +727,7 @@ class ControllerEngine:
     async def _withdraw(self, migrations: Iterable[_ControllerMigration]) -> None:
         """Deletes these migration objects and waits until they are gone; notes if the controller took one up before."""
         by_name = {migration.name: migration for migration in migrations if migration.exists}
+        held = not self._control.writable
 
         def note(name: str, document: Mapping[str, Any]) -> None:
             by_name[name].began = by_name[name].began or self.dialect.progress(document).phase is not Phase.PENDING
@@ -736,8 +743,25 @@ class ControllerEngine:
                     {},
                 )
             )
+        if held:
+            self._tell_what_goes_on([by_name[name] for name in by_name if name not in left])
         for migration in by_name.values():
             migration.exists = False
+
+    def _tell_what_goes_on(self, withdrawn: Iterable[_ControllerMigration]) -> None:
+        """Neither controller looks at a migration object again before it has gone through the whole resource."""
+        names = [
+            migration.resource.name for migration in withdrawn if migration.began and not migration.progress.phase.final
+        ]
+        if names:
+            self.report(
+                Event(
+                    "notice",
+                    f"The migration of {some_of(names)} was withdrawn, but {self.dialect.title} had begun it and may still write the "
+                    f"rest of its objects. To prevent that, restart {self.dialect.process}.",
+                    {},
+                )
+            )
 
     async def _remove(
         self,
@@ -784,7 +808,8 @@ class ControllerEngine:
         same = {name: metadata[name] for name in ("uid", "resourceVersion") if name in metadata}
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": same}
         try:
-            await (await self._server()).json("DELETE", self._path(str(metadata["name"])), body=options)
+            server = (await self._server()).gated_by(self.withdrawals)
+            await server.json("DELETE", self._path(str(metadata["name"])), body=options)
         except ApiError as error:
             if error.status not in (404, 409):
                 raise

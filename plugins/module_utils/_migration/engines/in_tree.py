@@ -41,6 +41,7 @@ class InTree:
     kind = "storageversionmigrations"
     group = GROUP
     title = "the storage-version-migrator-controller of kube-controller-manager"
+    process = "kube-controller-manager"
     how_to_start = (
         "make sure that kube-controller-manager runs, is the leader and has storage-version-migrator-controller and "
         "garbage-collector-controller enabled (before 1.37 also --feature-gates=StorageVersionMigrator=true, "

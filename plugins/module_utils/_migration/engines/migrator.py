@@ -41,6 +41,7 @@ class KubeStorageVersionMigrator:
     version = VERSION
     collection = f"{_BASE}/{kind}"
     title = "kube-storage-version-migrator"
+    process = "its Deployment migrator"
     how_to_start = (
         "make sure that its Deployment migrator runs and may use migration.k8s.io, and restart it if its log shows that it is "
         "still stuck on an object of an earlier migration, as it retries a refused one forever, 40 times a second, even when the migration is "

@@ -25,7 +25,7 @@ _IDENTITY = {
     "metadata": {"name": "apiserver-1"},
     "spec": {"holderIdentity": "one", "renewTime": "2999-01-01T00:00:00.0Z"},
 }
-_VERBS = ["create", "delete", "get", "list", "patch", "update"]
+_VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
 
 def _answer(document: Any, status: int = 200) -> Response:

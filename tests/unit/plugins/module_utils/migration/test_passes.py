@@ -82,6 +82,7 @@ class Case:
         store = FileStore(self.path)
         self.checkpoint = Checkpoint(store, state or State(), selection or Selection("stale"), self.result.runs)
         self.withheld: list[str] = []
+        self.watched_after: list[int] = []
         stale_objects = SimpleNamespace(
             left=self._left, follow=lambda _seen: None, rewritten={}, uncertain={}, withhold=self._withhold
         )
@@ -93,6 +94,7 @@ class Case:
             result=self.result,
             stale_objects=stale_objects if etcd else None,
             report=lambda event: None,
+            space=SimpleNamespace(watch=self._watch),
         )
         engine = SimpleNamespace(name="direct", begin=self._nothing, migrate=self._migrate, end=self._end)
         custom = SimpleNamespace(
@@ -118,6 +120,9 @@ class Case:
 
     async def _nothing(self, *_args: Any) -> None:
         pass
+
+    async def _watch(self) -> None:
+        self.watched_after.append(len(self.visited))
 
     async def _withhold(self, _server: Any, _accepted: Any, _report: Any, again: list[str]) -> None:
         self.withheld += again
@@ -242,6 +247,7 @@ def test_if_nothing_was_stale_at_all(case: Case) -> None:
     case.lefts = [stale("pods", B), Left(10)]
     case.run()
     assert case.visited == [("pods", (B,))] and case.checkpoint.done == ["pods"]
+    assert case.watched_after == [0], "etcd's space, before that is written"
 
 
 def test_what_was_excluded_is_left_alone(tmp_path: Path) -> None:

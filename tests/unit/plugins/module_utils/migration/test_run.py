@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
+    EtcdFullError,
     MigrationIncompleteError,
     NotConvergedError,
     StateStoreError,
@@ -314,6 +315,62 @@ def test_a_run_is_held_in_the_middle(setting: Setting) -> None:
     with pytest.raises(MigrationIncompleteError, match="Stopped before etcd is full") as stopped:
         setting.migrate(etcd_quota=48 * MIB, max_rate=0.7, workers=1)
     assert 1 <= stopped.value.result["rewritten"] < 3 and setting.server.stale
+
+
+class Controlled(Database):
+    """There is a controller, too, which reports ``says`` about each migration. Neither of both is asked for permissions."""
+
+    path = "/apis/storagemigration.k8s.io/v1/storageversionmigrations"
+    name = "kube-storage-upgrade-secrets"
+
+    def __init__(self, server: FakeApiServer, *sizes: float, says: str = "") -> None:
+        super().__init__(server, *sizes)
+        self.says = says
+        self.sent: list[str] = []
+
+    def answer(self, method: str, path: str) -> Response | None:
+        if path == "/apis/storagemigration.k8s.io":
+            return Response(200, {}, b'{"versions": [{"version": "v1"}]}')
+        if not path.startswith(self.path):
+            return super().answer(method, path)
+        if method != "GET":
+            self.sent.append(method)
+        conditions = [{"type": "Running", "status": "True", "message": self.says}]
+        labels = {"app.kubernetes.io/managed-by": "kube-storage-upgrade"}
+        migration = {"metadata": {"name": self.name, "labels": labels}, "status": {"conditions": conditions}}
+        there = self.sent.count("POST") > self.sent.count("DELETE")
+        return Response(200, {}, json.dumps({"metadata": {}, "items": [migration] if there else []}).encode())
+
+
+IN_TREE = "storage_version_migration"
+
+
+def test_a_controllers_migration_is_withdrawn_from_a_full_etcd(setting: Setting) -> None:
+    """Otherwise the controller would go on as soon as somebody has freed space, and fill etcd again."""
+    controlled = Controlled(setting.server, 20, says="etcdserver: mvcc: database space exceeded")
+    with pytest.raises(EtcdFullError):
+        setting.migrate(engine=IN_TREE, selection=Selection("all", ("secrets",)))
+    assert controlled.sent == ["POST", "DELETE"] and setting.server.patched == []
+    assert any("secrets was withdrawn, but" in event.message for event in setting.events)
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_controller_is_refused_where_writes_would_have_to_wait(setting: Setting, check_mode: bool) -> None:
+    """It can't be made to: it goes through the whole resource, whatever becomes of its migration object."""
+    controlled = Controlled(setting.server, 30)
+    with pytest.raises(MigrationIncompleteError, match=r"can't be made to wait.*engine: direct.*30\.0 MiB") as refused:
+        setting.migrate(engine=IN_TREE, etcd_quota=48 * MIB, check_mode=check_mode)
+    assert refused.value.result["etcd_space"]["outlook"] == "needs pacing" and controlled.sent == []
+    assert refused.value.result["changed"] is False and setting.server.patched == []
+    assert setting.migrate(etcd_quota=48 * MIB)["rewritten"] == 3, "direct may"
+
+
+def test_what_could_not_be_listed_is_not_counted_as_nothing(setting: Setting) -> None:
+    setting.server.before = lambda method, path: Response(403, {}, b"{}") if path == "/api/v1/secrets" else None
+    preview = setting.migrate(check_mode=True)
+    assert preview["would_visit"] is None and preview["resources"]["secrets"]["would_visit"] is None
+    assert "At least 0 objects of" in preview["msg"] and "because secrets could not be listed" in preview["msg"]
+    assert "secrets" in preview["diff"]["after"] and "an unknown number to visit" in preview["diff"]["after"]
 
 
 @pytest.mark.parametrize(("kind", "told"), [("Exempt", 1), ("Limited", 0)])

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift.ru
     Overrides,
     UpdateState,
     UpdateTarget,
+    accepted_troubles,
     gates_closed,
     kubernetes_version,
     leaves_minor,
@@ -239,6 +241,36 @@ def test_warnings_can_be_accepted_as_with_oc() -> None:
     assert obstacle(warned, degraded, TARGET, Overrides(warnings=True)) is None
     pinned = cluster_version(conditions=(said("Upgradeable", "False"),), **OFFERED)
     assert "not upgradeable" in str(obstacle(pinned, [], TARGET, Overrides(warnings=True)))
+
+
+def test_what_was_accepted_before_the_update_is_not_waited_for() -> None:
+    """With the override, an operator that was degraded before ended the update after the grace period, in each run."""
+    dns, etcd = operator("dns", said("Degraded")), operator("etcd", said("Degraded"))
+    before = Look(cluster_version(conditions=(said("Available", "False"),)), nodes(7), (dns,))
+    assert (
+        accepted_troubles(before, TIMID) == frozenset()
+        and "dns" in still_to_come(replace(DONE, operators=(dns,)), TARGET)[0]
+    )
+    for overrides in (Overrides(warnings=True), Overrides(force=True)):
+        accepted = accepted_troubles(before, overrides)
+        assert still_to_come(replace(DONE, operators=(dns,)), TARGET, accepted) == []
+        later = replace(before, operators=(dns, etcd))
+        assert set(troubles(later, TARGET, accepted)) == {"available", "operator etcd"}, "only what the option names"
+
+
+def test_a_degraded_operator_that_was_accepted_may_also_be_called_a_failure() -> None:
+    dns, etcd = operator("dns", said("Degraded")), operator("etcd", said("Degraded"))
+    failing = cluster_version(entry(NEW), conditions=(said("Failing", reason="ClusterOperatorDegraded"),))
+    accepted = accepted_troubles(replace(DONE, operators=(dns,)), Overrides(warnings=True))
+    look = replace(DONE, cluster_version=failing, operators=(dns,))
+    assert troubles(look, TARGET, accepted) == {} and set(troubles(look, TARGET)) == {"failing", "operator dns"}
+    assert set(troubles(replace(look, operators=(dns, etcd)), TARGET, accepted)) == {"failing", "operator etcd"}
+    other = cluster_version(entry(NEW), conditions=(said("Failing", reason="UpdatePayloadFailed"),))
+    assert set(troubles(replace(look, cluster_version=other), TARGET, accepted)) == {"failing"}
+    assert accepted_troubles(replace(look, cluster_version=other), Overrides(warnings=True)) == {
+        "failing",
+        "operator dns",
+    }
 
 
 def test_an_update_has_finished_when_all_of_it_has() -> None:

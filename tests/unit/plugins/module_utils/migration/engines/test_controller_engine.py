@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,9 +21,10 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, nobody_listens
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response, TransportSettings
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer, WriteGate
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import Connection
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.crds import StoredVersions, Trimmed
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.lease import Lease
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import controller
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.base import Control, ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.controller import (
@@ -38,6 +39,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.en
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.in_tree import InTree
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import OutcomeCounts
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import Target
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.run import _why_not_write
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
 
 CONFIG_MAPS = ServedResource(
@@ -52,66 +54,90 @@ CONFIG_MAPS = ServedResource(
 )
 
 
-class FullServer:
-    """One that keeps migration objects, and whose etcd is full: at once, or for the controller only."""
+MIGRATION = "kube-storage-upgrade-configmaps"
+MIGRATIONS = "/apis/storagemigration.k8s.io/v1/storageversionmigrations"
+URL = "https://server"
+FULL = "etcdserver: mvcc: database space exceeded"
 
-    url = "https://server"
+
+class FullServer:
+    """One that keeps migration objects, and whose etcd is full: at once, or for the controller only. Implements HttpClient."""
 
     def __init__(self, *, refuses: bool) -> None:
         self.refuses = refuses
         self.made: list[str] = []
         self.deleted: list[str] = []
 
-    async def request(self, *_args: Any, **_more: Any) -> SimpleNamespace:
-        return SimpleNamespace(status=200, body=json.dumps({"items": [], "metadata": {}}).encode())
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        before: Callable[[], None] | None = None,
+        **_more: Any,
+    ) -> Response:
+        await asyncio.sleep(0)
+        if before is not None:
+            before()
+        status, document = self.answer(method, url[len(URL) :].partition("?")[0], json.loads(body or b"null"))
+        return Response(status, {}, json.dumps(document).encode())
 
-    async def get(self, _path: str) -> Mapping[str, Any]:
-        message = "etcdserver: mvcc: database space exceeded"
-        conditions = [{"type": "Running", "status": "True", "message": message}]
-        items = [{"metadata": {"name": name, "labels": {}}, "status": {"conditions": conditions}} for name in self.made]
-        return {"items": items}
-
-    async def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
         if method == "DELETE":
             self.deleted.append(path.rpartition("/")[2])
             self.made.remove(self.deleted[-1])
-        elif self.refuses:
-            raise EtcdFullError()
-        else:
-            assert body is not None
+        elif method == "POST" and self.refuses:
+            return 500, {"kind": "Status", "message": FULL}
+        elif method == "POST":
             self.made.append(body["metadata"]["name"])
-        return {}
+        elif path == MIGRATIONS:
+            conditions = says("Running", FULL)
+            return 200, {
+                "items": [{"metadata": {"name": name}, "status": {"conditions": conditions}} for name in self.made]
+            }
+        return 200, {"items": [], "metadata": {}}
+
+    async def close(self) -> None:
+        pass
 
 
-@pytest.mark.parametrize("refuses", [True, False])
-def test_a_full_etcd_ends_the_run_at_once(refuses: bool) -> None:
-    """Whether we are refused or the controller reports it; its migration is withdrawn."""
-    server, control = FullServer(refuses=refuses), Control()
+@pytest.mark.parametrize(
+    ("refuses", "lost", "deleted"), [(True, False, []), (False, False, [MIGRATION]), (False, True, [])]
+)
+def test_a_full_etcd_ends_the_run_at_once(refuses: bool, lost: bool, deleted: list[str]) -> None:
+    """Whether we are refused or the controller reports it; its migration is withdrawn, unless the Lease is ``lost``.
+
+    Left there, it would have the controller go on as soon as somebody has freed space. In a run, no other write may be sent
+    once etcd is full.
+    """
+    full, control = FullServer(refuses=refuses), Control()
+    lease = cast(Lease, SimpleNamespace(why_not=lambda: "It is lost." if lost and full.made else None))
 
     async def may_finish(_target: Target) -> bool:
         raise AssertionError("nothing may be written anymore")
 
-    endpoints = SimpleNamespace(least_loaded=lambda: SimpleNamespace(server=server))
-    engine = ControllerEngine(
-        InTree("v1"),
-        cast(EndpointPool, endpoints),
-        cast(DirectEngine, SimpleNamespace(name="direct", is_withheld=lambda _name: False)),
-        ControllerSettings(),
-        may_finish,
-        nobody_listens,
-    )
-    run = ResourceRun(Target(CONFIG_MAPS, "v1", "selected"), engine.name)
-    asyncio.run(engine.migrate([run], control))
+    async def main() -> ResourceRun:
+        gate = WriteGate(lambda: _why_not_write(control, lease))
+        server = ApiServer(URL, Connection(URL, TransportSettings(None), list), full, gate=gate)
+        endpoints = EndpointPool([server], 4)
+        direct, settings = DirectEngine(endpoints, Settings()), ControllerSettings()
+        withdrawals = WriteGate(lease.why_not)
+        engine = ControllerEngine(InTree("v1"), endpoints, direct, settings, may_finish, nobody_listens, withdrawals)
+        run = ResourceRun(Target(CONFIG_MAPS, "v1", "selected"), engine.name)
+        await asyncio.wait_for(engine.migrate([run], control), 30)
+        with pytest.raises(UnreachableError, match="etcd is full"):
+            await server.json("POST", MIGRATIONS, body={})
+        return run
+
+    run = asyncio.run(main())
     assert isinstance(control.stopped, EtcdFullError) and not run.complete
-    assert server.deleted == ([] if refuses else ["kube-storage-upgrade-configmaps"])
+    assert full.deleted == deleted
 
 
 # A cluster whose controller is played
 
-URL = "https://server"
 LIST = "/api/v1/configmaps"
-MIGRATIONS = "/apis/storagemigration.k8s.io/v1/storageversionmigrations"
-MIGRATION = "kube-storage-upgrade-configmaps"
 Says = Callable[[dict[str, Any], int], list[dict[str, str]]]
 
 
@@ -296,8 +322,9 @@ def test_while_writes_are_held_the_migration_is_withdrawn() -> None:
         return says("Running") if look < 3 else says("Succeeded")
 
     played = Played(at_work, deleted=control.release)
-    run, _control, _told = run_against(played, control=control)
+    run, _control, told = run_against(played, control=control)
     assert run.complete and played.number_of("POST") == 2 and played.number_of("DELETE", MIGRATION) >= 2
+    assert "configmaps was withdrawn, but" in told[0] and "restart kube-controller-manager" in told[0]
 
 
 def test_what_was_written_while_writes_were_held_is_visited() -> None:
@@ -473,9 +500,10 @@ def test_what_a_run_that_ends_knows_of_a_migration_that_was_not_taken_up(begins:
             return super().delete(name, body)
 
     played = Late(says=waits)
-    run, _control, _told = run_against(played, control=control)
+    run, _control, told = run_against(played, control=control)
     assert run.tally.unknown == begins and not run.complete and played.migrations == {}
     assert len(played.deletions) == 1
+    assert any("may still write the rest" in text for text in told) is begins
 
 
 def test_a_migration_of_another_with_our_name_is_left_alone() -> None:
@@ -506,6 +534,20 @@ def test_what_a_stuck_controller_does_not_take_up_is_done_by_the_direct_engine(m
     assert "nothing took it up within 0.05 s" in told[0] and "The direct engine finishes configmaps" in told[0]
     _run, control, _told = run_against(Played(lambda _document, _look: []), allowed=False, stall_timeout=0.05)
     assert isinstance(control.stopped, MigrationIncompleteError)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "kept"), [([], 0), (says("Running"), 0), (says("Failed", "it can't"), 1), (says("Succeeded"), 1)]
+)
+def test_only_what_the_controller_has_ended_is_kept(
+    monkeypatch: pytest.MonkeyPatch, conditions: list[dict[str, str]], kept: int
+) -> None:
+    """One that was given up would be taken up when the controller is restarted, after the run."""
+    monkeypatch.setattr(InTree, "may_hang", True)
+    played = Played(lambda _document, _look: conditions)
+    run, _control, told = run_against(played, stall_timeout=0.05, keep=True)
+    assert run.complete and len(played.migrations) == kept
+    assert not any("may still write" in text for text in told), "nothing is held or stopped"
 
 
 def test_how_long_a_controller_with_a_limit_takes_is_told_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
