@@ -162,8 +162,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             return _play.shared_reports((groups[name], str(hosts[name].get(_REPORT) or "")) for name in play.hosts)
         # The play or the import says it, which hostvars doesn't have: once for each cluster, as each has one report.
         one_of = {group: name for name, group in groups.items()}
+        own = getattr(hosts, "raw_get", hosts.get)  # hosts[name] would evaluate all variables, lookups included.
         return _play.shared_reports(
-            (group, self._as_of(name, raw, hosts[name], variables)) for group, name in one_of.items()
+            (group, self._as_of(name, raw, own(name), variables)) for group, name in one_of.items()
         )
 
     def _as_of(self, name: str, raw: Any, own: Mapping[str, Any], variables: Mapping[str, Any]) -> str:

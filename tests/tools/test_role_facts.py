@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Issue 15: the table of facts in the role's README names each, who sets it and who reads it; options are alike in all entry points."""
+"""Issue 15: the table of facts in the role's README names each, who sets it and who reads it; options are alike in all entry points.
+
+Variables of other masters are read one by one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from jinja2 import Environment, nodes
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "rolling_upgrade"
 NAME = re.compile(r"\brolling_upgrade_\w+")
@@ -95,3 +100,68 @@ def test_every_option_with_a_default_in_the_specification_has_that_one() -> None
         for name, option in spec["options"].items():
             if "default" in option and "{{" not in str(defaults.get(name)):
                 assert defaults.get(name) == option["default"], name
+
+
+def expressions(node: Any, of: str = "") -> Iterator[str]:
+    """Every template of a file of tasks, conditions with braces around them."""
+    if isinstance(node, list):
+        for item in node:
+            yield from expressions(item, of)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from expressions(value, str(key))
+    elif isinstance(node, str):
+        yield node if "{{" in node else f"{{{{ {node} }}}}" if of in ("when", "that", "until", "failed_when") else ""
+
+
+def whole_hosts(template: str) -> Iterator[str]:
+    """Where a template has all variables of a host at once, instead of one of them."""
+    if "hostvars" not in template:
+        return
+    tree = Environment(autoescape=True).parse(template)
+    inputs = {
+        id(node): above for above in tree.find_all((nodes.Filter, nodes.Getattr, nodes.Getitem)) if (node := above.node)
+    }
+    for entry in tree.find_all(nodes.Getitem):
+        if isinstance(entry.node, nodes.Name) and entry.node.name == "hostvars":
+            if not isinstance(inputs.get(id(entry)), (nodes.Getattr, nodes.Getitem)):
+                yield "hostvars[…]"
+    for extracted in tree.find_all(nodes.Filter):
+        words = [argument.value for argument in extracted.args if isinstance(argument, nodes.Const)]
+        if extracted.name == "map" and words == ["extract"] and len(extracted.args) == 2:
+            above = inputs.get(id(extracted))
+            while isinstance(above, nodes.Filter) and above.name in ("selectattr", "rejectattr"):
+                above = inputs.get(id(above))
+            names = [option.key for option in above.kwargs] if isinstance(above, nodes.Filter) else []
+            if not (isinstance(above, nodes.Filter) and above.name == "map" and "attribute" in names):
+                yield "map('extract', hostvars)"
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("{{ hostvars[masters | first] }}", 1),
+        ("{{ (hostvars[a] if b else hostvars[c]).done }}", 2),
+        ("{{ hostvars[a] | default({}) }}", 1),
+        ("{{ hostvars[a if b else c].done | default('') == token }}", 0),
+        ("{{ hostvars[a]['done'] }}", 0),
+        ("{{ masters | map('extract', hostvars) | list }}", 1),
+        ("{{ masters | map('extract', hostvars, 'done') | list }}", 0),
+        ("{{ masters | map('extract', hostvars) | selectattr('done', 'defined') | map(attribute='name') | list }}", 0),
+        ("{{ masters | map('extract', hostvars) | selectattr('done', 'defined') | list }}", 1),
+        ("{{ masters | zip(masters | map('extract', hostvars) | map(attribute='done', default='')) }}", 0),
+        ("{{ masters | mine.own.filter(hostvars, batch) }}", 0),
+    ],
+)
+def test_whole_hosts_are_found(template: str, found: int) -> None:
+    assert len(list(whole_hosts(template))) == found
+
+
+def test_no_variable_holds_all_variables_of_a_host() -> None:
+    """Until 2.18, ansible-core evaluates all of them then, lookups included, and a YAML date among them makes one text of them."""
+    folders = [ROLE / "tasks", ROLE / "vars", ROLE / "defaults", ROLE.parents[1] / "playbooks"]
+    found = []
+    for path in (path for folder in folders for path in sorted(folder.rglob("*.yml"))):
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        found += [(path.name, text) for template in expressions(documents) for text in whole_hosts(template)]
+    assert found == []
