@@ -74,9 +74,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         own_options = specs.get(entry, {}).get("options", {})
         values, problems = self._values(own_options, variables)
         options = {name for spec in specs.values() for name in spec.get("options", {})}
+        # Those of other entry points count, too: rolling_upgrade_emulate is in the release that each of them expects.
+        values.update({name: None for name in options - set(own_options) if variables.get(name, "") is None})
         extra = load_extra_vars(self._loader)
         problems += [
-            *(_play.hosts_refusals(play, masters, variables.get("hostvars") or {}) if entry in _IN_ORDER else ()),
+            *(self._hosts_refusals(entry, play, masters, variables) if entry in _IN_ORDER else ()),
             *_play.unknown_extra_variables(extra, options),
             *_play.mistyped_variables(set(variables) - set(extra), options, self._names_in_role()),
             *self._of_variables(entry, values),
@@ -143,6 +145,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             batch=variables.get("ansible_play_batch") or (),
             most_failures=self._task.get_play().max_fail_percentage,
         )
+
+    def _hosts_refusals(
+        self, entry: str, play: _play.Play, masters: Collection[str], variables: Mapping[str, Any]
+    ) -> list[str]:
+        """The others that need all masters in the play say so themselves; upgrade_master upgrades those that its play has."""
+        inventory = variables.get("hostvars") or {}
+        return _play.hosts_refusals(play, list(masters), inventory, all_in_play=entry in ("main", "clusters"))
 
     def _clusters_refusal(
         self, play: _play.Play, group: str, masters: Collection[str], variables: Mapping[str, Any]

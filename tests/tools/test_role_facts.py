@@ -165,3 +165,26 @@ def test_no_variable_holds_all_variables_of_a_host() -> None:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
         found += [(path.name, text) for template in expressions(documents) for text in whole_hosts(template)]
     assert found == []
+
+
+def tasks_of(node: Any) -> Iterator[dict[str, Any]]:
+    """All tasks of a file, those in blocks and plays, too."""
+    if isinstance(node, list):
+        for item in node:
+            yield from tasks_of(item)
+    elif isinstance(node, dict):
+        yield node
+        for part in ("tasks", "block", "rescue", "always"):
+            yield from tasks_of(node.get(part))
+
+
+def test_etcd_is_read_as_root_where_the_user_says_so() -> None:
+    """Where only root may read its client certificate."""
+    readers = 0
+    for path in [*(ROLE / "tasks").rglob("*.yml"), *(ROLE.parents[1] / "playbooks").glob("*.yml")]:
+        for task in tasks_of(yaml.safe_load(path.read_text(encoding="utf-8"))):
+            options = [value for value in task.values() if isinstance(value, dict) and "etcd" in value]
+            if any("rolling_upgrade_etcd" in str(option["etcd"]) for option in options):
+                readers += 1
+                assert "rolling_upgrade_etcd_become" in str(task.get("become")), (path.name, task["name"])
+    assert readers > 10
