@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from .support import warm_python
+from .support.modules import ROOT
 from .support.plays import PLAYBOOKS, run_playbook
 
 ROLL, INCLUDED = PLAYBOOKS / "roll.yml", PLAYBOOKS / "included.yml"
@@ -168,6 +170,25 @@ def test_the_engine_that_the_driver_chose_is_that_of_all_masters(tmp_path: Path)
     assert done.stdout.count("engine=auto") == 3, done.stdout
     named = run(tmp_path, tmp_path / "play.yml", rolling_upgrade_engine="direct")
     assert named.stdout.count("engine=direct") == 3, named.stdout
+
+
+def test_check_mode_checks_the_first_of_several_releases(tmp_path: Path) -> None:
+    """The second check found the cluster unchanged, and failed. The role's own tasks, after the check that asks the cluster."""
+    (whole,) = yaml.safe_load((ROOT / "roles/rolling_upgrade/tasks/several_releases.yml").read_text(encoding="utf-8"))
+    names = [task["name"] for task in whole["block"]]
+    between = whole["block"][names.index("Remember the releases") : names.index("Upgrade to each release in turn")]
+    path = [{"release": release, "migrate_first": [], "unreadable": []} for release in ("1.35", "1.36", "1.37")]
+    found = {"error": None, "current_version": "1.34", "target_version": "1.37", "path": path}
+    options = {"rolling_upgrade_way": found, "rolling_upgrade_releases": [], "rolling_upgrade_stop_before": ""}
+    told = {
+        "ansible.builtin.debug": {"msg": "way={{ rolling_upgrade_way_chosen | map(attribute='release') | join('+') }}="}
+    }
+    play = [{"hosts": "masters", "gather_facts": False, "vars": options, "tasks": [*between, told]}]
+    (tmp_path / "play.yml").write_text(json.dumps(play), encoding="utf-8")
+    really = run(tmp_path, tmp_path / "play.yml", rolling_upgrade_final_version="1.37")
+    assert "way=1.35+1.36+1.37=" in really.stdout and "In check mode" not in really.stdout, really.stdout
+    checked = run(tmp_path, tmp_path / "play.yml", "--check", rolling_upgrade_final_version="1.37")
+    assert "way=1.35=" in checked.stdout and "In check mode only 1.35 is checked" in checked.stdout, checked.stdout
 
 
 def test_a_mistyped_variable_in_the_inventory(tmp_path: Path) -> None:
