@@ -119,9 +119,8 @@ def whole_hosts(template: str) -> Iterator[str]:
     if "hostvars" not in template:
         return
     tree = Environment(autoescape=True).parse(template)
-    inputs = {
-        id(node): above for above in tree.find_all((nodes.Filter, nodes.Getattr, nodes.Getitem)) if (node := above.node)
-    }
+    followed = tree.find_all((nodes.Filter, nodes.Getattr, nodes.Getitem))
+    inputs = {id(getattr(above, "node", None)): above for above in followed}
     for entry in tree.find_all(nodes.Getitem):
         if isinstance(entry.node, nodes.Name) and entry.node.name == "hostvars":
             if not isinstance(inputs.get(id(entry)), (nodes.Getattr, nodes.Getitem)):
