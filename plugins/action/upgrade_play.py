@@ -66,9 +66,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         own_options = specs.get(entry, {}).get("options", {})
         values, problems = self._values(own_options, variables)
         options = {name for spec in specs.values() for name in spec.get("options", {})}
+        # Those of other entry points count, too: rolling_upgrade_emulate is in the release that each of them expects.
+        values.update({name: None for name in options - set(own_options) if variables.get(name, "") is None})
         extra = load_extra_vars(self._loader)
         problems += [
-            *(_play.hosts_refusals(play, masters, variables.get("hostvars") or {}) if entry in _IN_ORDER else ()),
+            *(self._hosts_refusals(entry, play, masters, variables) if entry in _IN_ORDER else ()),
             *_play.unknown_extra_variables(extra, options),
             *_play.mistyped_variables(set(variables) - set(extra), options, self._names_in_role()),
             *self._of_variables(entry, values),
@@ -169,6 +171,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             most_failures=self._task.get_play().max_fail_percentage,
         )
 
+    def _hosts_refusals(
+        self, entry: str, play: _play.Play, masters: Collection[str], variables: Mapping[str, Any]
+    ) -> list[str]:
+        """The others that need all masters in the play say so themselves; upgrade_master upgrades those that its play has."""
+        inventory = variables.get("hostvars") or {}
+        return _play.hosts_refusals(play, list(masters), inventory, all_in_play=entry in ("main", "clusters"))
+
     def _clusters_refusal(
         self, play: _play.Play, group: str, masters: Collection[str], variables: Mapping[str, Any]
     ) -> str:
@@ -187,8 +196,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             return _play.shared_reports((groups[name], str(hosts[name].get(_REPORT) or "")) for name in play.hosts)
         # The play or the import says it, which hostvars doesn't have: once for each cluster, as each has one report.
         one_of = {group: name for name, group in groups.items()}
+        own = getattr(hosts, "raw_get", hosts.get)  # hosts[name] would evaluate all variables, lookups included.
         return _play.shared_reports(
-            (group, self._as_of(name, raw, hosts[name], variables)) for group, name in one_of.items()
+            (group, self._as_of(name, raw, own(name), variables)) for group, name in one_of.items()
         )
 
     def _as_of(self, name: str, raw: Any, own: Mapping[str, Any], variables: Mapping[str, Any]) -> str:

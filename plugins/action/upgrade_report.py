@@ -24,6 +24,7 @@ _SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},
     "kind": {"type": "str", "choices": ["upgrade", "key_rotation", "check", "audit"], "default": "upgrade"},
     "cluster_name": {"type": "str"},
+    "cluster_uid": {"type": "str"},
     "version": {"type": "str"},
     "rotation": {
         "type": "dict",
@@ -75,6 +76,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         _checked, news = self.validate_argument_spec(argument_spec=_SPEC)
         news["host"] = (task_vars or {}).get("inventory_hostname")
+        news["run"] = playbook_process.run_id()
         result.update(self._kept(news))
         if news["begin"] and result.get("run") and not self._task.check_mode:
             watch(playbook_process.main_pid(), Path(result["html"]), result["run"])

@@ -66,6 +66,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible import context
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _verdict
 
 
@@ -82,7 +83,10 @@ def upgrade_verdict(
     report = str(told.get("report") or "")
     message = stopped or _verdict.failed_outcome(outcomes) or otherwise
     if message:
-        return _verdict.stopped_lines(message, report, [os.path.basename(sys.argv[0]), *sys.argv[1:]])
+        command = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+        # As parsed: with -Kbe, --extra and the like, the words of the command don't show which of them are variables.
+        given = [str(item) for item in context.CLIARGS.get("extra_vars") or ()]
+        return _verdict.stopped_lines(message, report, command, given)
     if planned:
         return _verdict.plan_lines(
             masters,

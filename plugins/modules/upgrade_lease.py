@@ -182,6 +182,10 @@ cluster:
   description: A digest of the cluster's CA, which identifies this cluster; null if no CA was given.
   returned: success
   type: str
+uid:
+  description: The uid of the namespace C(kube-system), which no other cluster has. Null if the user may not read it, or without O(acquire).
+  returned: success
+  type: str
 forces_handlers:
   description: Whether the play has handlers and C(force_handlers); then they run at its end on all hosts at once, even if one failed.
   returned: always

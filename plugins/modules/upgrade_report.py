@@ -45,6 +45,13 @@ options:
   cluster_name:
     description: Name of the cluster, shown at the top of the page. A later run without it leaves it unchanged.
     type: str
+  cluster_uid:
+    description:
+      - The uid of the namespace C(kube-system), which no other cluster has, such as RV(kube_storage.upgrade.upgrade_lease#module:uid). By default that in
+        O(observed), if there is one. If a report of another cluster is at O(path), it is archived and a new one begins.
+      - Where the uid is unknown, another O(cluster_name), or O(masters) of which none is in the report, mean another cluster.
+    type: str
+    version_added: 0.1.0
   version:
     description:
       - The release to upgrade to. If a report of another release is at O(path), it is archived and a new one begins.
@@ -204,7 +211,7 @@ json:
   type: str
   sample: /home/me/upgrade.json
 archived:
-  description: New path of a report of another release, or of one that could not be read; null if there was none.
+  description: New path of a report of another release or cluster, or of one that could not be read; null if there was none.
   returned: success
   type: str
 status:

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import minor_of
 
 _PREFIX = "rolling_upgrade_kubeadm_"
 _FULL_VERSION = re.compile(r"v?[0-9]+[.][0-9]+[.][0-9]+")
@@ -23,6 +26,20 @@ def refusals(options: Mapping[str, Any]) -> list[str]:
         *_files(options),
         *_feature_gates(options.get("feature_gates")),
     ]
+
+
+def unfinished(note: str, version: str, cordoned: bool) -> dict[str, Any]:
+    """What an interrupted run noted on a master, as far as it is still true for an upgrade to ``version``; empty without a note.
+
+    Raises ValueError if the note isn't JSON. ``cordoned``: whether the Node is now. One that was cordoned before that run stays cordoned in it, so if it no
+    longer is, somebody uncordoned it since.
+    """
+    if not note.strip():
+        return {}
+    found: dict[str, Any] = json.loads(note)
+    if minor_of(str(found.get("version") or "")) != minor_of(version):
+        found = {name: value for name, value in found.items() if name in ("version", "was_cordoned")}
+    return {**found, "was_cordoned": cordoned and bool(found.get("was_cordoned", True))}
 
 
 def _version(version: str) -> Iterator[str]:

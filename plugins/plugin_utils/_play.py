@@ -120,8 +120,10 @@ def shared_reports(hosts: Iterable[tuple[str, str]]) -> dict[str, str]:
     }
 
 
-def hosts_refusals(play: Play, masters: Sequence[str], inventory: Collection[str]) -> list[str]:
-    """Masters that are no hosts, are named twice, failed before the role, or of which the first isn't in the first batch."""
+def hosts_refusals(
+    play: Play, masters: Sequence[str], inventory: Collection[str], *, all_in_play: bool = False
+) -> list[str]:
+    """Masters that are no hosts, are named twice, or failed before the role; with ``all_in_play`` also those that the play leaves out."""
     problems = []
     if not masters:
         return ["rolling_upgrade_masters is empty; it must list the masters in order, or be left out."]
@@ -132,6 +134,12 @@ def hosts_refusals(play: Play, masters: Sequence[str], inventory: Collection[str
     strange = [name for name in masters if name not in inventory and name not in play.hosts]
     if strange:
         problems.append(f"rolling_upgrade_masters lists {', '.join(strange)}, which the inventory doesn't have.")
+    left_out = [name for name in dict.fromkeys(masters) if name not in play.hosts and name not in strange]
+    if left_out and all_in_play:
+        problems.append(
+            f"rolling_upgrade_masters lists {', '.join(left_out)}, which this play leaves out, so the upgrade could not be finished; run it on all "
+            "masters, without --limit."
+        )
     failed = [name for name in masters if name in play.hosts and name not in play.alive]
     if failed:
         are = "is" if len(failed) == 1 else "are"

@@ -95,10 +95,15 @@ _NEED_A_RELEASE = ("main", "clusters", "upgrade_master", "converge")
 
 
 def wrong_values(values: Mapping[str, Any], entry_point: str) -> list[str]:
-    """Sentences about the values of variables, by their whole names; a variable that is not given is not in ``values``."""
+    """Sentences about the values of variables, by their whole names; a variable that is not given is not in ``values``.
+
+    Null is a value: the default doesn't replace it, and templates would read it as the text "None".
+    """
     given = {name[len(_PREFIX) :]: value for name, value in values.items() if value is not None}
+    nulls = sorted(name for name, value in values.items() if value is None)
     return [
-        *_release(given.get("version", ""), entry_point),
+        *(f"{name} is null (nothing follows its colon); give it a value, or remove it." for name in nulls),
+        *_release(given.get("version", ""), entry_point if f"{_PREFIX}version" not in nulls else ""),
         *_emulated(given.get("emulate", "")),
         *_choices(given),
         *_booleans(given),

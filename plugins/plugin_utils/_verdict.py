@@ -57,26 +57,19 @@ def failed_outcome(outcomes: Iterable[Any]) -> str:
     return messages[-1] if messages else ""
 
 
-def stopped_lines(message: str, report: str, command: Sequence[str]) -> list[str]:
-    """For a failed run: why, and what to do."""
+def stopped_lines(message: str, report: str, command: Sequence[str], extra_variables: Iterable[str] = ()) -> list[str]:
+    """For a failed run: why, and what to do. ``extra_variables``: those of the command as Ansible has parsed them, such as ``@vars.yml``."""
     first, *more = message.splitlines() or [""]
-    return ["", f"STOPPED: {first}", *more, *_report_line(report), *_again(command)]
+    return ["", f"STOPPED: {first}", *more, *_report_line(report), *_again(command, extra_variables)]
 
 
-def _again(command: Sequence[str]) -> list[str]:
+def _again(command: Sequence[str], extra_variables: Iterable[str]) -> list[str]:
     """The command to run again, unless it has values of variables, which may be secrets."""
-    words = list(command)
-    if not words:
+    if not command:
         return []
-    inline = any(
-        (word in ("-e", "--extra-vars") and not following.startswith("@"))
-        or (word.startswith("-e") and len(word) > 2 and not word.startswith("-e@"))
-        or word.startswith("--extra-vars=")
-        for word, following in zip(words, [*words[1:], ""])
-    )
-    if inline:
+    if not all(given.startswith("@") for given in extra_variables):
         return ["Next: fix this, and run the same command again."]
-    return ["Next: fix this, and run again:", f"    {shlex.join(words)}"]
+    return ["Next: fix this, and run again:", f"    {shlex.join(command)}"]
 
 
 def _report_line(report: str) -> list[str]:

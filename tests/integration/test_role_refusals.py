@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from .support import warm_python
 from .support.modules import ROOT
@@ -77,6 +78,20 @@ def test_a_master_of_a_later_batch_is_checked_with_the_first(tmp_path: Path) -> 
     )
 
 
+def test_masters_that_limit_leaves_out(tmp_path: Path) -> None:
+    """Those that were left were upgraded, nothing was migrated, and the run ended without an error and with the Lease."""
+    done = run(
+        tmp_path,
+        ROLL,
+        "--limit",
+        "master-1,master-2",
+        rolling_upgrade_masters=["master-1", "master-2", "master-3"],
+        rolling_upgrade_version="1.37",
+        rolling_upgrade_tasks_file=str(tmp_path / "driver.yml"),
+    )
+    assert_refused(done, "rolling_upgrade_masters lists master-3, which this play leaves out", "without --limit")
+
+
 @pytest.mark.parametrize("strategy", ["free", "host_pinned"])
 def test_a_strategy_that_does_not_keep_the_order(tmp_path: Path, strategy: str) -> None:
     done = run(
@@ -127,6 +142,53 @@ def test_values_of_a_wrong_kind(tmp_path: Path, name: str, value: str, sentence:
     assert_refused(done, sentence)
     last = done.stdout[done.stdout.index("TASK [kube_storage.upgrade.rolling_upgrade : Show how the run ended") :]
     assert last.count("STOPPED: ") == 1 and len(done.stdout) < 6000, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("entry", "names"), [("main", ("emulate", "sampling")), ("verify", ("emulate", "final_version"))]
+)
+def test_null(tmp_path: Path, entry: str, names: tuple[str, ...]) -> None:
+    """Also of an option that this entry point doesn't have: the release that all expect is made of several."""
+    given = {"rolling_upgrade_version": "1.37", "rolling_upgrade_tasks_file": str(tmp_path / "driver.yml")}
+    given |= {f"rolling_upgrade_{name}": None for name in names}
+    done = run(tmp_path, INCLUDED, "--limit", "master-1", entry_point=entry, **given)
+    assert_refused(done, *(f"rolling_upgrade_{name} is null (nothing follows its colon)" for name in names))
+
+
+def test_the_engine_that_the_driver_chose_is_that_of_all_masters(tmp_path: Path) -> None:
+    """Its check runs on the first one, the migration on the last one."""
+    role = {"name": "kube_storage.upgrade.rolling_upgrade", "tasks_from": "forget", "public": True}
+    first = "inventory_hostname == rolling_upgrade_masters | first"
+    tasks = [
+        {"ansible.builtin.include_role": role},
+        {"ansible.builtin.set_fact": {"rolling_upgrade_driver_engine": "auto"}, "when": first},
+        {"ansible.builtin.debug": {"msg": "engine={{ rolling_upgrade_engine }}"}},
+    ]
+    play = [{"hosts": "masters", "gather_facts": False, "tasks": tasks}]
+    (tmp_path / "play.yml").write_text(json.dumps(play), encoding="utf-8")
+    done = run(tmp_path, tmp_path / "play.yml")
+    assert done.stdout.count("engine=auto") == 3, done.stdout
+    named = run(tmp_path, tmp_path / "play.yml", rolling_upgrade_engine="direct")
+    assert named.stdout.count("engine=direct") == 3, named.stdout
+
+
+def test_check_mode_checks_the_first_of_several_releases(tmp_path: Path) -> None:
+    """The second check found the cluster unchanged, and failed. The role's own tasks, after the check that asks the cluster."""
+    (whole,) = yaml.safe_load((ROOT / "roles/rolling_upgrade/tasks/several_releases.yml").read_text(encoding="utf-8"))
+    names = [task["name"] for task in whole["block"]]
+    between = whole["block"][names.index("Remember the releases") : names.index("Upgrade to each release in turn")]
+    path = [{"release": release, "migrate_first": [], "unreadable": []} for release in ("1.35", "1.36", "1.37")]
+    found = {"error": None, "current_version": "1.34", "target_version": "1.37", "path": path}
+    options = {"rolling_upgrade_way": found, "rolling_upgrade_releases": [], "rolling_upgrade_stop_before": ""}
+    told = {
+        "ansible.builtin.debug": {"msg": "way={{ rolling_upgrade_way_chosen | map(attribute='release') | join('+') }}="}
+    }
+    play = [{"hosts": "masters", "gather_facts": False, "vars": options, "tasks": [*between, told]}]
+    (tmp_path / "play.yml").write_text(json.dumps(play), encoding="utf-8")
+    really = run(tmp_path, tmp_path / "play.yml", rolling_upgrade_final_version="1.37")
+    assert "way=1.35+1.36+1.37=" in really.stdout and "In check mode" not in really.stdout, really.stdout
+    checked = run(tmp_path, tmp_path / "play.yml", "--check", rolling_upgrade_final_version="1.37")
+    assert "way=1.35=" in checked.stdout and "In check mode only 1.35 is checked" in checked.stdout, checked.stdout
 
 
 def test_a_mistyped_variable_in_the_inventory(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Issue 15: the table of facts in the role's README names each, who sets it and who reads it; options are alike in all entry points."""
+"""Issue 15: the table of facts in the role's README names each, who sets it and who reads it; options are alike in all entry points.
+
+Variables of other masters are read one by one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jinja2 import Environment, nodes
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "rolling_upgrade"
 NAME = re.compile(r"\brolling_upgrade_\w+")
@@ -117,3 +121,90 @@ def test_each_option_of_a_driver_is_in_the_specification(driver: str) -> None:
     assert options <= specs["main"]["options"].keys()
     if (ROLE / "tasks" / "drivers" / driver / "main.yml").exists():
         assert options <= specs["upgrade_master"]["options"].keys()
+
+
+def expressions(node: Any, of: str = "") -> Iterator[str]:
+    """Every template of a file of tasks, conditions with braces around them."""
+    if isinstance(node, list):
+        for item in node:
+            yield from expressions(item, of)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from expressions(value, str(key))
+    elif isinstance(node, str):
+        yield node if "{{" in node else f"{{{{ {node} }}}}" if of in ("when", "that", "until", "failed_when") else ""
+
+
+def whole_hosts(template: str) -> Iterator[str]:
+    """Where a template has all variables of a host at once, instead of one of them."""
+    if "hostvars" not in template:
+        return
+    tree = Environment(autoescape=True).parse(template)
+    followed = tree.find_all((nodes.Filter, nodes.Getattr, nodes.Getitem))
+    inputs = {id(getattr(above, "node", None)): above for above in followed}
+    for entry in tree.find_all(nodes.Getitem):
+        if isinstance(entry.node, nodes.Name) and entry.node.name == "hostvars":
+            if not isinstance(inputs.get(id(entry)), (nodes.Getattr, nodes.Getitem)):
+                yield "hostvars[…]"
+    for extracted in tree.find_all(nodes.Filter):
+        words = [argument.value for argument in extracted.args if isinstance(argument, nodes.Const)]
+        if extracted.name == "map" and words == ["extract"] and len(extracted.args) == 2:
+            above = inputs.get(id(extracted))
+            while isinstance(above, nodes.Filter) and above.name in ("selectattr", "rejectattr"):
+                above = inputs.get(id(above))
+            names = [option.key for option in above.kwargs] if isinstance(above, nodes.Filter) else []
+            if not (isinstance(above, nodes.Filter) and above.name == "map" and "attribute" in names):
+                yield "map('extract', hostvars)"
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("{{ hostvars[masters | first] }}", 1),
+        ("{{ (hostvars[a] if b else hostvars[c]).done }}", 2),
+        ("{{ hostvars[a] | default({}) }}", 1),
+        ("{{ hostvars[a if b else c].done | default('') == token }}", 0),
+        ("{{ hostvars[a]['done'] }}", 0),
+        ("{{ masters | map('extract', hostvars) | list }}", 1),
+        ("{{ masters | map('extract', hostvars, 'done') | list }}", 0),
+        ("{{ masters | map('extract', hostvars) | selectattr('done', 'defined') | map(attribute='name') | list }}", 0),
+        ("{{ masters | map('extract', hostvars) | selectattr('done', 'defined') | list }}", 1),
+        ("{{ masters | zip(masters | map('extract', hostvars) | map(attribute='done', default='')) }}", 0),
+        ("{{ masters | mine.own.filter(hostvars, batch) }}", 0),
+    ],
+)
+def test_whole_hosts_are_found(template: str, found: int) -> None:
+    assert len(list(whole_hosts(template))) == found
+
+
+def test_no_variable_holds_all_variables_of_a_host() -> None:
+    """Until 2.18, ansible-core evaluates all of them then, lookups included, and a YAML date among them makes one text of them."""
+    folders = [ROLE / "tasks", ROLE / "vars", ROLE / "defaults", ROLE.parents[1] / "playbooks"]
+    found = []
+    for path in (path for folder in folders for path in sorted(folder.rglob("*.yml"))):
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        found += [(path.name, text) for template in expressions(documents) for text in whole_hosts(template)]
+    assert found == []
+
+
+def tasks_of(node: Any) -> Iterator[dict[str, Any]]:
+    """All tasks of a file, those in blocks and plays, too."""
+    if isinstance(node, list):
+        for item in node:
+            yield from tasks_of(item)
+    elif isinstance(node, dict):
+        yield node
+        for part in ("tasks", "block", "rescue", "always"):
+            yield from tasks_of(node.get(part))
+
+
+def test_etcd_is_read_as_root_where_the_user_says_so() -> None:
+    """Where only root may read its client certificate."""
+    readers = 0
+    for path in [*(ROLE / "tasks").rglob("*.yml"), *(ROLE.parents[1] / "playbooks").glob("*.yml")]:
+        for task in tasks_of(yaml.safe_load(path.read_text(encoding="utf-8"))):
+            options = [value for value in task.values() if isinstance(value, dict) and "etcd" in value]
+            if any("rolling_upgrade_etcd" in str(option["etcd"]) for option in options):
+                readers += 1
+                assert "rolling_upgrade_etcd_become" in str(task.get("become")), (path.name, task["name"])
+    assert readers > 10

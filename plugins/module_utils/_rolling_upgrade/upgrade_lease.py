@@ -22,18 +22,20 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import require_positive
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import METADATA, ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import authority
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import (
     Cluster,
     open_cluster,
     server_time,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import path_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._rolling_upgrade import roll_lease
 
 _TRIES = 20
 _PAUSE = 0.5
+_KUBE_SYSTEM = path_of("/api/v1", "namespaces", name="kube-system")
 
 T = TypeVar("T")
 
@@ -81,7 +83,9 @@ async def upgrade_lease(options: UpgradeLeaseOptions, check_mode: bool, report: 
         for _try in range(_TRIES):
             try:
                 done = await _once(lease, options, step_id, check_mode)
-                return {**done, "cluster": authority(cluster.connection)}
+                taken = options.state == "held" and options.acquire
+                uid = await lease.uid_of_cluster() if taken else None
+                return {**done, "cluster": authority(cluster.connection), "uid": uid}
             except ApiError as error:
                 if error.status != 409:
                     raise
@@ -180,6 +184,14 @@ class _Lease:
                     "just deleted; fix that and run again."
                 ) from error
             raise
+
+    async def uid_of_cluster(self) -> str | None:
+        """That of its namespace kube-system, which no other cluster has; None if it can't be read."""
+        try:
+            found = await self._anywhere(lambda server: server.get(_KUBE_SYSTEM, accept=METADATA))
+        except StorageUpgradeError:
+            return None
+        return str((found.get("metadata") or {}).get("uid") or "") or None
 
     async def _anywhere(self, ask: Callable[[ApiServer], Awaitable[T]]) -> T:
         try:

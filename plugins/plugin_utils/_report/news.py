@@ -66,6 +66,23 @@ def belongs(record: Record, kind: str, version: str | None, key: str | None = No
     return version is None or record.version is None or _without_build(record.version) == _without_build(version)
 
 
+def of_another_cluster(record: Record, news: News) -> bool:
+    """Whether news is about another cluster than this record. Unless both have its uid, by its name and its masters, as far as both have those."""
+    uid, name = _uid_of(news), bounded(news.get("cluster_name") or None)
+    if record.uid and uid:
+        return record.uid != uid
+    if record.cluster and name and record.cluster != name:
+        return True
+    known, told = {master.name for master in record.masters}, set(map(str, news.get("masters") or {}))
+    return bool(known and told and not known & told)
+
+
+def _uid_of(news: News) -> str | None:
+    observed = [result for result in news.get("observed") or () if was_told(result)]
+    about = [result["cluster"] for result in observed if isinstance(result.get("cluster"), Mapping)]
+    return bounded(news.get("cluster_uid") or next((found["uid"] for found in about if found.get("uid")), None))
+
+
 def _without_build(release: str) -> str:
     """``1.37.2`` for ``v1.37.2`` and for a distribution's build such as ``v1.37.2+rke2r1``."""
     return release.strip().removeprefix("v").partition("+")[0]
@@ -76,11 +93,12 @@ def add_news(record: Record, news: News, now: str) -> Record:
     record, news = copy.deepcopy(record), cleaned(news)
     record.updated = now
     record.cluster = bounded(news.get("cluster_name") or None) or record.cluster
+    record.uid = record.uid or _uid_of(news)
     record.version = record.version or bounded(news.get("version") or None)
     if news.get("rotation"):
         record.rotation = _rotation(news["rotation"], record.rotation)
     _add_masters(record, news.get("masters") or {})
-    run = _current_run(record, bool(news.get("begin")), now)
+    run = _current_run(record, bool(news.get("begin")), now, bounded(news.get("run")))
     run.updated = now
     if news.get("step"):
         _add_step(record, news["step"], now)
@@ -101,16 +119,16 @@ def add_news(record: Record, news: News, now: str) -> Record:
 # Runs
 
 
-def _current_run(record: Record, begin: bool, now: str) -> Run:
+def _current_run(record: Record, begin: bool, now: str, process: str | None) -> Run:
     """The run that the news belongs to: the open one, or a new one, which marks an open one as interrupted."""
     runs = record.runs
-    if not begin and runs and runs[-1].finished is None and not _is_forsaken(record, runs[-1], now):
+    if not begin and runs and runs[-1].finished is None and not _is_forsaken(record, runs[-1], now, process):
         return runs[-1]
     for run in runs:
         if run.finished is None:
             run.finished, run.status = run.updated, "cut off"
     _cut_off_steps(record, runs[-1].finished if runs else now)
-    runs.append(Run(started=now, updated=now, finished=None, status="running"))
+    runs.append(Run(started=now, updated=now, finished=None, status="running", process=process))
     del runs[:-_RUNS_KEPT]
     record.proof = None
     return runs[-1]
@@ -147,9 +165,12 @@ def closed(record: Record, started: str, now: str) -> Record | None:
     return record
 
 
-def _is_forsaken(record: Record, run: Run, now: str) -> bool:
-    """Whether an open run must have ended, since it had no news for too long. A master's upgrade may take any time."""
-    if any(step.state == "running" for step in record.steps):
+def _is_forsaken(record: Record, run: Run, now: str, process: str | None) -> bool:
+    """Whether an open run must have ended, since it had no news for too long. A master's upgrade may take any time.
+
+    The ansible-playbook that began it hasn't ended if the news is its own: a migration, or an update that a platform rolls, has none for hours.
+    """
+    if (process and process == run.process) or any(step.state == "running" for step in record.steps):
         return False
     return epoch_seconds(now) - epoch_seconds(run.updated) > _FORSAKEN_AFTER
 

@@ -114,13 +114,14 @@ class RunFailure:
 
 @dataclass
 class Run:
-    """``status`` is running, succeeded, failed, unfinished or "cut off" (interrupted)."""
+    """``status`` is running, succeeded, failed, unfinished or "cut off" (interrupted). ``process``: a digest that no other ansible-playbook has."""
 
     started: str
     updated: str
     finished: str | None
     status: str
     failures: list[RunFailure] = field(default_factory=list)
+    process: str | None = field(default=None, metadata=LEFT_OUT)
 
 
 @dataclass
@@ -296,11 +297,15 @@ class RotationNames:
 
 @dataclass(kw_only=True)
 class Record:
-    """An upgrade, a migration alone (without ``version``) or a rotation; ``status`` is that of the last of its runs."""
+    """An upgrade, a migration alone (without ``version``) or a rotation; ``status`` is that of the last of its runs.
+
+    ``uid``: that of the namespace kube-system, which no other cluster has; None if unknown.
+    """
 
     format: int = FORMAT
     kind: str = UPGRADE
     cluster: str | None = field(default=None, metadata=LEFT_OUT)
+    uid: str | None = field(default=None, metadata=LEFT_OUT)
     version: str | None
     rotation: RotationNames | None = None
     status: str

@@ -15,6 +15,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.news 
     belongs,
     closed,
     new_record,
+    of_another_cluster,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.page import page
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
@@ -28,7 +29,20 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.snapshot import snapshot
 
-_NO_NEWS = ("path", "kind", "host", "cluster_name", "version", "rotation", "masters", "during", "ignored", "check_mode")
+_NO_NEWS = (
+    "path",
+    "kind",
+    "host",
+    "run",
+    "cluster_name",
+    "cluster_uid",
+    "version",
+    "rotation",
+    "masters",
+    "during",
+    "ignored",
+    "check_mode",
+)
 
 
 def in_check_mode(news: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +101,11 @@ def _key(news: Mapping[str, Any]) -> str | None:
 
 def _goes_on(record: AnyRecord | None, news: Mapping[str, Any]) -> bool:
     """Whether the news is added to this record; a check or an audit always makes a new one."""
-    return isinstance(record, Record) and belongs(record, _kind(news), news.get("version"), _key(news))
+    return (
+        isinstance(record, Record)
+        and belongs(record, _kind(news), news.get("version"), _key(news))
+        and not of_another_cluster(record, news)
+    )
 
 
 def _next_record(record: AnyRecord | None, news: Mapping[str, Any], now: str) -> AnyRecord:

@@ -163,6 +163,11 @@ def test_hosts() -> None:
     assert "master-4, which the inventory doesn't have" in strange
     (twice,) = _play.hosts_refusals(Play("linear", THREE, THREE, THREE), [*THREE, "master-1"], inventory)
     assert "lists master-1 more than once" in twice
+    limited = Play("linear", THREE[:2], THREE[:2], THREE[:2])
+    assert _play.hosts_refusals(limited, THREE, inventory) == [], "upgrade_master"
+    (left_out,) = _play.hosts_refusals(limited, THREE, inventory, all_in_play=True)
+    assert left_out.startswith("rolling_upgrade_masters lists master-3, which this play leaves out")
+    assert _play.hosts_refusals(Play("linear", THREE, THREE, THREE[:1]), THREE, inventory, all_in_play=True) == []
     assert _play.hosts_refusals(Play(), [], inventory)
 
 
@@ -253,6 +258,17 @@ def test_values(values: dict[str, Any], says: str) -> None:
         assert any(says in sentence for sentence in found), found
     else:
         assert found == []
+
+
+def test_null_is_a_value() -> None:
+    """With an empty rolling_upgrade_emulate no master was ever at "1.37 emulating None"; other options failed in a template, some after the masters."""
+    specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    for entry, spec in specs.items():
+        for name in spec["options"]:
+            given = {"rolling_upgrade_version": "1.37", name: None}
+            assert [sentence for sentence in wrong_values(given, entry) if name in sentence] == [
+                f"{name} is null (nothing follows its colon); give it a value, or remove it."
+            ]
 
 
 def test_what_ansible_does_not_check_is_checked_here() -> None:

@@ -162,6 +162,19 @@ def test_news_long_after_belongs_to_a_new_run_unless_a_master_is_being_upgraded(
     assert len(busy.record.runs) == 1
 
 
+def test_a_run_without_news_for_hours_is_not_taken_for_interrupted_by_its_own_process() -> None:
+    """A migration that took 90 minutes was counted as an interrupted run, and its objects as unknown."""
+    upgrade = ReportedUpgrade().tell(0, begin=True, run="a").tell(1, run="a", observed=[look(1, "777")])
+    upgrade.tell(5500, run="a", migration=migration(100)).tell(5501, run="a", verified=True)
+    assert [(run.status, run.process) for run in upgrade.record.runs] == [("succeeded", "a")]
+    assert closed(upgrade.record, at(0), at(9)) is None
+    for other in ("b", None):
+        upgrade = ReportedUpgrade().tell(0, begin=True, run="a").tell(5500, run=other, migration=migration(100))
+        assert [run.status for run in upgrade.record.runs] == ["cut off", "running"]
+    upgrade = ReportedUpgrade().tell(0, begin=True, run="a").tell(60, run="b", migration=migration(10))
+    assert [run.status for run in upgrade.record.runs] == ["running"], "a playbook that goes on for another one"
+
+
 def test_a_second_run_with_nothing_to_do_hides_nothing() -> None:
     upgrade = second_run_finishes(first_run_fails())
     nothing = migration(710, rewritten=0, trimmed=[])
@@ -711,6 +724,42 @@ def test_a_report_of_another_release_is_archived(tmp_path: Path) -> None:
     assert json.loads(files.json.read_text())["version"] == "1.38"
     # A migration alone names no release: it continues with what is there.
     assert keep(files, news(version=None), at(5))["archived"] is None
+
+
+def seen_in(uid: str | None, second: float = 0) -> dict[str, Any]:
+    return look(second, "666", cluster={"name": None, "context": "c", "server": "https://x", "uid": uid})
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "another"),
+    [
+        ({"cluster_uid": "p"}, {"cluster_uid": "l"}, True),
+        ({"cluster_uid": "p"}, {"observed": [seen_in("l")]}, True),
+        ({"observed": [seen_in("p")]}, {"cluster_uid": "p"}, False),
+        ({"cluster_uid": "p", "cluster_name": "paris"}, {"cluster_uid": "p", "cluster_name": "Paris"}, False),
+        ({"cluster_uid": "p"}, {"observed": [seen_in(None)]}, False),
+        ({"cluster_name": "paris"}, {"cluster_uid": "l", "cluster_name": "lima"}, True),
+        ({"cluster_name": "paris"}, {"cluster_uid": "p"}, False),
+        ({"masters": {"paris-1": ""}}, {"masters": {"lima-1": ""}}, True),
+        ({"masters": {"m-1": "", "m-2": ""}}, {"masters": {"m-2": "", "m-3": ""}}, False),
+        ({"masters": {"paris-1": ""}}, {"masters": {}}, False),
+    ],
+)
+def test_a_report_of_another_cluster_is_archived(
+    tmp_path: Path, known: dict[str, Any], told: dict[str, Any], another: bool
+) -> None:
+    """Its masters, steps and what its etcd held were taken for those of the second cluster."""
+    files = ReportFiles(str(tmp_path / "r.html"))
+    first = {"version": "1.37", "begin": True, "stored_before": stored("example.com/v1"), **known}
+    assert keep(files, first, at(1))["archived"] is None
+    asked = {name: value for name, value in told.items() if name != "observed"}
+    if asked == told:
+        assert keep(files, {"version": "1.37", **asked}, at(2))["stored_before_found"] is not another
+    found = keep(files, {"version": "1.37", "begin": True, **told}, at(3))
+    assert bool(found["archived"]) is another
+    record = files.read()
+    assert isinstance(record, Record) and (record.stored.before is None) is another
+    assert len(record.runs) == (1 if another else 2) and record.uid in ("p", "l", None)
 
 
 RECORDS = Path(__file__).parent / "records"
