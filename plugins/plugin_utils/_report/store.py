@@ -28,7 +28,19 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.snapshot import snapshot
 
-_NO_NEWS = ("path", "kind", "host", "cluster_name", "version", "rotation", "masters", "during", "ignored", "check_mode")
+_NO_NEWS = (
+    "path",
+    "kind",
+    "host",
+    "cluster_name",
+    "version",
+    "rotation",
+    "masters",
+    "during",
+    "ignored",
+    "check_mode",
+    "fleet",
+)
 
 
 def in_check_mode(news: Mapping[str, Any]) -> dict[str, Any]:
