@@ -22,6 +22,7 @@ from ansible.utils.vars import load_extra_vars
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _play, _variables
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._handlers import may_have_handlers
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import report_identity
 
 _SPEC: dict[str, Any] = {
     "entry_point": {"type": "str", "required": True},
@@ -74,6 +75,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             *_play.unknown_extra_variables(extra, options),
             *_play.mistyped_variables(set(variables) - set(extra), options, self._names_in_role()),
             *self._of_variables(entry, values),
+            *(_play.fleet_report_refusals(extra, values) if entry == "fleet" else ()),
         ]
         hosts = variables.get("hostvars") or {}
         later = {
@@ -193,12 +195,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         here, raw = str(variables.get("inventory_hostname")), variables.get(_REPORT) or ""
         groups = {name: str(hosts[name].get(_GROUP) or "") for name in play.hosts}
         if str(self._templar.template(raw) or "") == str(hosts[here].get(_REPORT) or ""):
-            return _play.shared_reports((groups[name], str(hosts[name].get(_REPORT) or "")) for name in play.hosts)
+            paths = ((groups[name], str(hosts[name].get(_REPORT) or "")) for name in play.hosts)
+            return _play.shared_reports(paths, report_identity)
         # The play or the import says it, which hostvars doesn't have: once for each cluster, as each has one report.
         one_of = {group: name for name, group in groups.items()}
         own = getattr(hosts, "raw_get", hosts.get)  # hosts[name] would evaluate all variables, lookups included.
         return _play.shared_reports(
-            (group, self._as_of(name, raw, own(name), variables)) for group, name in one_of.items()
+            ((group, self._as_of(name, raw, own(name), variables)) for group, name in one_of.items()), report_identity
         )
 
     def _as_of(self, name: str, raw: Any, own: Mapping[str, Any], variables: Mapping[str, Any]) -> str:

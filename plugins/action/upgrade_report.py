@@ -59,6 +59,13 @@ _SPEC: dict[str, Any] = {
     "ignored": {"type": "list", "elements": "str"},
     "stored": {"type": "dict"},
     "snapshot_at": {"type": "str"},
+    "fleet": {
+        "type": "dict",
+        "options": {
+            "purpose": {"type": "str", "choices": ["audit", "check", "migrate"], "required": True},
+            "version": {"type": "str"},
+        },
+    },
     "outcomes": {"type": "list", "elements": "dict"},
     "verified": {"type": "bool", "default": False},
     "end": {"type": "bool", "default": False},

@@ -16,7 +16,8 @@ author:
 description:
   - >-
     Makes one page of the reports about many clusters: C(index.html) with a row for each, C(fleet.json) for programs, and C(metrics.prom) for
-    Prometheus. It reads C(clusters/NAME/state.json), the report of an audit by M(kube_storage.upgrade.upgrade_report).
+    Prometheus. It reads C(clusters/NAME/state.json), the report of an audit by M(kube_storage.upgrade.upgrade_report), and beside it the newest
+    result of each purpose (O(kube_storage.upgrade.upgrade_report#module:fleet)).
   - Plans the waves of a run, and decides after each whether the next one may begin. A run that was stopped or killed is resumed.
   - A cluster that was not reached, failed, or had no turn has its own row. What is unknown is left empty, in the metrics, too.
   - The entry point C(fleet) of the role rolling_upgrade calls it.
@@ -57,11 +58,15 @@ options:
     type: dict
     default: {}
   resume_within:
-    description: Resume the last run if it was stopped or killed less than this many seconds ago and had the same to do.
+    description:
+      - Resume the last run with some of these clusters, if it was stopped or killed less than this many seconds ago and had the same O(purpose) and
+        O(version). Other runs may have used the folder since.
     type: float
     default: 0
   finished_wave:
-    description: The wave that has just ended, by its number from 0.
+    description:
+      - The wave that has just ended, by its number from 0.
+      - In a task with O(clusters), the reports that are there count, however old they are.
     type: int
   stop_on:
     description:
@@ -72,7 +77,7 @@ options:
     choices: [concern, stale, disagreement, blocker, failure, not_reached, never]
     default: blocker
   max_failures:
-    description: How many clusters may fail or not be reached before no further wave begins.
+    description: How many clusters of the waves so far may fail or not be reached before no further wave begins.
     type: int
     default: 0
   fail_on:
@@ -165,7 +170,7 @@ waves:
       type: list
       elements: str
 done:
-  description: The clusters of the run that are done, as far as their reports say.
+  description: The clusters of the run that are done, as far as the results of this run, or of the one that it resumes, say.
   returned: success
   type: list
   elements: str

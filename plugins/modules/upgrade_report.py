@@ -143,6 +143,21 @@ options:
   snapshot_at:
     description: With O(kind=audit), when the newest snapshot of etcd was taken, in UTC.
     type: str
+  fleet:
+    description:
+      - With O(kind=audit), which run over a fleet the result is of. It is also kept in a file of its own, such as C(state-migrate.json), because
+        another run, such as a nightly audit, may replace the report while this one goes on.
+      - M(kube_storage.upgrade.upgrade_fleet) counts a report without it as the result of an audit or a check, but never as that of a migration.
+    type: dict
+    suboptions:
+      purpose:
+        description: What that run does with each cluster.
+        type: str
+        choices: [audit, check, migrate]
+        required: true
+      version:
+        description: The release that it checks for.
+        type: str
   outcomes:
     description: Results of other tasks. If one failed, its message is recorded as what stopped the run.
     type: list

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,16 @@ def fleet_refusal(play: Play) -> str:
         f"This play has the strategy {play.strategy}, but the waves of a fleet run one after another only with the strategy linear; set "
         "'strategy: linear' in the play. The setting forks limits how many clusters are handled at the same time."
     )
+
+
+def fleet_report_refusals(extra: Collection[str], values: Mapping[str, Any]) -> list[str]:
+    """Why the migrations of a fleet would all have the same report: no variable of the role has precedence over an extra variable."""
+    if "rolling_upgrade_report_path" not in extra or values.get("rolling_upgrade_fleet_purpose") != "migrate":
+        return []
+    return [
+        "rolling_upgrade_report_path is an extra variable, so that all clusters would have the same report; leave it out: the report of each "
+        "migration is in the folder clusters/NAME of rolling_upgrade_fleet_path."
+    ]
 
 
 def strategy_refusal(play: Play) -> str:
@@ -105,17 +115,20 @@ def keeps_order(play: Play) -> bool:
     return play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP
 
 
-def shared_reports(hosts: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """For each group whose report another one has, too, a sentence. ``hosts``: the group and the report's path of each host of the play."""
-    groups_at: dict[str, list[str]] = {}
+def shared_reports(hosts: Iterable[tuple[str, str]], identity: Callable[[str], str]) -> dict[str, str]:
+    """For each group whose report another one has, too, a sentence. ``hosts``: the group and the report's path of each host of the play.
+
+    ``identity`` is the same for all paths that name the same report.
+    """
+    groups_at: dict[str, dict[str, str]] = {}
     for group, path in hosts:
-        if path and group not in groups_at.setdefault(path, []):
-            groups_at[path].append(group)
+        if path:
+            groups_at.setdefault(identity(path), {}).setdefault(group, path)
     return {
         group: f"rolling_upgrade_report_path is {path} for the clusters of {', '.join(groups)}; give each a report of its own, such as "
         '"./{{ rolling_upgrade_cluster_group }}.html".'
-        for path, groups in groups_at.items()
-        for group in groups
+        for groups in groups_at.values()
+        for group, path in groups.items()
         if len(groups) > 1
     }
 

@@ -165,7 +165,7 @@ def test_the_audit_of_two_clusters_and_of_one_that_is_listed_twice(single_master
     assert sorted(re.findall(r"(?m)^ok: \[(\w)\]", shown)) == ["a", "b"] and shown.count("URL") == 2, done.stdout
     assert "c reaches the same cluster as b" in done.stdout and "/nowhere" in done.stdout
     assert done.returncode == 2 and re.search(r"(?m)^d +: .* failed=1 ", done.stdout), done.stdout
-    given["rolling_upgrade_report_path"] = "report.html"
+    given["rolling_upgrade_report_path"] = "{{ {'b': './report.json'}.get(inventory_hostname, 'report.html') }}"
     refused = run_playbook(audit, tmp_path, "-i", "hosts", timeout=300, variables=given)
     assert "for the clusters of a, b, d; each needs a report of its own" in refused.stdout, refused.stdout
     assert not (tmp_path / "report.html").exists()

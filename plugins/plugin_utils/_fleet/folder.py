@@ -14,9 +14,13 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store import require_writable, write_whole
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record import FleetRecord, read_fleet
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run import Report
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import (
+    ReportFiles,
+    read_report,
+    result_path,
+)
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.json_data import as_json
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Snapshot
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import FleetTask, Snapshot
 
 CLUSTERS = "clusters"
 # The reports of one cluster; the first is the one that its row is made from.
@@ -42,13 +46,16 @@ class FleetFolder:
         except (FileNotFoundError, ValueError):
             return None
 
-    def reports(self) -> dict[str, Report]:
-        """The newest report about each cluster, by its name in the inventory. What can't be read is left out."""
+    def reports(self, task: FleetTask) -> dict[str, Report]:
+        """The reports about each cluster, by its name in the inventory. What is no report, or can't be read, is left out."""
         found = {}
         for folder in sorted(self.path.glob(f"{CLUSTERS}/*")):
-            report = ReportFiles(str(folder / STATE)).read()
-            if isinstance(report, Snapshot):
-                found[folder.name] = Report(report, self._pages(folder))
+            newest = folder / f"{STATE}.json"
+            report = _snapshot(newest)
+            result = report if report and report.fleet == task else _snapshot(result_path(newest, task))
+            shown = report or result
+            if shown is not None:
+                found[folder.name] = Report(shown, self._pages(folder), result)
         return found
 
     def _pages(self, folder: Path) -> dict[str, str]:
@@ -65,6 +72,15 @@ class FleetFolder:
     def write_metrics(self, text: str) -> None:
         """Replaces the file as a whole; whoever collects it may be another user."""
         write_whole(self.metrics, text.encode(), mode=0o644)
+
+
+def _snapshot(path: Path) -> Snapshot | None:
+    """The report in a file; None also for a file beside the folders of clusters, or one that belongs to somebody else."""
+    try:
+        report = read_report(path)
+    except OSError:
+        return None
+    return report if isinstance(report, Snapshot) else None
 
 
 def require_names(clusters: list[str]) -> None:

@@ -27,7 +27,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record
     FleetRecord,
     Severity,
 )
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run import state_words
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run import state_words, waiting
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report import page as report_page
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.components import Figure, Heading, Table
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.wording import (
@@ -147,9 +147,9 @@ def heading(record: FleetRecord) -> Heading:
     if record.status == STOPPED:
         return Heading(about, "Stopped", "bad", f"{record.stopped} Later waves did not begin.")
     if record.status == RUNNING:
-        left = len(record.rows_in(NOT_BEGUN))
-        waiting = f"{number(left)} of {count} have not had their turn yet."
-        return Heading(about, "In progress", "open", waiting if left else f"All {count} have had their turn.")
+        left = len(waiting(record))
+        to_come = f"{number(left)} of {count} have not had their turn yet."
+        return Heading(about, "In progress", "open", to_come if left else f"All {count} have had their turn.")
     worst = [state for state in _STATES if record.rows_in(state)]
     found = [f"{len(record.rows_in(state))} {state_words(state)}" for state in worst]
     tones = {_TONES[state] for state in worst}

@@ -14,9 +14,11 @@ from enum import Enum
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.json_data import (
+    LEFT_OUT,
     UnreadableDataError,
     from_json,
 )
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import FleetTask
 
 FORMAT = 1
 FLEET = "fleet"
@@ -136,9 +138,24 @@ class FleetWave:
     finished: str | None = None
 
 
+@dataclass
+class UnfinishedRun:
+    """Another run in the same folder that was stopped or killed, or still runs; ``updated``: when it last wrote the record."""
+
+    run: str
+    purpose: str
+    version: str | None
+    started: str
+    updated: str
+    clusters: list[str] = field(default_factory=list)
+
+
 @dataclass(kw_only=True)
 class FleetRecord:
-    """One run over a fleet. ``run`` identifies it; ``status`` is running, stopped (``stopped`` says why) or finished."""
+    """One run over a fleet. ``run`` identifies it; ``status`` is running, stopped (``stopped`` says why) or finished.
+
+    ``started`` is that of the run that it resumes, if it does, and ``resumed`` when it did so.
+    """
 
     format: int = FORMAT
     kind: str = FLEET
@@ -148,15 +165,21 @@ class FleetRecord:
     status: str = RUNNING
     stopped: str | None = None
     started: str
+    resumed: str | None = field(default=None, metadata=LEFT_OUT)
     updated: str
     waves: list[FleetWave] = field(default_factory=list)
     clusters: list[ClusterRow] = field(default_factory=list)
+    unfinished: list[UnfinishedRun] = field(default_factory=list)
 
     def row(self, host: str) -> ClusterRow | None:
         return next((row for row in self.clusters if row.host == host), None)
 
     def rows_in(self, state: str) -> list[ClusterRow]:
         return [row for row in self.clusters if row.state == state]
+
+    @property
+    def task(self) -> FleetTask:
+        return FleetTask(self.purpose, self.version)
 
     @property
     def hosts(self) -> list[str]:

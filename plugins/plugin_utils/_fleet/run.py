@@ -13,6 +13,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timesta
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.clusters import row_of, same_cluster
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record import (
     FINISHED,
+    MIGRATE,
     NOT_BEGUN,
     RUNNING,
     STOPPED,
@@ -20,6 +21,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record
     FleetRecord,
     FleetWave,
     Severity,
+    UnfinishedRun,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.waves import Wave
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Snapshot
@@ -27,14 +29,17 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.wordi
 
 _NAMED = 5
 _UNSEEN = (Severity.FAILURE, Severity.NOT_REACHED)
+# How many seconds the record of the folder knows a run that was never resumed.
+_FORGOTTEN_AFTER = 30 * 86400.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """The newest report about a cluster, and the pages about it by kind."""
+    """The newest report about a cluster, and the pages about it by kind. ``result``: the newest one of a run with the same task as this one."""
 
     snapshot: Snapshot
     pages: Mapping[str, str] = field(default_factory=dict)
+    result: Snapshot | None = None
 
 
 @dataclass(frozen=True)
@@ -77,47 +82,107 @@ def begun(
         waves=[FleetWave(wave.name, list(wave.clusters)) for wave in waves],
         clusters=list(before.clusters) if before else [],
     )
-    if before is not None and _resumes(before, record, resume_within):
-        record.started = before.started
+    unfinished = _unfinished_runs(before)
+    resumed = [run for run in unfinished if _resumes(run, record, resume_within)]
+    kept_for = max(resume_within, _FORGOTTEN_AFTER)
+    record.unfinished = [
+        run for run in unfinished if not _replaces(record, run) and _age(run, record.started) <= kept_for
+    ]
+    if resumed:
+        record.started, record.resumed = max(resumed, key=lambda run: run.updated).started, now
     return record
 
 
-def _resumes(before: FleetRecord, record: FleetRecord, within: float) -> bool:
-    same = (before.purpose, before.version) == (record.purpose, record.version)
-    recent = epoch_seconds(record.started) - epoch_seconds(before.updated) <= within
-    return before.status != FINISHED and same and recent
+def beside(record: FleetRecord, before: FleetRecord | None) -> FleetRecord:
+    """A run that goes on, with the rows and the unfinished runs that its folder has meanwhile."""
+    others = [run for run in _unfinished_runs(before) if (run.run, run.started) != (record.run, record.started)]
+    return replace(record, clusters=list(before.clusters) if before else [], unfinished=others)
+
+
+def _unfinished_runs(before: FleetRecord | None) -> list[UnfinishedRun]:
+    """Those in the folder, by its record. Runs with other tasks, and slices of the same one, take turns in writing it."""
+    if before is None:
+        return []
+    last = UnfinishedRun(before.run, before.purpose, before.version, before.started, before.updated, before.hosts)
+    return [*before.unfinished, *([last] if before.status != FINISHED else [])]
+
+
+def _resumes(record: UnfinishedRun, by: FleetRecord, within: float) -> bool:
+    """Whether a run that begins now resumes that one; a slice with other clusters doesn't."""
+    shared = set(record.clusters) & set(by.hosts)
+    return bool(shared) and _has_task_of(record, by) and _age(record, by.started) <= within
+
+
+def _replaces(record: FleetRecord, run: UnfinishedRun) -> bool:
+    return _has_task_of(run, record) and set(run.clusters) <= set(record.hosts)
+
+
+def _has_task_of(run: UnfinishedRun, record: FleetRecord) -> bool:
+    return (run.purpose, run.version) == (record.purpose, record.version)
+
+
+def _age(run: UnfinishedRun, now: str) -> float:
+    """Seconds since it was last heard of."""
+    return epoch_seconds(now) - epoch_seconds(run.updated)
 
 
 def done_before(record: FleetRecord) -> list[str]:
     """Clusters that an interrupted run has done, so that the run that resumes it leaves them alone."""
-    return [
-        row.host
-        for row in record.clusters
-        if row.observed
-        and row.observed >= record.started
-        and row.state != NOT_BEGUN
-        and Severity(row.state).rank < Severity.DISAGREEMENT.rank
-    ]
+    return [row.host for row in record.clusters if _is_done(record, row)]
+
+
+def _is_done(record: FleetRecord, row: ClusterRow) -> bool:
+    """Whether this run needs nothing more from it. A row that no result of this run is about is failed or has not begun."""
+    least = Severity.STALE if record.purpose == MIGRATE else Severity.DISAGREEMENT
+    return row.wave is not None and row.state != NOT_BEGUN and not _at_least(row, least)
+
+
+def waiting(record: FleetRecord) -> list[ClusterRow]:
+    """The clusters that still have to have their turn: their wave has not ended, and no earlier run has done them."""
+    hosts = {host for wave in record.waves if not wave.finished for host in wave.clusters}
+    return [row for row in record.clusters if row.host in hosts and not _is_done(record, row)]
 
 
 def folded(record: FleetRecord, reports: Mapping[str, Report], now: str) -> FleetRecord:
-    """The record with a row for each cluster of the run, and for each other one that there is a report about."""
+    """The record with a row for each cluster of the run, and for each other one that there is a report about, or that another run began with."""
     earlier = {row.host: row for row in record.clusters}
     wave_of = {host: wave for wave in record.waves for host in wave.clusters}
+    others = {*reports, *(host for run in record.unfinished for host in run.clusters)} - set(wave_of)
     rows = []
-    for host in [*wave_of, *(host for host in sorted(reports) if host not in wave_of)]:
-        report = reports.get(host)
-        row = row_of(host, report.snapshot, report.pages, earlier.get(host)) if report else ClusterRow(host, NOT_BEGUN)
-        wave = wave_of.get(host)
-        row.wave = wave.name if wave else None
-        if wave is not None and not (row.observed and row.observed >= record.started):
-            row.state, row.why = _without_report(record, wave)
+    for host in [*wave_of, *sorted(others)]:
+        report, wave = reports.get(host), wave_of.get(host)
+        result = _result(report, record) if report and wave else None
+        shown = result or (report.snapshot if report else None)
+        row = row_of(host, shown, report.pages, earlier.get(host)) if report and shown else ClusterRow(host, NOT_BEGUN)
+        if wave is None and report is None:
+            row.why = ["Another run, which has not ended, has no result for it yet."]
+        if wave is not None:
+            row.wave = wave.name
+            if result is None:
+                row.state, row.why = _without_result(record, wave)
+            elif wave.finished and record.resumed and result.updated < record.resumed and not _is_done(record, row):
+                row.state, row.why = Severity.FAILURE.value, [_NOT_TRIED_AGAIN, *row.why]
         rows.append(row)
     return replace(record, updated=now, clusters=same_cluster(rows))
 
 
-def _without_report(record: FleetRecord, wave: FleetWave) -> tuple[str, list[str]]:
-    """Of a cluster that this run has no report about."""
+_NOT_TRIED_AGAIN = "The run that was resumed has no new result for it; see the playbook's output."
+
+
+def _result(report: Report, record: FleetRecord) -> Snapshot | None:
+    """What this run, or one that had the same task meanwhile, found; None if its cluster had no turn yet."""
+    found = (report.snapshot, report.result)
+    return next((snapshot for snapshot in found if snapshot and _counts(snapshot, record)), None)
+
+
+def _counts(snapshot: Snapshot, record: FleetRecord) -> bool:
+    """Nothing but the run's own tasks can know that a cluster was migrated; an audit may be anybody's."""
+    same = snapshot.fleet == record.task if snapshot.fleet else record.purpose != MIGRATE
+    return same and snapshot.updated >= record.started
+
+
+def _without_result(record: FleetRecord, wave: FleetWave) -> tuple[str, list[str]]:
+    """Of a cluster that this run has no result for."""
     if wave.finished:
         return Severity.FAILURE.value, ["This run has no result for it; see the playbook's output."]
     if record.status == STOPPED:
@@ -132,9 +197,9 @@ def wave_finished(record: FleetRecord, index: int, now: str) -> FleetRecord:
 
 
 def stopped_after(record: FleetRecord, index: int, rules: Rules) -> FleetRecord:
-    """The record, stopped if the rules want that after this wave and there is another one."""
+    """The record, stopped if the rules want that after this wave and a cluster still has to have its turn."""
     why = stop_reason(record, record.waves[index], rules)
-    if why and any(wave.clusters for wave in record.waves[index + 1 :]):
+    if why and waiting(record):
         return replace(record, status=STOPPED, stopped=why)
     return record
 
@@ -142,7 +207,10 @@ def stopped_after(record: FleetRecord, index: int, rules: Rules) -> FleetRecord:
 def stop_reason(record: FleetRecord, wave: FleetWave, rules: Rules) -> str | None:
     """Why no further wave may begin; None if one may. ``record`` must be folded."""
     rows = [row for row in record.clusters if row.host in set(wave.clusters)]
-    failed = [row for row in record.clusters if row.wave and row.state in {severity.value for severity in _UNSEEN}]
+    # Clusters of later waves may have failed in the run that this one resumes; they have yet to be tried again.
+    had_turn = {host for wave in record.waves if wave.finished for host in wave.clusters}
+    unseen = {severity.value for severity in _UNSEEN}
+    failed = [row for row in record.clusters if row.host in had_turn and row.state in unseen]
     if len(failed) > rules.max_failures:
         count = things(len(failed), "cluster")
         return f"{count} failed or could not be reached, and {rules.max_failures} are allowed: {_names(failed)}."
@@ -167,11 +235,11 @@ def verdict(record: FleetRecord, rules: Rules) -> Verdict:
         for row in record.clusters
         if row.wave and _at_least(row, rules.fail_on)
     }
-    waiting = [row for row in record.clusters if row.wave and row.state == NOT_BEGUN]
-    if record.status == STOPPED and waiting:
-        found[waiting[0].host] = (
-            f"{things(len(waiting), 'cluster')} had no turn, because the run stopped: {record.stopped}"
-        )
+    left = waiting(record) if record.status == STOPPED else []
+    # Those that failed in the run that this one resumes speak for themselves.
+    silent = [row.host for row in left if row.host not in found]
+    if silent:
+        found[silent[0]] = f"{things(len(left), 'cluster')} had no turn, because the run stopped: {record.stopped}"
     states = {row.state for row in record.clusters if row.host in found}
     return Verdict(found, states == {Severity.NOT_REACHED.value})
 

@@ -24,6 +24,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run im
     Report,
     Rules,
     begun,
+    beside,
     done_before,
     ended,
     folded,
@@ -59,6 +60,11 @@ class FleetNews:
     end: bool = False
 
     @property
+    def only_reports(self) -> bool:
+        """Whether the task makes one page of reports that are there already."""
+        return self.clusters is not None and self.finished_wave is not None
+
+    @property
     def rules(self) -> Rules:
         return Rules(self.stop_on, self.max_failures, self.fail_on)
 
@@ -67,8 +73,9 @@ def keep(folder: FleetFolder, news: FleetNews, now: str, write: bool = True) -> 
     """The module's result."""
     with folder.files.locked():
         folder.require_writable()
-        before, reports = folder.read(), folder.reports()
-        record = _next(_run_of(before, news, now, folder), reports, news, now)
+        run = _run_of(folder.read(), news, now, folder)
+        reports = folder.reports(run.task)
+        record = _next(_from_reports(run, reports) if news.only_reports else run, reports, news, now)
         if write:
             folder.write_record(record)
             folder.files.write_page(fleet_page(record))
@@ -81,7 +88,7 @@ def _run_of(before: FleetRecord | None, news: FleetNews, now: str, folder: Fleet
     if news.clusters is not None:
         return _begun(before, news, now)
     if news.begun:
-        return replace(read_fleet(dict(news.begun)), clusters=list(before.clusters) if before else [])
+        return beside(read_fleet(dict(news.begun)), before)
     if before is None:
         raise BadInputError(f"No run of a fleet has begun in {folder.path}; start one by giving its clusters.")
     return before
@@ -94,6 +101,12 @@ def _begun(before: FleetRecord | None, news: FleetNews, now: str) -> FleetRecord
     require_names(clusters)
     waves = planned_waves(clusters, news.waves, news.groups)
     return begun(before, news.run, news.purpose, news.version, waves, now, news.resume_within)
+
+
+def _from_reports(record: FleetRecord, reports: Mapping[str, Report]) -> FleetRecord:
+    """The run as if it had begun before the reports of its clusters."""
+    times = [reports[host].snapshot.updated for host in record.hosts if host in reports]
+    return replace(record, started=min([record.started, *times]))
 
 
 def _next(record: FleetRecord, reports: Mapping[str, Report], news: FleetNews, now: str) -> FleetRecord:
@@ -113,7 +126,7 @@ def _told(folder: FleetFolder, record: FleetRecord, news: FleetNews) -> dict[str
         "html": str(folder.files.html),
         "json": str(folder.files.json),
         "metrics": str(folder.metrics),
-        "run": as_json(replace(record, clusters=[])),
+        "run": as_json(replace(record, clusters=[], unfinished=[])),
         "status": record.status,
         "stopped": record.status == STOPPED,
         "waves": [{"name": wave.name, "clusters": wave.clusters} for wave in record.waves],

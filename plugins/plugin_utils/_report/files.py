@@ -18,7 +18,12 @@ from pathlib import Path
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store import require_writable, write_whole
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.json_data import as_json
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import AnyRecord, read_record
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import (
+    AnyRecord,
+    FleetTask,
+    Snapshot,
+    read_record,
+)
 
 # The largest report, twice: each file is replaced by a whole new one.
 _ROOM = 16 << 20
@@ -56,10 +61,7 @@ class ReportFiles:
 
     def read(self) -> AnyRecord | None:
         """The record so far; None if there is none, or it can't be read."""
-        try:
-            return read_record(json.loads(self.json.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
-            return None
+        return read_report(self.json)
 
     def archive(self, label: str, now: str) -> Path | None:
         """Renames existing files to keep them; returns the new path of the JSON."""
@@ -86,7 +88,31 @@ class ReportFiles:
             )
 
     def write_record(self, record: AnyRecord) -> None:
-        write_whole(self.json, (json.dumps(as_json(record), indent=1, ensure_ascii=False) + "\n").encode())
+        """A result of a fleet's run is kept under a name of its own, too, since runs that do something else replace the newest one."""
+        text = (json.dumps(as_json(record), indent=1, ensure_ascii=False) + "\n").encode()
+        if isinstance(record, Snapshot) and record.fleet:
+            write_whole(result_path(self.json, record.fleet), text)
+        write_whole(self.json, text)
 
     def write_page(self, page: str) -> None:
         write_whole(self.html, page.encode())
+
+
+def read_report(path: Path) -> AnyRecord | None:
+    """The record in a file; None if there is none, or it is no record. Raises OSError if the file can't be read."""
+    try:
+        return read_record(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def result_path(path: Path, task: FleetTask) -> Path:
+    """Where the newest result of this task is kept, beside the report at ``path``, such as ``state-migrate.json``."""
+    label = f"{task.purpose}-{task.version}" if task.version else task.purpose
+    return path.with_name(f"{path.stem}-{re.sub(r'[^A-Za-z0-9._-]', '-', label)}.json")
+
+
+def report_identity(path: str) -> str:
+    """The same for all paths that name the same report: ``r.html``, ``./r.html`` and ``r.json``."""
+    whole = os.path.realpath(os.path.expanduser(os.path.expandvars(path)))
+    return re.sub(r"(?i)\.(html?|json)$", "", whole)

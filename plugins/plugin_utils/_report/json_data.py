@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -46,7 +47,7 @@ def from_json(kind: type[T], found: Any) -> T:
     if not isinstance(found, Mapping):
         raise UnreadableDataError(f"{kind.__name__}: expected an object")
     values = {}
-    for field, hint in _fields(kind):
+    for field, hint in _fields(kind):  # type: ignore[arg-type]  # mypy doesn't know that a type is hashable
         name = field.metadata.get(NAMED, field.name)
         if name in found:
             values[field.name] = _read(hint, found[name], f"{kind.__name__}.{name}")
@@ -55,6 +56,7 @@ def from_json(kind: type[T], found: Any) -> T:
     return kind(**values)
 
 
+@cache  # A fleet has a thousand reports, and each of them many parts.
 def _fields(kind: type[Any]) -> list[tuple[dataclasses.Field[Any], Any]]:
     hints = get_type_hints(kind)
     return [(field, hints[field.name]) for field in dataclasses.fields(kind)]

@@ -416,10 +416,19 @@ class Check:
     untrimmed: list[str] | None = field(default=None, metadata=LEFT_OUT)
 
 
+@dataclass
+class FleetTask:
+    """What a run over a fleet does with each cluster: ``purpose`` is audit, check or migrate, ``version`` the release it checks for."""
+
+    purpose: str
+    version: str | None = None
+
+
 @dataclass(kw_only=True)
 class Snapshot:
     """A check or an audit; ``status`` is failed if it could not be completed. ``check_mode``: of a run that changed nothing.
 
+    ``fleet``: what the run over a fleet did that found this; None for others.
     ``uid``: that of the namespace kube-system, which no other cluster has. ``error``: the kind of the first failure, as modules return it.
     ``migrated_at``, ``snapshot_at``: when the last migration ended, and the newest snapshot of etcd was taken. Each is None if unknown.
     """
@@ -427,6 +436,7 @@ class Snapshot:
     format: int = FORMAT
     kind: str
     check_mode: bool | None = field(default=None, metadata=LEFT_OUT)
+    fleet: FleetTask | None = field(default=None, metadata=LEFT_OUT)
     cluster: str | None = field(default=None, metadata=LEFT_OUT)
     uid: str | None = field(default=None, metadata=LEFT_OUT)
     version: str | None

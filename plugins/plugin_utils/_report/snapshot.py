@@ -15,6 +15,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
     ChangedResource,
     Check,
     EtcdContents,
+    FleetTask,
     PlannedChange,
     PlannedTotal,
     ReadableVersion,
@@ -51,6 +52,7 @@ def snapshot(kind: str, news: Mapping[str, Any], now: str) -> Snapshot:
     return Snapshot(
         kind=kind,
         check_mode=True if news.get("check_mode") else None,
+        fleet=None if news.get("check_mode") else _fleet_task(news.get("fleet") or {}),
         cluster=bounded(news.get("cluster_name") or None),
         uid=bounded((seen.get("cluster") or {}).get("uid")),
         version=bounded(news.get("version")),
@@ -74,6 +76,10 @@ def snapshot(kind: str, news: Mapping[str, Any], now: str) -> Snapshot:
         snapshot_at=bounded(news.get("snapshot_at") or None),
         status="failed" if failures else "succeeded",
     )
+
+
+def _fleet_task(task: Mapping[str, Any]) -> FleetTask | None:
+    return FleetTask(str(task["purpose"]), bounded(task.get("version") or None)) if task else None
 
 
 def _with_its_failure(result: Any) -> Any:

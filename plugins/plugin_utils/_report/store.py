@@ -42,6 +42,7 @@ _NO_NEWS = (
     "during",
     "ignored",
     "check_mode",
+    "fleet",
 )
 
 

@@ -16,6 +16,7 @@ from ansible_collections.kube_storage.upgrade.plugins.filter.masters_at_release 
 from ansible_collections.kube_storage.upgrade.plugins.filter.play_refusals import play_refusals
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _play
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import Play
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import report_identity
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._variables import (
     BOOLEANS,
     CHOICES,
@@ -78,9 +79,10 @@ def test_a_group_of_a_cluster_is_refused_where_a_play_has_one_cluster() -> None:
 
 def test_each_cluster_has_a_report_of_its_own() -> None:
     found = _play.shared_reports(
-        [("a", "r.html"), ("a", "r.html"), ("b", "r.html"), ("c", "c.html"), ("d", ""), ("e", "")]
+        [("a", "r.html"), ("a", "r.html"), ("b", "./r.json"), ("c", "c.html"), ("d", ""), ("e", "")], report_identity
     )
     assert set(found) == {"a", "b"} and "r.html for the clusters of a, b" in found["a"]
+    assert "./r.json for the clusters of a, b" in found["b"]
     hosts: dict[str, dict[str, Any]] = {
         "master-1": {
             "rolling_upgrade_play": {"shared_reports": found, "first": "master-1"},
@@ -95,6 +97,25 @@ def test_each_cluster_has_a_report_of_its_own() -> None:
     assert play_refusals(["master-2"], hosts, ["master-2"]) == [found["b"]], "the first host was refused meanwhile"
     assert _play.report_refusal(["master-1"], hosts, ["master-1", "master-2"]) == []
     assert _play.report_refusal(["master-9", "master-1"], hosts, ["master-1", "master-2"]) == []
+
+
+@pytest.mark.parametrize(
+    "other", ["r.html", "./r.html", "x/../r.json", "R/../r.HTM", "r", "$HOME_OF_REPORTS/r.html", "~/r.html"]
+)
+def test_one_report_has_many_names(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME_OF_REPORTS", str(tmp_path))
+    assert report_identity(other) == report_identity("r.html") != report_identity("r.html.html")
+
+
+def test_the_migrations_of_a_fleet_have_a_report_each() -> None:
+    def refusals(*extra: str, purpose: str = "migrate") -> list[str]:
+        return _play.fleet_report_refusals(extra, {"rolling_upgrade_fleet_purpose": purpose})
+
+    (refusal,) = refusals("rolling_upgrade_hosts", "rolling_upgrade_report_path")
+    assert "all clusters would have the same report" in refusal
+    assert refusals("rolling_upgrade_hosts") == [] == refusals("rolling_upgrade_report_path", purpose="audit")
 
 
 def test_run_once_is_refused_with_several_clusters() -> None:

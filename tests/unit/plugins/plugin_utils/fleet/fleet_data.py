@@ -21,16 +21,16 @@ def report(second: float = 10, states: str = "777", uid: str | None = None, **ne
     return Report(snapshot("audit", given, at(second)), {"state": "clusters/x/state.html"})
 
 
-def dead(second: float = 10) -> Report:
+def dead(second: float = 10, **news: Any) -> Report:
     failed = {"error": "unreachable", "msg": "https://10.0.0.1:6443 refuses connections."}
-    return Report(snapshot("audit", {"observed": [failed]}, at(second)))
+    return Report(snapshot("audit", {"observed": [failed], **news}, at(second)))
 
 
-def stale(second: float = 10) -> Report:
-    return report(second, stored=stored("example.com/v1beta1", stale=40))
+def stale(second: float = 10, **news: Any) -> Report:
+    return report(second, stored=stored("example.com/v1beta1", stale=40), **news)
 
 
-def blocked(second: float = 10) -> Report:
+def blocked(second: float = 10, **news: Any) -> Report:
     blocker = {
         "id": "webhook/a",
         "check": "webhook",
@@ -46,7 +46,7 @@ def blocked(second: float = 10) -> Report:
         "target_version": "1.37",
         "safe_up_to": "1.36",
     }
-    return report(second, checked=checked, version="1.37")
+    return report(second, checked=checked, version="1.37", **news)
 
 
 def run_over(clusters: str, reports: dict[str, Report], waves: list[Any] | None = None, **more: Any) -> FleetRecord:

@@ -11,12 +11,14 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run im
     Report,
     Rules,
     begun,
+    beside,
     done_before,
     ended,
     folded,
     stopped_after,
     summary,
     verdict,
+    waiting,
     wave_finished,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.waves import Wave
@@ -32,6 +34,10 @@ from ansible_collections.kube_storage.upgrade.tests.unit.plugins.plugin_utils.re
 
 def states(record: FleetRecord) -> dict[str, str]:
     return {row.host: row.state for row in record.clusters}
+
+
+def plan_of(record: FleetRecord) -> list[Wave]:
+    return [Wave(wave.name, list(wave.clusters)) for wave in record.waves]
 
 
 def after_first_wave(reports: dict[str, Report], rules: Rules, waves: str = "abc", first: int = 2) -> FleetRecord:
@@ -79,6 +85,39 @@ def test_a_state_of_the_chosen_severity_stops_it() -> None:
     assert after_first_wave({"a": stale(), "b": report()}, Rules(stop_on=Severity.STALE)).status == "stopped"
 
 
+def test_a_cluster_of_a_later_wave_that_failed_before_is_tried_again() -> None:
+    waves = [Wave("canary", ["a"]), Wave("two", ["b"]), Wave("rest", ["c"])]
+    record = begun(None, "run-1", "audit", None, waves, at(0))
+    reports = {"a": report(5), "b": dead(10)}
+    for number in (0, 1):
+        record = stopped_after(folded(wave_finished(record, number, at(20)), reports, at(20)), number, Rules())
+    assert record.status == "stopped"
+    record = begun(record, "run-2", "audit", None, waves, at(60), resume_within=100)
+    record = stopped_after(folded(wave_finished(record, 0, at(70)), reports, at(70)), 0, Rules())
+    assert record.status == "running" and states(record)["b"] == "not_reached", "its old failure stops nothing"
+    assert [row.host for row in waiting(record)] == ["b", "c"]
+    record = wave_finished(record, 1, at(80))
+    assert stopped_after(folded(record, {**reports, "b": report(75)}, at(80)), 1, Rules()).status == "running"
+    again = folded(record, {**reports, "b": dead(75)}, at(80))
+    assert stopped_after(again, 1, Rules()).status == "stopped"
+
+
+def test_a_cluster_that_got_no_new_result_in_a_resumed_run_failed() -> None:
+    stopped = after_first_wave({"a": report(), "b": blocked()}, Rules())
+    resumed = begun(stopped, "run-2", "audit", None, plan_of(stopped), at(60), resume_within=100)
+    reports = {"a": report(), "b": blocked()}
+    assert states(folded(resumed, reports, at(61))) == {"a": "fine", "b": "blocker", "c": "not_begun"}
+    ended_wave = folded(wave_finished(resumed, 0, at(70)), reports, at(70))
+    assert states(ended_wave) == {"a": "fine", "b": "failure", "c": "not_begun"}
+    assert ended_wave.clusters[1].why[0].startswith("The run that was resumed has no new result for it")
+
+
+def test_a_run_does_not_stop_before_clusters_that_are_all_done() -> None:
+    """Otherwise it could exit with 0 after a stop."""
+    reports = {"a": stale(), "b": report(), "c": report()}
+    assert after_first_wave(reports, Rules(stop_on=Severity.STALE, fail_on=None)).status == "running"
+
+
 def test_the_last_wave_stops_nothing() -> None:
     assert after_first_wave({"a": dead(), "b": dead()}, Rules(), waves="ab").status == "running"
 
@@ -94,7 +133,7 @@ def test_it_is_finished_once_each_wave_is() -> None:
 def test_a_stopped_run_is_resumed_where_it_was() -> None:
     reports = {"a": report(), "b": dead()}
     stopped = after_first_wave(reports, Rules())
-    waves = [Wave(wave.name, wave.clusters) for wave in stopped.waves]
+    waves = plan_of(stopped)
     resumed = begun(stopped, "run-2", "audit", None, waves, at(60), resume_within=100)
     assert resumed.started == stopped.started and resumed.status == "running"
     assert done_before(folded(resumed, reports, at(60))) == ["a"]
@@ -104,6 +143,67 @@ def test_a_stopped_run_is_resumed_where_it_was() -> None:
         begun(stopped, "run-2", "audit", "1.37", waves, at(60), resume_within=100),
     ):
         assert done_before(folded(other, reports, at(600))) == []
+
+
+MIGRATE = {"purpose": "migrate"}
+
+
+def test_an_audit_meanwhile_migrates_nothing() -> None:
+    """A nightly audit writes into the same folder while the migration has not reached b."""
+    waves = [Wave("canary", ["a"]), Wave("rest", ["b"])]
+    record = begun(None, "run-1", "migrate", None, waves, at(0))
+    audits = {"a": report(20), "b": stale(20, fleet={"purpose": "audit"})}
+    reports = {**audits, "a": Report(audits["a"].snapshot, {}, dead(10, fleet=MIGRATE).snapshot)}
+    record = stopped_after(folded(wave_finished(record, 0, at(30)), reports, at(30)), 0, Rules())
+    record = folded(record, reports, at(30))
+    assert states(record) == {"a": "not_reached", "b": "not_begun"}, "the migration's own result counts"
+    assert record.clusters[1].stale == 40, "what the audit saw is shown"
+    assert list(verdict(record, Rules()).problems) == ["a", "b"]
+    resumed = begun(record, "run-2", "migrate", None, waves, at(60), resume_within=100)
+    assert done_before(folded(resumed, reports, at(60))) == []
+    migrated = {"b": report(25, fleet=MIGRATE)}
+    assert done_before(folded(resumed, {**reports, **migrated}, at(60))) == ["b"]
+    left = {"b": stale(25, fleet=MIGRATE)}
+    assert done_before(folded(resumed, {**reports, **left}, at(60))) == [], "it has to be migrated again"
+
+
+def test_an_audit_for_another_release_is_no_result_of_this_one() -> None:
+    record = begun(None, "run-1", "audit", "1.37", [Wave("all", ["a", "b", "c"])], at(0))
+    reports = {
+        "a": report(fleet={"purpose": "audit", "version": "1.37"}),
+        "b": report(fleet={"purpose": "audit"}),
+        "c": report(),
+    }
+    assert states(folded(record, reports, at(20))) == {"a": "fine", "b": "not_begun", "c": "fine"}
+
+
+def test_a_run_is_resumed_although_others_ran_in_the_folder_meanwhile() -> None:
+    stopped = after_first_wave({"a": report(), "b": dead()}, Rules())
+    audit = begun(stopped, "run-2", "audit", "1.37", [Wave("all", ["a"])], at(40), resume_within=100)
+    assert audit.started == at(40) and [run.run for run in audit.unfinished] == ["run-1"]
+    audit = ended(wave_finished(audit, 0, at(41)), at(41))
+    resumed = begun(audit, "run-3", "audit", None, plan_of(stopped), at(60), resume_within=100)
+    assert resumed.started == stopped.started and resumed.resumed == at(60) and resumed.unfinished == []
+
+
+def test_a_slice_neither_resumes_nor_forgets_another_one() -> None:
+    first = begun(None, "slice-1", "migrate", None, [Wave("all", ["a", "b"])], at(0), resume_within=100)
+    second = begun(first, "slice-2", "migrate", None, [Wave("all", ["c", "d"])], at(10), resume_within=100)
+    assert second.started == at(10) and [run.clusters for run in second.unfinished] == [["a", "b"]]
+    assert states(folded(second, {"c": report(15), "b": report(5)}, at(20))) == {
+        "c": "not_begun",
+        "d": "not_begun",
+        "a": "not_begun",
+        "b": "fine",
+    }, "a cluster of a slice that dies is never silent"
+    # The first one dies, and the second one ends.
+    second = ended(wave_finished(beside(second, second), 0, at(30)), at(30))
+    again = begun(second, "slice-3", "migrate", None, [Wave("all", ["a", "b"])], at(60), resume_within=100)
+    assert again.started == first.started and again.unfinished == []
+    few = begun(second, "slice-3", "migrate", None, [Wave("all", ["a"])], at(60), resume_within=100)
+    assert few.started == first.started and len(few.unfinished) == 1, "b may be resumed later"
+    late = begun(second, "slice-3", "migrate", None, [Wave("all", ["a"])], at(600), resume_within=100)
+    assert late.started == at(600)
 
 
 def test_a_finished_run_is_not_resumed() -> None:
