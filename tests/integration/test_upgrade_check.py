@@ -131,6 +131,10 @@ def test_what_cannot_be_known_without_etcd_is_reported(
     assert any(f"{AUTOSCALERS} (autoscaling/v2beta1, autoscaling/v2beta2)" in gap for gap in found["unknown"])
     assert "secrets" not in " ".join(found["unknown"]), "a kind with one version only is never in doubt"
     module(single_master, "storage_version_hashes", state="recorded", state_store=store)
+    recorded = module(single_master, NAME, target_version="1.37", state_store=store)
+    assert recorded["unknown"] == found["unknown"], "a baseline says nothing about what was stored before"
+    done = module(single_master, "storage_migrate", state_store=store)
+    assert not done.failed, done.message
     assert module(single_master, NAME, target_version="1.37", state_store=store)["unknown"] == []
     single_master.kubectl("delete", "hpa", "new")
 
