@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from .support import warm_python
+from .support.modules import ROOT
 from .support.plays import PLAYBOOKS, run_playbook
 
 ROLL, INCLUDED = PLAYBOOKS / "roll.yml", PLAYBOOKS / "included.yml"
@@ -156,3 +158,13 @@ def test_a_group_that_is_not_there(tmp_path: Path, playbook: str) -> None:
     assert done.returncode != 0, done.stdout + done.stderr
     sentence = f"No host of the inventory matches '{given.get('rolling_upgrade_hosts', 'kube_control_plane')}', so there is nothing to do"
     assert sentence in " ".join((done.stdout + done.stderr).split()), done.stdout + done.stderr
+
+
+def test_a_syntax_check_of_the_playbooks_needs_no_inventory(tmp_path: Path) -> None:
+    """As ansible-lint does it for a playbook of a user that imports them; no group exists then."""
+    names = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+    assert len(names) == 7
+    imports = [{"ansible.builtin.import_playbook": f"kube_storage.upgrade.{name}"} for name in names]
+    (tmp_path / "site.yml").write_text(json.dumps(imports), encoding="utf-8")
+    done = run_playbook(tmp_path / "site.yml", tmp_path, "--syntax-check", timeout=60, variables={})
+    assert done.returncode == 0, done.stdout + done.stderr
