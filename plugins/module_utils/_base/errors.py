@@ -40,7 +40,8 @@ class UnreachableKind(str, Enum):
 
     ``REFUSED``: nothing listens there. ``RESET``: the connection was lost, or the response was not an answer. ``HELD``: nothing
     was sent, because nothing may be written now. ``EXHAUSTED``: nothing was sent, because this process may open no more files.
-    ``PROXY``: a proxy on the way refuses, so nothing was sent.
+    ``PROXY``: a proxy on the way refuses, so nothing was sent. ``UNUSABLE``: nothing was sent, because this host can't do it: a
+    library is missing, or the user may not use a socket.
     """
 
     REFUSED = "refused"
@@ -51,16 +52,38 @@ class UnreachableKind(str, Enum):
     HELD = "held"
     EXHAUSTED = "exhausted"
     PROXY = "proxy"
+    UNUSABLE = "unusable"
+
+
+class UnreachableCause(str, Enum):
+    """What is to be fixed, where the failure itself shows it.
+
+    ``PROXY``: a proxy on the way, which the message names. ``GRPC``: what answers speaks gRPC, or HTTP/2, but not as etcd does.
+    ``CERTIFICATE``: the server's certificate can't be verified. ``EXPIRED``: the server's certificate has expired.
+    """
+
+    PROXY = "proxy"
+    GRPC = "grpc"
+    CERTIFICATE = "certificate"
+    EXPIRED = "expired"
 
 
 class UnreachableError(StorageUpgradeError):
-    """No usable answer came back; ``kind`` says why."""
+    """No usable answer came back; ``kind`` says why, and ``cause``, if known, what has to be fixed."""
 
     name = "unreachable"
 
-    def __init__(self, message: str, *, kind: UnreachableKind | str, result: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: UnreachableKind | str,
+        cause: UnreachableCause | None = None,
+        result: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(message, result)
         self.kind = UnreachableKind(kind)
+        self.cause = cause
 
 
 class ApiError(StorageUpgradeError):

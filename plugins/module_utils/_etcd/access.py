@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
     BadInputError,
     EtcdError,
+    UnreachableCause,
     UnreachableError,
     UnreachableKind,
 )
@@ -38,6 +39,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls imp
 )
 
 _PROBE_TIMEOUT = 2.0
+# Where the error's own sentence says what to do; elsewhere etcd's options have to be named.
+_NOT_ETCD = (UnreachableKind.EXHAUSTED, UnreachableKind.PROXY, UnreachableKind.UNUSABLE)
+_NAMED = (UnreachableCause.PROXY, UnreachableCause.GRPC)
 
 
 class CompactedError(EtcdError):
@@ -109,18 +113,16 @@ class Access:
 
     def unreachable(self, endpoint: str, error: UnreachableError) -> str:
         """The sentence for a member that gave no answer."""
-        told = error.kind in (UnreachableKind.EXHAUSTED, UnreachableKind.PROXY)
-        told = told or "The proxy " in error.message or "over gRPC" in error.message
-        if told or endpoint.startswith(UNIX):
+        if error.kind in _NOT_ETCD or error.cause in _NAMED or endpoint.startswith(UNIX):
             return error.message
+        if error.cause is UnreachableCause.EXPIRED:
+            return f"etcd's own certificate at {endpoint} has expired; renew it (kubeadm certs renew etcd-server)."
+        if error.cause is UnreachableCause.CERTIFICATE:
+            return (
+                f"etcd's certificate at {endpoint} can't be verified; check etcd.ca_cert, and that the address is in "
+                "the certificate."
+            )
         if error.kind is UnreachableKind.TLS:
-            if "certificate has expired" in error.message:
-                return f"etcd's own certificate at {endpoint} has expired; renew it (kubeadm certs renew etcd-server)."
-            if "can't be verified" in error.message:
-                return (
-                    f"etcd's certificate at {endpoint} can't be verified; check etcd.ca_cert, and that the address is in "
-                    "the certificate."
-                )
             return (
                 f"etcd at {endpoint} refused the TLS connection; check that etcd.client_cert and client_key belong to "
                 "etcd's own CA."
@@ -173,7 +175,7 @@ class Access:
             )
         if denied:
             return PermissionDeniedError(
-                f"etcd at {endpoint} does not let the user {self.username} read the keys; grant it that (etcdctl role "
+                f"etcd at {endpoint} does not let the user {self.username} read the keys; grant that permission (etcdctl role "
                 "grant-permission ROLE read /registry/ --prefix), or give a user who can."
             )
         if "no leader" in text or "request timed out" in text:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""etcd without its JSON gateway, and kine, which never has one: gRPC, in the place of the HTTP client that asks the gateway.
+"""etcd without its JSON gateway, and kine, which never has one: gRPC, in place of the HTTP client that asks the gateway.
 
 kine (github.com/k3s-io/kine, pkg/server) keeps what API servers write in a table of an SQL database. A revision there is the id of a
 row. Rows stay until they are compacted, so a range can be read at one revision, over many pages, as in etcd; once it is compacted
@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
     EtcdError,
+    UnreachableCause,
     UnreachableError,
     UnreachableKind,
 )
@@ -62,7 +63,7 @@ class GrpcClient:
         timeout: float,
         before: Callable[[], None] | None = None,
     ) -> Response:
-        """``method`` is always POST here, and ``before`` is for writes, which there are none of."""
+        """``method`` is always POST here. ``before`` is for writes, and there are none."""
         origin, path = _split(url)
         document = json.loads(body or b"{}")
         known = origin in self._kine
@@ -126,7 +127,7 @@ class GrpcClient:
         """``take`` gets each message of the answer; returns the gateway's answer if it is an error. Raises UnreachableError."""
         if not http2.is_available():
             raise UnreachableError(
-                f"{origin} can only be read over gRPC; {http2.how_to_install()}.", kind=UnreachableKind.PROXY
+                f"{origin} can only be read over gRPC; {http2.how_to_install()}.", kind=UnreachableKind.UNUSABLE
             )
         token = next((value for name, value in headers if name == "Authorization"), None)
         message = call.message(document)
@@ -191,5 +192,7 @@ def _error_in(answer: Answer) -> Response | None:
 
 def _no_grpc(origin: str) -> UnreachableError:
     return UnreachableError(
-        f"{origin} does not answer as etcd does over gRPC; check etcd.endpoints.", kind=UnreachableKind.RESET
+        f"{origin} does not answer as etcd does over gRPC; check etcd.endpoints.",
+        kind=UnreachableKind.RESET,
+        cause=UnreachableCause.GRPC,
     )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""HTTP/2 for gRPC, with the library h2: requests side by side on one connection to each server, also by Unix sockets.
+"""HTTP/2 for gRPC, with the library h2: concurrent requests on one connection to each server, also over Unix sockets.
 
 h2 rather than grpcio: it is pure Python, 110 kB instead of 7 MB, packaged by the distributions that masters run, and no slower where
 the answer is some MiB in one piece. It is needed only where etcd has no JSON gateway, so its absence is no error before.
@@ -78,8 +78,7 @@ class Http2Client:
             connection = await asyncio.wait_for(self._open(origin), timeout)
             return await connection.post(path, headers, body, timeout, take)
         except (OSError, ValueError, asyncio.TimeoutError) as error:
-            kind, sentence = _socket_failure(origin, error) or transport_failure(origin, error)
-            raise UnreachableError(sentence, kind=kind) from error
+            raise _socket_failure(origin, error) or transport_failure(origin, error) from error
 
     async def _open(self, origin: str) -> _Connection:
         async with self._connecting.setdefault(origin, asyncio.Lock()):
@@ -115,32 +114,37 @@ class Http2Client:
         self._connections.clear()
 
 
-def _socket_failure(origin: str, error: BaseException) -> tuple[UnreachableKind, str] | None:
-    """(kind, sentence) for a Unix socket that can't be used; None for anything else."""
+def _socket_failure(origin: str, error: BaseException) -> UnreachableError | None:
+    """The error for a Unix socket that can't be used; None for anything else."""
     if not origin.startswith(UNIX):
         return None
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
-        return (
-            UnreachableKind.TIMEOUT,
+        return UnreachableError(
             f"{origin} did not answer in time; check its server, and the database behind it.",
+            kind=UnreachableKind.TIMEOUT,
         )
     if not isinstance(error, OSError) or out_of_files(error):
         return None
     if error.errno == errno.ENOENT:
-        return UnreachableKind.REFUSED, f"{origin} does not exist; check the path, on the host where the task runs."
+        return UnreachableError(
+            f"{origin} does not exist; check the path, on the host where the task runs.", kind=UnreachableKind.REFUSED
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return (
-            UnreachableKind.PROXY,
+        return UnreachableError(
             f"{origin} may not be used by this user; run the task as a user who may (become: true).",
+            kind=UnreachableKind.UNUSABLE,
         )
     if isinstance(error, ConnectionRefusedError):
-        return UnreachableKind.REFUSED, f"Nobody listens at {origin}; check that the server of that socket is running."
-    return UnreachableKind.RESET, f"The connection to {origin} was lost, or is no HTTP/2."
+        return UnreachableError(
+            f"Nobody listens at {origin}; check that the server of that socket is running.",
+            kind=UnreachableKind.REFUSED,
+        )
+    return UnreachableError(f"The connection to {origin} was lost, or is no HTTP/2.", kind=UnreachableKind.RESET)
 
 
 @dataclass
 class _Exchange:
-    """One request, and what came of its answer so far."""
+    """One request, and what has arrived of its answer."""
 
     take: Callable[[bytes], None]
     done: asyncio.Future[Answer]
@@ -193,7 +197,7 @@ class _Connection(asyncio.Protocol):
                 self._reset(stream)
 
     def _watch(self, stream: int, timeout: float) -> None:
-        """Ends an exchange to which nothing was added for that long."""
+        """Ends an exchange that has received nothing for that long."""
         exchange = self._exchanges.get(stream)
         if exchange is None or exchange.done.done():
             return

@@ -20,10 +20,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
-    StorageUpgradeError,
-    UnreachableError,
-)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import (
     Headers,
     Response,
@@ -72,8 +69,7 @@ class SocketClient:
         try:
             return await origin.exchange(request_bytes(method, origin.host, path, headers, body), timeout, before)
         except (OSError, ValueError, asyncio.TimeoutError) as error:
-            kind, sentence = transport_failure(url, error)
-            raise UnreachableError(sentence, kind=kind) from error
+            raise transport_failure(url, error) from error
 
     async def stream(
         self,
@@ -89,8 +85,7 @@ class SocketClient:
         try:
             return await origin.stream(request_bytes(method, origin.host, path, headers, body), timeout, take)
         except (OSError, ValueError, asyncio.TimeoutError) as error:
-            kind, sentence = transport_failure(url, error)
-            raise UnreachableError(sentence, kind=kind) from error
+            raise transport_failure(url, error) from error
 
     def _origin(self, url: str) -> tuple[_Origin, str]:
         """The server of a URL, and the path there."""

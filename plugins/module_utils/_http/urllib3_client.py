@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError, UnreachableError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import (
     Headers,
     Response,
@@ -90,15 +90,13 @@ class Urllib3Client:
             yield
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             proxy = self._settings.proxy_for(url)
-            told = None if proxy is None else proxy_failure(url, proxy.url, error)
-            kind, sentence = told or transport_failure(url, error)
-            raise UnreachableError(sentence, kind=kind) from error
+            at_proxy = None if proxy is None else proxy_failure(url, proxy.url, error)
+            raise at_proxy or transport_failure(url, error) from error
 
     def _require_passage(self, url: str, status: int) -> None:
         proxy = self._settings.proxy_for(url)
         if status == 407 and proxy is not None:
-            kind, sentence = refused_by_proxy(url, proxy.url, status)
-            raise UnreachableError(sentence, kind=kind)
+            raise refused_by_proxy(url, proxy.url, status)
 
     def _receive(
         self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float, take: Callable[[bytes], None]

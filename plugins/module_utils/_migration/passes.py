@@ -29,7 +29,6 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.en
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.guard import Guard
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import Verdict
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import (
-    DONE_BEFORE,
     Selection,
     Target,
     make_plan,
@@ -64,9 +63,7 @@ class Passes:
         self._report = context.report
         # What an unseen API server may have written, and etcd is to show.
         self._left_to_etcd: set[str] = set()
-        self._skipped_as_done = {
-            skipped.resource for skipped in context.result.plan.skipped if skipped.reason == DONE_BEFORE
-        }
+        self._skipped_as_done = {skipped.resource for skipped in context.result.plan.skipped if skipped.done_before}
 
     async def run(self, targets: Sequence[Target]) -> None:
         """Migrates, and repeats whatever a change in the meantime made necessary; sets the result's ``finished``."""

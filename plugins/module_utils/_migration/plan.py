@@ -24,7 +24,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.has
 
 EVENTS = ("events", "events.events.k8s.io")
 NOT_SERVED = "its CRD exists, but no API server serves it"
-DONE_BEFORE = "the interrupted run before this one had finished it"
+_DONE_BEFORE = "the interrupted run before this one had finished it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,11 @@ class Skipped:
 
     resource: str
     reason: str
+
+    @property
+    def done_before(self) -> bool:
+        """Whether the interrupted run before this one had finished it."""
+        return self.reason == _DONE_BEFORE
 
 
 @dataclass(frozen=True)
@@ -201,7 +206,7 @@ def _why_not(
     if selection.select == "changed" and not changed:
         return "its storage version has not changed since the last complete migration or the baseline"
     if finished:
-        return DONE_BEFORE
+        return _DONE_BEFORE
     return None
 
 

@@ -284,7 +284,7 @@ def as_return_values(result: MigrationResult) -> dict[str, Any]:
         "engine": result.engine.engine,
         "engine_reason": result.engine.reason,
         "resumed": any(target.resumed for target in result.plan.targets)
-        or any("interrupted run" in skipped.reason for skipped in result.plan.skipped),
+        or any(skipped.done_before for skipped in result.plan.skipped),
         "seconds": seconds,
         "rate": None if total.unknown else round(total.visited / seconds, 1) if seconds else 0.0,
         "diff": diff_of("on record before", "stored now", _diff_rows(result)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.dropped import Dropped
@@ -160,17 +160,28 @@ def _stops_serving(new: Definition, live: Definition) -> Finding | None:
     )
 
 
-def why_refused(new: Definition, live: Definition | None) -> list[str]:
-    """Why every API server refuses the new CRD, whatever is stored (apiextensions-apiserver, pkg/apis/apiextensions/validation)."""
+class Refusal(NamedTuple):
+    """Why every API server refuses a new CRD; ``of_change``: because the one in the cluster can't be changed so."""
+
+    reason: str
+    of_change: bool = False
+
+
+def why_refused(new: Definition, live: Definition | None) -> list[Refusal]:
+    """What is refused whatever is stored (apiextensions-apiserver, pkg/apis/apiextensions/validation)."""
     found = []
     if new.old_api:
-        found.append(f"it is written for {_OLD_API}, which no API server since 1.22 serves")
+        found.append(Refusal(f"it is written for {_OLD_API}, which no API server since 1.22 serves"))
     if len(new.storages) != 1:
         marked = f" ({listed(new.storages)})" if new.storages else ""
-        found.append(f"it has {count(len(new.storages), 'storage version')}{marked}, and must have exactly one")
+        found.append(
+            Refusal(f"it has {count(len(new.storages), 'storage version')}{marked}, and must have exactly one")
+        )
     if live is not None:
         found += [
-            f"its {what} is {after}, but that of the CRD in the cluster is {before}, which can't be changed"
+            Refusal(
+                f"its {what} is {after}, but that of the CRD in the cluster is {before}, which can't be changed", True
+            )
             for what, before, after in (
                 ("scope", live.scope, new.scope),
                 ("kind", live.kind, new.kind),
@@ -182,24 +193,24 @@ def why_refused(new: Definition, live: Definition | None) -> list[str]:
     return found
 
 
-def evaluate_refusals(new: Definition, reasons: Sequence[str], verdict: str | None) -> Finding | None:
+def evaluate_refusals(new: Definition, refused: Sequence[Refusal], verdict: str | None) -> Finding | None:
     """``verdict``: what the API server says to a dry run; None: it accepts it, or was not asked."""
-    if not reasons and verdict is None:
+    if not refused and verdict is None:
         return None
+    reasons = "; ".join(refusal.reason for refusal in refused)
     what = (
         f"The API server refuses the new CRD in a dry run: {verdict}."
         if verdict
-        else f"The new CRD is not valid: {'; '.join(reasons)}."
+        else f"The new CRD is not valid: {reasons}."
     )
     why = (
-        f"It is not valid: {'; '.join(reasons)}."
+        f"It is not valid: {reasons}."
         if verdict and reasons
         else "It can't be applied, so anything that needs it can't be upgraded."
     )
-    changed = any("can't be changed" in reason for reason in reasons)
     remediation = (
         "Keep what the CRD in the cluster has; otherwise delete that CRD, with all its objects, before you apply this one."
-        if changed
+        if any(refusal.of_change for refusal in refused)
         else "Fix the manifest, or get that of another release, and check again."
     )
     return Finding("crd_refused", new.name, what, why, remediation)
@@ -286,7 +297,7 @@ def evaluate_managers(
 def _how_to_repair(name: str, storage: str | None, versions: Sequence[str], webhook: bool) -> str:
     run = f"storage_migrate with resources: [{name}] and managed_fields"
     if not webhook:
-        return f"Run {run}: rewrite; it moves these entries to {storage}, and keeps the ownership."
+        return f"Run {run}: rewrite; it moves these entries to {storage}, and keeps their ownership."
     return (
         f"Add {listed(versions)} to the CRD again (it need not be served), have each owner apply the objects at {storage}, then "
         f"drop it; or give up the ownership: run {run}: prune."

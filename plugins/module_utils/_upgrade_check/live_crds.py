@@ -79,11 +79,10 @@ async def _check_new(
                 )
             ]
         )
-    reasons = crds.why_refused(new, live)
     verdict = None if new.old_api else await _verdict(cluster, new, live, found)
     if verdict is not None and _STORED in verdict and broken:
         verdict = None  # which the finding about these versions says better
-    found.take([crds.evaluate_refusals(new, reasons, verdict)])
+    found.take([crds.evaluate_refusals(new, crds.why_refused(new, live), verdict)])
     if new.converts:
         await _check_conversion(cluster.server, new, found)
 

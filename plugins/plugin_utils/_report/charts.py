@@ -243,16 +243,18 @@ def breaks(scale: Scale) -> list[tuple[float, float]]:
 
 
 def _draw_name(layout: _MastersLayout, master: MasterTimeline, y: float) -> None:
-    note = f"out of service ≤ {time_taken(master.away)}" if master.away else ""
+    chart, left = layout.chart, layout.left
+    note = ""
     if master.still_down:
         note = f"down for {time_taken(master.away)}"
-    chart, left = layout.chart, layout.left
+    elif master.away:
+        note = f"{'out of service' if chart.narrow else 'away'} ≤ {time_taken(master.away)}"
     if chart.narrow:
         chart.text(left, y - 5, shortened(master.name, 150), "strong")
         chart.text(layout.width - 8, y - 5, note, "muted", "end")
     else:
         chart.text(left - 10, y + 13, shortened(master.name, left - 12), "strong", "end")
-        chart.text(left - 10, y + 29, note.replace("out of service ", "away "), "muted", "end")
+        chart.text(left - 10, y + 29, note, "muted", "end")
 
 
 def _draw_bands(layout: _MastersLayout, master: MasterTimeline, y: float) -> None:

@@ -9,7 +9,12 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pytest
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
+    BadInputError,
+    UnreachableCause,
+    UnreachableError,
+    UnreachableKind,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access import Access
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_clusters
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import certificate_problem
@@ -55,3 +60,34 @@ def test_arbitrary_bytes_give_one_sentence(data: bytes, status: int) -> None:
 def test_user_and_password_go_together(user: dict[str, str]) -> None:
     with pytest.raises(BadInputError, match="give both"):
         open_clusters({"endpoints": ["http://10.0.0.1:2379"], **user})
+
+
+@pytest.mark.parametrize("kind", UnreachableKind)
+@pytest.mark.parametrize("cause", [UnreachableCause.PROXY, UnreachableCause.GRPC])
+def test_a_cause_that_is_not_etcd_is_passed_on(kind: UnreachableKind, cause: UnreachableCause) -> None:
+    """A proxy's host name that can't be resolved was reported as etcd's, which sent people to the wrong option."""
+    error = UnreachableError("Its own sentence.", kind=kind, cause=cause)
+    assert Access().unreachable("https://a:2379", error) == "Its own sentence."
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "says"),
+    [
+        (UnreachableKind.TLS, UnreachableCause.EXPIRED, "https://a:2379 has expired; renew it"),
+        (UnreachableKind.TLS, UnreachableCause.CERTIFICATE, "https://a:2379 can't be verified; check etcd.ca_cert"),
+        (UnreachableKind.TLS, None, "refused the TLS connection; check that etcd.client_cert"),
+        (UnreachableKind.TIMEOUT, None, "did not answer in time; check etcd.endpoints"),
+        (UnreachableKind.DNS, None, "The host name of the etcd endpoint https://a:2379 can't be resolved"),
+        (UnreachableKind.REFUSED, None, "https://a:2379 refuses connections; check etcd.endpoints"),
+        (UnreachableKind.RESET, None, "check that the address is etcd's client port"),
+        (UnreachableKind.EXHAUSTED, None, "Its own sentence."),
+        (UnreachableKind.PROXY, None, "Its own sentence."),
+        (UnreachableKind.UNUSABLE, None, "Its own sentence."),
+    ],
+)
+def test_what_is_to_be_done_about_a_silent_member(
+    kind: UnreachableKind, cause: UnreachableCause | None, says: str
+) -> None:
+    error = UnreachableError("Its own sentence.", kind=kind, cause=cause)
+    assert says in Access().unreachable("https://a:2379", error)
+    assert Access().unreachable("unix:///run/kine.sock", error) == "Its own sentence."

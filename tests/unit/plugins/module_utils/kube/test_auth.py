@@ -118,10 +118,10 @@ def test_what_looks_like_a_missing_permission_inside_anothers_words_is_not_shown
 def test_tls_failures_say_what_to_change() -> None:
     wrong_ca = ssl.SSLCertVerificationError(1, "self-signed certificate in certificate chain")
     wrong_ca.verify_message = "self-signed certificate in certificate chain"
-    assert "check ca_cert" in transport_failure("https://a:1/x", wrong_ca)[1]
+    assert "check ca_cert" in transport_failure("https://a:1/x", wrong_ca).message
     wrong_name = ssl.SSLCertVerificationError(1, "mismatch")
     wrong_name.verify_message = "IP address mismatch, certificate is not valid for '10.0.0.1'"
-    assert "tls_server_name" in transport_failure("https://a:1/x", wrong_name)[1]
+    assert "tls_server_name" in transport_failure("https://a:1/x", wrong_name).message
 
 
 def test_an_old_python_is_refused_in_one_sentence() -> None:

@@ -57,18 +57,19 @@ def test_what_every_api_server_refuses() -> None:
     two = crd("v1", "v1alpha1", "v1")
     two["spec"]["versions"][0]["storage"] = True
     assert crds.why_refused(crds.definition_of(two), None) == [
-        "it has 2 storage versions (v1alpha1, v1), and must have exactly one"
+        ("it has 2 storage versions (v1alpha1, v1), and must have exactly one", False)
     ]
-    assert "0 storage versions" in crds.why_refused(definition("none", "v1"), None)[0]
+    assert "0 storage versions" in crds.why_refused(definition("none", "v1"), None)[0].reason
     assert crds.why_refused(definition("v1", "v1"), LIVE) == []
     changed = crds.why_refused(definition("v1", "v1", scope="Cluster"), LIVE)
-    assert changed == ["its scope is Cluster, but that of the CRD in the cluster is Namespaced, which can't be changed"]
+    reason = "its scope is Cluster, but that of the CRD in the cluster is Namespaced, which can't be changed"
+    assert changed == [(reason, True)]
     renamed = definition("v1", "v1", names={"kind": "Gadget", "plural": "widgets"})
     finding = crds.evaluate_refusals(renamed, crds.why_refused(renamed, LIVE), None)
     assert finding is not None and finding.blocks and "its kind is Gadget" in finding.what
     assert "delete that CRD, with all its objects" in finding.remediation
     old = {**crd("v1", "v1"), "apiVersion": "apiextensions.k8s.io/v1beta1"}
-    assert "no API server since 1.22 serves" in crds.why_refused(crds.definition_of(old), None)[0]
+    assert "no API server since 1.22 serves" in crds.why_refused(crds.definition_of(old), None)[0].reason
     told = crds.evaluate_refusals(LIVE, [], "spec.scope: Invalid value: (hidden): field is immutable (422)")
     assert told is not None and "in a dry run: spec.scope" in told.what
     assert crds.evaluate_refusals(LIVE, [], None) is None
