@@ -153,6 +153,14 @@ def test_masters_that_write_differently_are_refused(
     assert done.failed
     assert "write objects differently" in done.message and "aescbc v1 fourth" in done.message
     assert cluster.url("master-1") in done.message and cluster.url("master-2") in done.message
+    # master-2 wrote it under its key, so master-1 could not even read it to put it back.
+    (stored,) = read_etcd(cluster, "/registry/secrets/default/a").values()
+    assert stored.value.startswith(b"k8s:enc:aescbc:v1:fourth:")
+    assert (
+        "secrets default/a was stored as protobuf without encryption as v1 and could not be put back (" in done.message
+    )
+    assert "it is now stored as aescbc v1 fourth." in done.message
+    assert "every API server needs the key that encrypts it now" in done.message
 
 
 def test_versions_of_an_older_release(new_cluster: Callable[..., Cluster], module: Callable[..., Result]) -> None:

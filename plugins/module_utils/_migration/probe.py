@@ -50,10 +50,19 @@ class Answered(NamedTuple):
     answer: Response | None
 
 
-async def patch_once(server: ApiServer, resource: ServedResource, namespace: str | None, name: str) -> Answered | None:
+class Unpatched(NamedTuple):
+    """``why`` there is no useful answer to a patch, for a person; ``perhaps_done``: it may have been carried out."""
+
+    why: str
+    perhaps_done: bool = False
+
+
+async def patch_once(
+    server: ApiServer, resource: ServedResource, namespace: str | None, name: str
+) -> Answered | Unpatched:
     """Has one server rewrite one object if that server considers it stale.
 
-    None if another object has to be tried: the server can't be asked, the object does not exist, or the patch would cost it
+    Unpatched if another object has to be tried: the server can't be asked, the object does not exist, or the patch would cost it
     field managers.
     """
     path = object_path(resource, namespace, name)
@@ -61,13 +70,16 @@ async def patch_once(server: ApiServer, resource: ServedResource, namespace: str
         metadata: Mapping[str, Any] = (await server.get(path, accept=METADATA))["metadata"]
         patch = no_op_patch(metadata["resourceVersion"])
         if await would_lose_managers(server, resource, path, patch, metadata):
-            return None
-    except (StorageUpgradeError, KeyError):
-        return None
+            return Unpatched(f"a write by {server.url} may drop field managers")
+    except StorageUpgradeError as error:
+        return Unpatched(error.message)
+    except KeyError:
+        return Unpatched(f"{server.url} did not answer with an object")
     try:
         answer = await send_patch(server, path, patch)
     except UnreachableError as error:
-        return Answered(metadata["resourceVersion"], None) if transport_outcome(error).perhaps_done else None
+        lost = transport_outcome(error).perhaps_done
+        return Answered(metadata["resourceVersion"], None) if lost else Unpatched(error.message)
     perhaps_done = outcome_of(answer, metadata["resourceVersion"]).perhaps_done
     return Answered(metadata["resourceVersion"], None if perhaps_done else answer)
 
@@ -92,6 +104,7 @@ class Asked:
     ``written``: how it was stored after each server's patch, by URL; servers without an answer are left out.
     ``same_name``: a server considered it stale and stored it in the same way, so another key has the name of its key.
     ``differ``: (one server, another that considers stale what looks the same and is current for the first).
+    ``in_doubt``: a server may have written it without an answer.
     """
 
     place: StoredObject
@@ -99,6 +112,7 @@ class Asked:
     rewritten: bool = False
     same_name: bool = False
     differ: tuple[str, str] | None = None
+    in_doubt: bool = False
 
     @property
     def is_conclusive(self) -> bool:
@@ -108,10 +122,24 @@ class Asked:
         )
 
 
+class NotPutBack(NamedTuple):
+    """An object that a server wrote differently from how it was stored ``before``, and ``why`` that was not undone.
+
+    ``now``: how it is stored; None if that is unknown.
+    """
+
+    resource: str
+    place: StoredObject
+    before: Variant
+    now: Variant | None
+    why: str
+
+
 class Prober:
     """Raises EtcdFullError if a server says that etcd is full; then nothing more is sent.
 
     ``uncertain``: by resource, the objects that may have been rewritten, as an answer got lost.
+    ``not_put_back``: objects that servers left in another form than before, although one of them still writes that form.
     """
 
     def __init__(self, etcd: EtcdClusters, servers: Sequence[ApiServer], names: KeyNames) -> None:
@@ -120,58 +148,79 @@ class Prober:
         self._servers = servers
         self._full = False
         self.uncertain: dict[str, list[StoredObject]] = {}
+        self.not_put_back: list[NotPutBack] = []
 
     async def ask(
         self, resource: ServedResource, place: StoredObject, stored: Variant, servers: int | None = None
     ) -> Asked:
         """Asks every server, or the first ``servers`` of them, with an object that the scan found ``stored`` so."""
         asked = Asked(place)
+        try:
+            await self._ask_each(resource, stored, self._servers[:servers], asked)
+        finally:  # Even if the run is being interrupted.
+            await self._put_back(resource, stored, asked)
+        return asked
+
+    async def _ask_each(
+        self, resource: ServedResource, stored: Variant, servers: Sequence[ApiServer], asked: Asked
+    ) -> None:
+        place = asked.place
         last: tuple[str, int, Variant] | None = None
-        for server in self._servers[:servers]:
+        for server in servers:
+            doubt, asked.in_doubt = asked.in_doubt, True  # The patch may be interrupted.
             done = await self._patch(server, resource, place)
-            if done is None:
+            if isinstance(done, Unpatched):
+                asked.in_doubt = doubt or done.perhaps_done
                 continue
+            asked.in_doubt = doubt
             revision = done.after
             asked.written[server.url] = done.variant
             asked.rewritten |= done.wrote
             if done.rewritten:
                 again = await self._patch(server, resource, place)
                 # If the same server rewrites it again, each write changes it (by a webhook), which says nothing about keys.
-                settled = again is not None and (again.before, again.after) == (revision, revision)
+                settled = isinstance(again, _Patched) and (again.before, again.after) == (revision, revision)
                 if settled and done.variant.provider != "identity":
                     if last is None:
                         asked.same_name = (place.mod_revision, stored) == (done.before, done.variant)
                     elif last[1] == done.before and may_be_alike(last[2], done.variant):
                         asked.differ = (last[0], server.url)
-                revision = again.after if again is not None else revision
+                revision = again.after if isinstance(again, _Patched) else revision
             last = (server.url, revision, done.variant)
-        await self._put_back(resource, stored, asked)
-        return asked
 
     async def _put_back(self, resource: ServedResource, stored: Variant, asked: Asked) -> None:
         """Where servers differ, has one that still can write the object as it was, so that no Secret is left in plain text."""
-        ways = {url: variant._replace(key_id_hash=None) for url, variant in asked.written.items()}
-        before = stored._replace(key_id_hash=None)  # A new version of a KMS key reaches servers one after another.
-        if not ways or list(ways.values())[-1] == before:
+        ways = {url: _without_key_id(variant) for url, variant in asked.written.items()}
+        before = _without_key_id(stored)
+        if not ways or (list(ways.values())[-1] == before and not asked.in_doubt):
             return
         home = next((server for server in self._servers if ways.get(server.url) == before), None)
-        if home is not None:
-            await self._patch(home, resource, asked.place)
+        if home is None:
+            return
+        try:
+            done = await self._patch(home, resource, asked.place)
+            now = await self._variant(resource.name, asked.place)
+        except StorageUpgradeError as error:
+            self.not_put_back.append(NotPutBack(resource.name, asked.place, stored, None, error.message))
+            raise
+        if now is not None and not may_be_alike(before, _without_key_id(now)):  # None: it was deleted.
+            why = done.why if isinstance(done, Unpatched) else f"{home.url} no longer writes it so"
+            self.not_put_back.append(NotPutBack(resource.name, asked.place, stored, now, why))
 
-    async def _patch(self, server: ApiServer, resource: ServedResource, place: StoredObject) -> _Patched | None:
-        """None if there is no useful answer."""
+    async def _patch(self, server: ApiServer, resource: ServedResource, place: StoredObject) -> _Patched | Unpatched:
+        """Unpatched if there is no useful answer."""
         about = About(resource.group, resource.plural, place.namespace, place.name)
-        wrote = False
+        wrote, why = False, "others keep writing it"
         for _try in range(_TRIES):
             if self._full:
                 raise EtcdFullError()
             answered = await patch_once(server, resource, place.namespace, place.name)
-            if answered is None:
-                return None
+            if isinstance(answered, Unpatched):
+                return answered
             before, answer = answered
             if answer is None:
                 self.uncertain.setdefault(resource.name, []).append(place)
-                return None
+                return Unpatched(f"the answer of {server.url} got lost", perhaps_done=True)
             outcome = outcome_of(answer, before, about)
             if outcome.full:
                 self._full = True
@@ -182,18 +231,25 @@ class Prober:
                 variant = await self._variant(resource.name, place, after)
                 if variant is not None:
                     return _Patched(int(before), after, variant, wrote)
-            elif outcome.verdict not in (Verdict.CONFLICT, Verdict.RETRY):
-                return None
-        return None
+            else:
+                why = f"{server.url} refused to write it: {outcome.message}"
+                if outcome.verdict not in (Verdict.CONFLICT, Verdict.RETRY):
+                    break
+        return Unpatched(why)
 
-    async def _variant(self, name: str, place: StoredObject, revision: int) -> Variant | None:
-        """How an object is stored now; None if somebody else wrote it after ``revision``."""
+    async def _variant(self, name: str, place: StoredObject, revision: int | None = None) -> Variant | None:
+        """How an object is stored now; None if it is gone, or somebody else wrote it after ``revision``."""
         where = f"{place.namespace}/{place.name}" if place.namespace else place.name
         etcd = self._etcd.of(name)
         for prefix in prefixes_of([name]):
             page = await etcd.range(f"{etcd.prefix}/{prefix}/{where}".encode(), None)
             for item in page.items():
-                if int(item["mod_revision"]) == revision:
+                if revision is None or int(item["mod_revision"]) == revision:
                     envelope, _size = classify_base64(item.get("value") or "", self._names)
                     return Variant(envelope.version, envelope.encoding, *envelope[3:])
         return None
+
+
+def _without_key_id(variant: Variant) -> Variant:
+    """A new version of a KMS key reaches servers one after another."""
+    return variant._replace(key_id_hash=None)

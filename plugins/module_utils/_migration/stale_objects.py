@@ -11,6 +11,7 @@ master that doesn't have the new key first before anything is rewritten through 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     ApiError,
     EtcdError,
     NotConvergedError,
+    StorageUpgradeError,
     UnreachableError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report, nobody_listens
@@ -76,7 +78,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.managed_fields import read_rules
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.options import MigrateOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import ObjectKey
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.probe import Asked, Prober
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.probe import Asked, NotPutBack, Prober
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.space import Look, members_look
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.convergence import Observation
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
@@ -91,6 +93,7 @@ _FIELDS_NAMED = 5
 _OLDER = 4
 # How often to ask while a KMS plugin's key is being rotated.
 _TURNS = 3
+_LEFT_NAMED = 3
 
 Objects = Optional[tuple[ObjectKey, ...]]
 
@@ -351,17 +354,28 @@ class StaleObjects:
     async def probe(self, servers: Sequence[ApiServer], names: Iterable[str]) -> None:
         """Finds out how each server writes, by no-op patches of a few objects of each resource.
 
-        Raises NotConvergedError if servers write the same resource differently.
+        Raises NotConvergedError if servers write the same resource differently. Any error, and a notice if the run is interrupted,
+        names the objects that could not be put back.
         """
         self._wanted = set(names)
         self._probed = self._wanted & set(self._evaluation.stored.resources)
         prober = Prober(self._etcd, servers, self._key_names)
+        try:
+            await self._probe(prober, servers)
+        except StorageUpgradeError as error:
+            error.message += _not_put_back_text(prober.not_put_back)
+            raise
+        except asyncio.CancelledError:
+            if prober.not_put_back:
+                self._report(Event("notice", _not_put_back_text(prober.not_put_back).lstrip(), {}))
+            raise
 
+    async def _probe(self, prober: Prober, servers: Sequence[ApiServer]) -> None:
         async def ask(name: str) -> None:
             asked[name] = await self._ask(prober, name)
 
         asked: dict[str, list[Asked]] = {}
-        pending = set(self._probed)
+        pending = set(self._probed or ())
         for turns_left in reversed(range(_TURNS)):
             await gather_limited(_PARALLEL, ask, sorted(pending))
             for name in pending:
@@ -499,23 +513,38 @@ class StaleObjects:
 
         Resources in which something can't be proven are read again as a whole, so that everything is counted.
         """
-        served, before = self._resources, self._evaluation.stored
         await self._require_own()
-        now = await changes_in_clusters(self._etcd, before, served, keep=_KEPT, names=self._key_names)
+        now = await changes_in_clusters(
+            self._etcd, self._evaluation.stored, self._resources, keep=_KEPT, names=self._key_names
+        )
         found = Left(revision=now.revision)
         whole_again = self._whole | {name for name in self._names if self._unprovable(name)}
-        if whole_again:
-            whole = await scan_clusters(
-                self._etcd,
-                served,
-                resources=sorted(whole_again),
-                max_rate=self._max_rate,
-                keep=_KEPT,
-                names=self._key_names,
-            )
-            for name in whole_again:
-                now.resources.pop(name, None)
-            now.resources.update({name: whole.resources[name] for name in whole_again if name in whole.resources})
+        await self._read_whole(whole_again, now)
+        self._evaluate(now, found)
+        for name in self._listed.keys() - whole_again:
+            await self._look_for_untouched(name, now, found)
+        await self._count(found)
+        await self._look_at_kms_keys(found)
+        return found
+
+    async def _read_whole(self, names: Collection[str], now: Stored) -> None:
+        """Has ``now`` hold everything of these resources, instead of what was written since the first scan."""
+        if not names:
+            return
+        whole = await scan_clusters(
+            self._etcd,
+            self._resources,
+            resources=sorted(names),
+            max_rate=self._max_rate,
+            keep=_KEPT,
+            names=self._key_names,
+        )
+        for name in names:
+            now.resources.pop(name, None)
+        now.resources.update({name: whole.resources[name] for name in names if name in whole.resources})
+
+    def _evaluate(self, now: Stored, found: Left) -> None:
+        """What of these objects is stale, or may be."""
         for name, variants in now.resources.items():
             expected = self._evaluation.expected.get(name)
             if expected is None:
@@ -528,19 +557,16 @@ class StaleObjects:
                     found.unprovable[name] = found.unprovable.get(name, 0) + tally.objects
                 if verdict.encryption_unknown is not None and name in self._wanted:
                     found.encryption_unknown[name] = found.encryption_unknown.get(name, 0) + tally.objects
-        for name in self._listed:
-            if name in whole_again:
-                continue
-            remaining = await self._untouched(self._listed[name], name, now)
-            if remaining:
-                self._add(found, name, len(remaining), remaining, ())
-            # Not stale for the API server that was asked, but etcd doesn't show it.
-            doubtful = await self._untouched(self._doubtful[name], name, now)
-            if doubtful:
-                found.encryption_unknown[name] = found.encryption_unknown.get(name, 0) + len(doubtful)
-        await self._count(found)
-        await self._look_at_kms_keys(found)
-        return found
+
+    async def _look_for_untouched(self, name: str, now: Stored, found: Left) -> None:
+        """What the first scan found stale and nobody has written since."""
+        remaining = await self._untouched(self._listed[name], name, now)
+        if remaining:
+            self._add(found, name, len(remaining), remaining, ())
+        # Not stale for the API server that was asked, but etcd doesn't show it.
+        doubtful = await self._untouched(self._doubtful[name], name, now)
+        if doubtful:
+            found.encryption_unknown[name] = found.encryption_unknown.get(name, 0) + len(doubtful)
 
     async def _look_at_kms_keys(self, found: Left) -> None:
         """Claims nothing about objects under a KMS plugin whose key is unknown or was rotated during the run."""
@@ -619,6 +645,31 @@ def variant_text(variant: Variant) -> str:
     return " ".join(part for part in (variant.provider, variant.provider_version, variant.key or begins_with) if part)
 
 
+def _not_put_back_text(left: Sequence[NotPutBack]) -> str:
+    """Begins with a space; empty if there are none."""
+    if not left:
+        return ""
+    told = "".join(map(_left_text, left[:_LEFT_NAMED]))
+    if len(left) > _LEFT_NAMED:
+        told += f" The same is true of {len(left) - _LEFT_NAMED} more."
+    sealed = any(found.now is None or found.now.provider != "identity" for found in left)
+    key = " Until then, every API server needs the key that encrypts it now." if sealed else ""
+    return f"{told} The next run that succeeds rewrites what stays changed.{key}"
+
+
+def _left_text(found: NotPutBack) -> str:
+    where = "/".join(part for part in (found.place.namespace, found.place.name) if part)
+    now = "how it is stored now is unknown" if found.now is None else f"it is now stored as {_how_stored(found.now)}"
+    before = _how_stored(found.before)
+    return (
+        f" {found.resource} {where} was stored as {before} and could not be put back ({found.why.rstrip('.')}): {now}."
+    )
+
+
+def _how_stored(variant: Variant) -> str:
+    return variant_text(variant) + (f" as {variant.version}" if variant.version else "")
+
+
 def _alike(asked: Asked) -> bool:
     """Whether the servers write an object alike; they do if only a remote key is being rotated."""
     variants = [variant._replace(key_id_hash=None) for variant in asked.written.values()]
@@ -631,6 +682,5 @@ def _differing_text(name: str, asked: Asked) -> str:
         return f"{name}: {variant_text(asked.written[first])} by {first}, and another key of that name by {other}"
     urls: dict[str, list[str]] = {}
     for url, variant in asked.written.items():
-        text = variant_text(variant) + (f" as {variant.version}" if variant.version else "")
-        urls.setdefault(text, []).append(url)
+        urls.setdefault(_how_stored(variant), []).append(url)
     return f"{name}: " + ", ".join(f"{text} by {', '.join(found)}" for text, found in sorted(urls.items()))

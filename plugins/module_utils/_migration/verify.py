@@ -22,7 +22,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.base import ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import Verdict, outcome_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import ObjectKey
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.probe import patch_once
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.probe import Unpatched, patch_once
 
 # Both follow from the same watch event in an API server; two seconds are a hundred times the observed delay.
 _SETTLED_AFTER = 2.0
@@ -63,7 +63,7 @@ async def _ask(run: ResourceRun, key: ObjectKey, servers: Collection[ApiServer],
     good = True
     for server in servers:
         patched = await patch_once(server, run.target.resource, key.namespace, key.name)
-        if patched is None:
+        if isinstance(patched, Unpatched):
             continue
         if patched.answer is None:
             run.visits.again()

@@ -8,31 +8,78 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import StoredObject, Variant
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.probe import Prober, _Patched
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
+    EtcdError,
+    EtcdFullError,
+    NotConvergedError,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import (
+    Stored,
+    StoredObject,
+    Tally,
+    Variant,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.stale import Knowledge, evaluate_all
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.probe import (
+    Asked,
+    NotPutBack,
+    Prober,
+    Unpatched,
+    _Patched,
+)
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.stale_objects import StaleObjects
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
+    ServedResource,
+    storage_version_hash,
+)
 
 SEALED = Variant(None, "encrypted", "aescbc", "v1", "key1")
 OTHER_KEY = SEALED._replace(key="key2")
 PLAIN = Variant("v1", "protobuf")
 PLACE = StoredObject("default", "secret", 5)
+HASH = storage_version_hash("", "v1", "Secret")
+SECRETS = ServedResource("secrets", "", "secrets", "Secret", True, frozenset({"list", "patch"}), ("v1",), (HASH,))
+A, B, C = "https://a", "https://b", "https://c"
 
 
 class Servers(Prober):
-    """API servers by what each writes; ``stored`` is how etcd has the object."""
+    """API servers by what each writes; ``stored`` is how etcd has the object.
+
+    ``answers``: what a server says to its first, second … patch instead of writing; an exception is raised.
+    ``writes_unseen``: its answers get lost.
+    """
 
     def __init__(self, writes: dict[str, Variant], stored: Variant) -> None:
         servers: list[Any] = [SimpleNamespace(url=url) for url in writes]
         super().__init__(SimpleNamespace(), servers, ())  # type: ignore[arg-type]
         self.writes, self.stored, self.revision = writes, stored, PLACE.mod_revision
+        self.answers: dict[str, list[Unpatched | BaseException | None]] = {}
+        self.writes_unseen: set[str] = set()
 
-    async def _patch(self, server: Any, _resource: Any, _place: Any) -> _Patched:
+    async def _patch(self, server: Any, _resource: Any, _place: Any) -> _Patched | Unpatched:
+        answers = self.answers.get(server.url)
+        answer = answers.pop(0) if answers else None
+        if isinstance(answer, BaseException):
+            raise answer
+        if answer is not None:
+            return answer
         before, written = self.revision, self.writes[server.url]
         self.revision += written != self.stored
         self.stored = written
+        if server.url in self.writes_unseen:
+            return Unpatched("it got lost", perhaps_done=True)
         return _Patched(before, self.revision, written, before != self.revision)
+
+    async def _variant(self, _name: str, _place: Any, _revision: int | None = None) -> Variant | None:
+        return self.stored
+
+
+def probed(servers: Servers, stored: Variant = SEALED) -> Asked:
+    return asyncio.run(servers.ask(SECRETS, PLACE, stored))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +93,93 @@ class Servers(Prober):
     ],
 )
 def test_a_secret_is_left_as_it_was_where_servers_differ(writes: tuple[Variant, Variant], left: Variant) -> None:
-    servers = Servers(dict(zip(("https://a", "https://b"), writes)), SEALED)
-    asked = asyncio.run(servers.ask(SimpleNamespace(), PLACE, SEALED))  # type: ignore[arg-type]
+    servers = Servers(dict(zip((A, B), writes)), SEALED)
+    asked = probed(servers)
     assert tuple(asked.written.values()) == writes
-    assert servers.stored == left
+    assert servers.stored == left and servers.not_put_back == []
+
+
+def test_a_secret_that_can_not_be_put_back_is_noted() -> None:
+    servers = Servers({A: SEALED, B: PLAIN}, SEALED)
+    servers.answers = {A: [None, Unpatched("https://a refused to write it: denied.")]}
+    probed(servers)
+    assert servers.stored == PLAIN
+    assert servers.not_put_back == [
+        NotPutBack("secrets", PLACE, SEALED, PLAIN, "https://a refused to write it: denied.")
+    ]
+
+
+def test_what_somebody_else_put_back_or_deleted_is_not_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for now in (SEALED, None):
+
+        async def stored_now(*_args: Any, now: Variant | None = now) -> Variant | None:
+            return now
+
+        servers = Servers({A: SEALED, B: PLAIN}, SEALED)
+        servers.answers = {A: [None, Unpatched("others keep writing it")]}
+        monkeypatch.setattr(servers, "_variant", stored_now)
+        probed(servers)
+        assert servers.not_put_back == []
+
+
+def test_a_server_whose_answer_got_lost_is_put_back_too() -> None:
+    servers = Servers({A: SEALED, B: PLAIN}, SEALED)
+    servers.writes_unseen = {B}
+    probed(servers)
+    assert servers.stored == SEALED and servers.not_put_back == []
+
+
+@pytest.mark.parametrize("error", [EtcdError("It is away."), asyncio.CancelledError()])
+def test_an_interrupted_probe_puts_back(error: BaseException) -> None:
+    """Also where another resource's probe fails, which cancels this one; the third server is asked when it happens."""
+    servers = Servers({A: SEALED, B: PLAIN, C: PLAIN}, SEALED)
+    servers.answers = {C: [error]}
+    with pytest.raises(type(error)):
+        probed(servers)
+    assert servers.stored == SEALED and servers.not_put_back == []
+
+
+def test_a_full_etcd_leaves_it_and_says_so() -> None:
+    servers = Servers({A: SEALED, B: PLAIN}, SEALED)
+    servers.answers = {A: [None, EtcdFullError()]}
+    with pytest.raises(EtcdFullError):
+        probed(servers)
+    (left,) = servers.not_put_back
+    assert (left.before, left.now) == (SEALED, None) and left.why.startswith("etcd is full")
+
+
+def stale_objects(monkeypatch: pytest.MonkeyPatch, servers: Servers, told: list[Event]) -> StaleObjects:
+    """One Secret, whose probe is that of these servers."""
+    objects = StaleObjects(cast(Any, None))
+    held = {SEALED: Tally("Secret", 1, newest=5, latest=("default", "secret"))}
+    objects._evaluation = evaluate_all(
+        Stored(revision=9, resources={"secrets": held}), Knowledge({"secrets": SECRETS}, ())
+    )
+    objects._resources, objects._names, objects._report = {"secrets": SECRETS}, ["secrets"], told.append
+    monkeypatch.setattr(
+        "ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.stale_objects.Prober",
+        lambda *_args: servers,
+    )
+    return objects
+
+
+def test_the_error_names_what_stays_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = Servers({A: SEALED, B: PLAIN}, SEALED)
+    servers.answers = {A: [None, Unpatched("https://a refused to write it: denied.")]}
+    with pytest.raises(NotConvergedError) as error:
+        asyncio.run(stale_objects(monkeypatch, servers, []).probe((), ["secrets"]))
+    assert error.value.message.endswith(
+        "and run again. secrets default/secret was stored as aescbc v1 key1 and could not be put back (https://a refused to write it: denied): "
+        "it is now stored as protobuf without encryption as v1. The next run that succeeds rewrites what stays changed."
+    )
+
+
+def test_an_interrupted_run_says_what_stays_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = Servers({A: SEALED, B: OTHER_KEY, C: OTHER_KEY}, SEALED)
+    servers.answers = {A: [None, Unpatched("https://a does not answer.")], C: [asyncio.CancelledError()]}
+    told: list[Event] = []
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(stale_objects(monkeypatch, servers, told).probe((), ["secrets"]))
+    (notice,) = told
+    assert notice.message.startswith("secrets default/secret was stored as aescbc v1 key1 and could not be put back")
+    assert notice.message.endswith("Until then, every API server needs the key that encrypts it now.")

@@ -230,7 +230,7 @@ def test_a_trace_is_a_later_time() -> None:
     assert not is_traced({"managedFields": [entry]}, began, {"x/v2"})
 
 
-def ask(server: Server) -> probe.Answered | None:
+def ask(server: Server) -> probe.Answered | probe.Unpatched:
     api = ApiServer("https://server", _Connection(), server)  # type: ignore[arg-type]
     return asyncio.run(probe.patch_once(api, WIDGETS, "shop", "a"))
 
@@ -242,7 +242,7 @@ def test_a_single_patch_whose_answer_is_lost(fault: str, is_lost: bool, monkeypa
 
     monkeypatch.setattr(probe, "would_lose_managers", never)
     answered = ask(Server(fault))
-    assert answered is not None and (answered.answer is None) is is_lost
+    assert isinstance(answered, probe.Answered) and (answered.answer is None) is is_lost
 
 
 def test_a_check_of_what_was_written_whose_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
