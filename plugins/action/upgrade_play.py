@@ -51,20 +51,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         entry, masters = given["entry_point"], given["masters"]
         play = self._play(variables)
         result["handlers"] = self._may_have_handlers()
-        # These can't wait for the first master: with the first, nothing else runs; with the second, others are ahead of it.
-        group = str(self._templar.template(variables.get(_GROUP) or ""))
         result["first"] = next(iter(play.batch), None)
         if entry == "clusters":
             result["shared_reports"] = self._shared_reports(play, variables)
-            at_once = unselected or self._clusters_refusal(play, group, masters, variables)
-            if not _play.keeps_order(play):  # The others don't wait for what this host finds.
-                at_once = at_once or result["shared_reports"].get(group, "")
-        else:
-            at_once = unselected or _play.one_cluster_refusal(entry, group)
-            at_once = at_once or (_play.strategy_refusal(play) if entry in _IN_ORDER else "")
-            at_once = at_once or (_play.fleet_refusal(play) if entry == "fleet" else "")
+        at_once = unselected or self._refused_at_once(entry, play, masters, variables, result["shared_reports"])
         no_list = _play.text_refusal(self._task.args["masters"])
-        if no_list and entry == "main" and variables.get("inventory_hostname") != next(iter(play.batch), None):
+        if no_list and entry == "main" and variables.get("inventory_hostname") != result["first"]:
             return result  # The first one says it, and ends the others.
         at_once = at_once or no_list
         if at_once:
@@ -81,29 +73,62 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             *_play.mistyped_variables(set(variables) - set(extra), options, self._names_in_role()),
             *self._of_variables(entry, values),
         ]
-        batch = play.batch
         hosts = variables.get("hostvars") or {}
         later = {
             name: self._of_variables(entry, _overlaid(values, hosts[name], own_options))
             for name in masters
-            if name not in batch and name in hosts
+            if name not in play.batch and name in hosts
         }
         result.update(problems=problems, later=later)
-        for name in masters if entry in ("main", "clusters") else ():
-            if name in hosts:
-                here = name == variables.get("inventory_hostname")
-                own = variables if here else hosts[name]
-                url = values.get("rolling_upgrade_server") if here else own.get("rolling_upgrade_server")
-                result["names"][name] = self._names(name, own)
-                result["server"][name] = str(url or "")
-                # A later batch has not gathered facts, and may get its address from the play.
-                result["sure"][name] = name in batch or bool(own.get("ansible_facts"))
+        if entry in ("main", "clusters"):
+            self._describe_masters(result, masters, play, variables, values)
         if problems and given["refuse"]:
             # Other masters may be done.
             alone = f"{variables.get('inventory_hostname')} was not touched."
             touched = alone if entry == "upgrade_master" else "No master was touched."
             result.update(failed=True, msg=" ".join([*problems, touched]))
         return result
+
+    def _refused_at_once(
+        self,
+        entry: str,
+        play: _play.Play,
+        masters: Collection[str],
+        variables: Mapping[str, Any],
+        shared_reports: Mapping[str, str],
+    ) -> str:
+        """What can't wait for the first master, because this host is ahead of it or nothing else runs; empty if there is nothing."""
+        group = str(self._templar.template(variables.get(_GROUP) or ""))
+        if entry == "clusters":
+            refusal = self._clusters_refusal(play, group, masters, variables)
+            # In another order, the others don't wait for what this host finds.
+            return refusal or ("" if _play.keeps_order(play) else shared_reports.get(group, ""))
+        return (
+            _play.one_cluster_refusal(entry, group)
+            or (_play.strategy_refusal(play) if entry in _IN_ORDER else "")
+            or (_play.fleet_refusal(play) if entry == "fleet" else "")
+        )
+
+    def _describe_masters(
+        self,
+        result: Mapping[str, Any],
+        masters: Collection[str],
+        play: _play.Play,
+        variables: Mapping[str, Any],
+        values: Mapping[str, Any],
+    ) -> None:
+        """Adds to the result how each master's own API server can be recognized. ``values``: this host's options."""
+        hosts = variables.get("hostvars") or {}
+        for name in masters:
+            if name not in hosts:
+                continue
+            here = name == variables.get("inventory_hostname")
+            own = variables if here else hosts[name]
+            url = values.get("rolling_upgrade_server") if here else own.get("rolling_upgrade_server")
+            result["names"][name] = self._names(name, own)
+            result["server"][name] = str(url or "")
+            # A later batch has not gathered facts, and may get its address from the play.
+            result["sure"][name] = name in play.batch or bool(own.get("ansible_facts"))
 
     def _argument_specs(self) -> dict[str, Any]:
         """What the role's meta/argument_specs.yml says, by entry point."""
@@ -152,7 +177,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         return _play.clusters_refusal(play, str(variables.get("inventory_hostname")), group, list(masters), groups)
 
     def _shared_reports(self, play: _play.Play, variables: Mapping[str, Any]) -> dict[str, str]:
-        """Looked for by the first host of the play, for all: each that did would look at all others."""
+        """Found by the first host of the play for all: otherwise each host would look at all others."""
         if _play.keeps_order(play) and variables.get("inventory_hostname") != play.batch[0]:
             return {}
         hosts = variables.get("hostvars") or {}

@@ -246,23 +246,6 @@ def describe(
     """The result, with only the envelope of a value."""
     stored = evaluation.stored
     resources = {name: resource_result(name, evaluation, samples) for name in sorted(stored.resources)}
-    problems = []
-    if not stored.consistent:
-        problems.append(
-            f"etcd was compacted during the scan, so it was read at several revisions ({stored.revision} to "
-            f"{stored.last_revision}); raise max_rate, or read fewer resources, for one consistent view."
-        )
-    if seen is not None and not seen.converged:
-        problems.append(f"The API servers don't agree, so not every expected version is known: {seen.summary()}.")
-    if seen is not None:
-        problems += seen.reservations
-    if not evaluation.verified:
-        asked = "was" if seen is None else "could be"
-        problems.append(
-            f"No API server {asked} asked, so it is unknown whether this etcd is theirs and holds everything."
-        )
-    problems += count_problems(evaluation.uncounted)
-    problems += [unknown_key_sentence(plugin, why) for plugin, why in sorted(evaluation.key_ids.unknown.items())]
     totals = {
         "objects": stored.objects,
         "bytes": stored.bytes,
@@ -299,8 +282,31 @@ def describe(
         "etcd": _etcd_result(etcd, stored, members),
         "seconds": round(stored.seconds, 3),
         "rate": round(stored.objects / stored.seconds) if stored.seconds > 0 else 0,
-        "problems": problems,
+        "problems": _problems(evaluation, seen),
     }
+
+
+def _problems(evaluation: Evaluation, seen: Observation | None) -> list[str]:
+    """Why the result is incomplete, one sentence each."""
+    stored = evaluation.stored
+    problems = []
+    if not stored.consistent:
+        problems.append(
+            f"etcd was compacted during the scan, so it was read at several revisions ({stored.revision} to "
+            f"{stored.last_revision}); raise max_rate, or read fewer resources, for one consistent view."
+        )
+    if seen is not None and not seen.converged:
+        problems.append(f"The API servers don't agree, so not every expected version is known: {seen.summary()}.")
+    if seen is not None:
+        problems += seen.reservations
+    if not evaluation.verified:
+        asked = "was" if seen is None else "could be"
+        problems.append(
+            f"No API server {asked} asked, so it is unknown whether this etcd is theirs and holds everything."
+        )
+    problems += count_problems(evaluation.uncounted)
+    problems += [unknown_key_sentence(plugin, why) for plugin, why in sorted(evaluation.key_ids.unknown.items())]
+    return problems
 
 
 def _etcd_result(etcd: EtcdClusters, stored: Stored, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
