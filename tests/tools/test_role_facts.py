@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "rolling_upgrade"
@@ -95,3 +96,24 @@ def test_every_option_with_a_default_in_the_specification_has_that_one() -> None
         for name, option in spec["options"].items():
             if "default" in option and "{{" not in str(defaults.get(name)):
                 assert defaults.get(name) == option["default"], name
+
+
+def keys_in(node: Any) -> Iterator[str]:
+    """Every key of a mapping, such as the variables of a task."""
+    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from keys_in(part)
+    if isinstance(node, dict):
+        yield from map(str, node)
+
+
+@pytest.mark.parametrize("driver", sorted(folder.name for folder in (ROLE / "tasks" / "drivers").iterdir()))
+def test_each_option_of_a_driver_is_in_the_specification(driver: str) -> None:
+    specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    documents = [(ROLE / "vars" / "main.yml").read_text(encoding="utf-8")]
+    documents += [path.read_text(encoding="utf-8") for path in (ROLE / "tasks" / "drivers" / driver).rglob("*.yml")]
+    own = {name for text in documents for name in NAME.findall(text) if name.startswith(f"rolling_upgrade_{driver}_")}
+    computed_here = {name for text in documents for part in (set_in, keys_in) for name in part(yaml.safe_load(text))}
+    options = own - computed_here
+    assert options <= specs["main"]["options"].keys()
+    if (ROLE / "tasks" / "drivers" / driver / "main.yml").exists():
+        assert options <= specs["upgrade_master"]["options"].keys()
