@@ -49,7 +49,7 @@ notes:
     The options for the API servers are accepted so that C(module_defaults) for the group can include this module; they are not used.
   - If authentication is enabled in etcd, the user needs the role V(root), because a snapshot contains everything.
   - Without the JSON gateway (C(--enable-grpc-gateway=false)) the snapshot comes over gRPC, which needs the Python library C(h2). kine (SQL databases)
-    gives no snapshots; back up its database.
+    takes no snapshots; back up its database.
   - O(etcd.overrides) are honored, so one run takes a snapshot of each etcd cluster. These are not from the same moment.
 seealso:
   - module: kube_storage.upgrade.upgrade_check

@@ -241,7 +241,7 @@ resources:
         - How many for each reason; reasons that don't occur are left out.
         - V(encrypted) values hide their version, V(corrupt) and V(empty) values have none. V(nothing_expected) means that no server serves
           the resource, or that servers disagree about it.
-        - V(counts_differ) means that the API servers list other objects than this etcd holds, so they keep the resource in another etcd
+        - V(counts_differ) means that the API servers list objects other than those that this etcd holds, so they keep the resource in another etcd
           (O(etcd.overrides)). V(not_counted) means that the comparison was not possible, for instance because the user may not list the resource;
           RV(problems) says why.
       type: dict

@@ -22,7 +22,7 @@ _OF_HOST = {
 
 
 def find_cluster(action: Any, variables: Mapping[str, Any]) -> None:
-    """In an ad-hoc call over hosts that are clusters, each has its own variables name its cluster, as in the role."""
+    """In an ad-hoc call, each host's own variables name its cluster, as in the role."""
     args = action._task.args
     if "module_name" not in context.CLIARGS or any(args.get(name) for name in _NAME_A_CLUSTER):
         return

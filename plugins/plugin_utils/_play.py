@@ -79,7 +79,7 @@ def clusters_refusal(play: Play, host: str, group: str, masters: Sequence[str], 
     mine = [name for name in masters if name in play.batch]
     if len(mine) < len(masters):
         return (
-            f"This play has not all masters of {group} in one batch; remove serial, since the clusters are upgraded side by side anyway, and "
+            f"This play doesn't have all masters of {group} in one batch; remove serial, since the clusters are upgraded side by side anyway, and "
             "one master at a time in each."
         )
     if keeps_order(play) or len(mine) <= 1:
@@ -95,8 +95,8 @@ def one_cluster_refusal(entry_point: str, group: str) -> str:
     if not group or entry_point not in ("main", "rotate_encryption_key"):
         return ""
     return (
-        f"rolling_upgrade_cluster_group is '{group}', and this is for one cluster in a play; leave it empty, or, to upgrade several clusters, use the "
-        "role's entry point clusters (the playbook kube_storage.upgrade.upgrade_clusters)."
+        f"rolling_upgrade_cluster_group is '{group}', but this entry point is for plays with one cluster; leave it empty, or, to upgrade several "
+        "clusters, use the role's entry point clusters (the playbook kube_storage.upgrade.upgrade_clusters)."
     )
 
 
@@ -165,7 +165,7 @@ def text_refusal(masters: Any) -> str:
 
 
 def mistyped_variables(given: Iterable[str], options: Collection[str], used: Collection[str]) -> list[str]:
-    """Variables of any source that were probably meant as an option. ``used``: every name that the role itself uses."""
+    """Variables, from any source, that were probably meant as an option. ``used``: every name that the role itself uses."""
     problems = []
     for name in sorted(set(given) - {*options, *used, *_OF_PLAYBOOKS}):
         close = _closest(name, options) if name.startswith(_PREFIX) else ""
@@ -204,7 +204,7 @@ def looks_of(masters: Sequence[str], hosts: Mapping[str, Any], batch: Collection
 
 
 def report_refusal(masters: Sequence[str], hosts: Mapping[str, Any], batch: Sequence[str]) -> list[str]:
-    """Why the report of these masters' cluster can't be where it is to be, as the first host of this batch found."""
+    """Why the report of these masters' cluster can't have its path, as the first host of this batch found."""
     looks = looks_of(masters, hosts, batch)
     # The first host as it was then; it may have been refused since.
     name = next((look["first"] for look in looks.values() if look.get("first")), None)

@@ -4,7 +4,7 @@
 
 """What the shell of a master can say about the markers of steps, without starting a module there. Pure.
 
-Only that there is none: whatever else is there, the module reads.
+Only whether there are none; anything else is left to the module.
 """
 
 from __future__ import annotations

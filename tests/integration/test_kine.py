@@ -87,7 +87,7 @@ def test_a_socket_that_can_not_be_used_is_named(
     asyncio.run(read(alone.option))
     with pytest.raises(EtcdError, match=r"none\.sock does not exist; check the path"):
         asyncio.run(read({"endpoints": [f"unix://{tmp_path}/none.sock"]}))
-    with pytest.raises(BadInputError, match="can't lead to a Unix socket"):
+    with pytest.raises(BadInputError, match="can't be used with a Unix socket"):
         asyncio.run(read({**alone.option, "proxy": "socks5://127.0.0.1:1"}))
     monkeypatch.setattr(http2, "is_available", lambda: False)
     with pytest.raises(EtcdError, match=r"can only be read over gRPC; install the Python library h2"):

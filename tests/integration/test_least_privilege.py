@@ -131,7 +131,7 @@ def test_each_removed_rule_is_named(limited: Limited, module: Callable[..., Resu
         told = refused.message if refused.failed else str(refused.data)
         assert refused.failed or name == "metrics", f"{name} {number} is not needed"
         assert f"user {USER} cannot" in told and message in told, f"{name} {number}: {told}"
-        assert "grant it by a clusterrole" in told.lower()
+        assert "grant it with a clusterrole" in told.lower()
         apply(cluster, role)
         limited.await_rules(role)
     assert read_etcd(cluster, "/registry/secrets/") == before
@@ -146,7 +146,7 @@ def test_what_reads_etcd_needs_both_rules(limited: Limited, module: Callable[...
     limited.take_away(role, 0)
     refused = module(cluster, "stored_versions_info", **auth)
     assert refused.failed and f"user {USER} cannot get namespaces" in refused.message, refused.message
-    assert "grant it by a clusterrole" in refused.message.lower() and "this cluster's" in refused.message
+    assert "grant it with a clusterrole" in refused.message.lower() and "this cluster's" in refused.message
     apply(cluster, role)
     limited.await_rules(role)
     limited.take_away(role, 1)

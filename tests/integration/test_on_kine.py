@@ -93,7 +93,7 @@ def test_another_kine_is_not_taken_for_the_cluster_s_own(
 
 def test_there_is_no_snapshot_of_kine(on_kine: Cluster, module: Callable[..., Result], tmp_path: Path) -> None:
     refused = module(None, "etcd_snapshot", etcd=on_kine.etcd, path=str(tmp_path / "snapshots"))
-    assert refused.failed and "is kine, which gives no snapshots; back up its database" in refused.message
+    assert refused.failed and "is kine, which takes no snapshots; back up its database" in refused.message
 
 
 def test_a_scan_is_of_one_revision_whatever_is_written_meanwhile(on_kine: Cluster) -> None:

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What etcd's JSON gateway does, done here: which gRPC call a path is, and the messages of both sides. Pure.
+"""Does what etcd's JSON gateway does: which gRPC call a path is, and the messages of both sides. Pure.
 
-The rest of the package so needs to know one form only, that of the gateway: numbers of 64 bits as texts, bytes in base64, zeros left
+So the rest of the package needs to know only one form, that of the gateway: numbers of 64 bits as texts, bytes in base64, zeros left
 out. Of each message only the fields that somebody here reads or sends are known (go.etcd.io/etcd/api, etcdserverpb/rpc.proto,
-mvccpb/kv.proto). To turn a page of values into JSON and back costs less than to parse it.
+mvccpb/kv.proto). Turning a page of values into JSON and back costs less than parsing it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _json_of(known: Mapping[int, Field]) -> Callable[[bytes], bytes]:
 def range_answer(message: bytes, min_mod_revision: int = 0) -> bytes:
     """A page of keys, leaving out those that were written before ``min_mod_revision``.
 
-    Written out by hand, as all that is in etcd comes along here. Raises IndexError or ValueError on nonsense.
+    Written out by hand, because everything in etcd passes through here. Raises IndexError or ValueError on nonsense.
     """
     pairs: list[bytes] = []
     rest = bytearray()

@@ -62,7 +62,7 @@ def count_problems(uncounted: Mapping[str, Uncounted]) -> list[str]:
             for doubt in differ
         ]
         found.append(
-            f"The API servers list other objects than this etcd holds, so nothing is proven about {_listed(texts)}; "
+            f"The API servers list objects other than those that this etcd holds, so nothing is proven about {_listed(texts)}; "
             "if the API servers have --etcd-servers-overrides, name the other etcd in etcd.overrides."
         )
     by_reason: dict[str, list[str]] = {}

@@ -83,7 +83,7 @@ def open_etcd(options: Mapping[str, Any] | None) -> Etcd:
         raise BadInputError("etcd.username and etcd.password go together; give both.")
     context = files = None
     if given.get("proxy") and any(endpoint.startswith(UNIX) for endpoint in endpoints):
-        raise BadInputError("etcd.proxy can't lead to a Unix socket; give an address, or leave the proxy out.")
+        raise BadInputError("etcd.proxy can't be used with a Unix socket; give an address, or leave the proxy out.")
     if any(endpoint.startswith("https://") for endpoint in endpoints):
         files = {name: given.get(name) for name in _KUBEADM_FILES}
         if not any(files.values()):

@@ -73,7 +73,7 @@ class GatewayOrGrpc:
         timeout: float,
         take: Callable[[bytes], None],
     ) -> Response:
-        """The server was asked something before."""
+        """The server must have been asked something before."""
         client = self._grpc if self._lacks_gateway(url) else self._gateway
         return await client.stream(method, url, headers=headers, body=body, timeout=timeout, take=take)
 

@@ -54,7 +54,7 @@ Key = bytes
 
 
 class _IncompleteError(EtcdError):
-    """etcd gave other keys than it counts: kine ends a page early, without an error, if its database fails meanwhile."""
+    """etcd returned a different number of keys than it counts: kine ends a page early, without an error, if its database fails meanwhile."""
 
 
 class Variant(NamedTuple):
@@ -383,7 +383,7 @@ class _Scan:
     def _require_all(self, there: int, read: int) -> None:
         if self._stored.consistent and read != there:
             raise _IncompleteError(
-                f"etcd at {', '.join(self._etcd.endpoints)} gave {read} of the {there} keys that it counts; check that it is healthy "
+                f"etcd at {', '.join(self._etcd.endpoints)} returned {read} of the {there} keys that it counts; check that it is healthy "
                 "(of kine: its database), and run again."
             )
 

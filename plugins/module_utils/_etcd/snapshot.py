@@ -71,7 +71,7 @@ async def _members(etcd: Etcd) -> list[MemberState]:
     found = await membership(etcd)
     if found.is_kine:
         raise EtcdError(
-            f"{etcd.endpoints[0]} is kine, which gives no snapshots; back up its database instead (SQLite of k3s: the folder "
+            f"{etcd.endpoints[0]} is kine, which takes no snapshots; back up its database instead (SQLite of k3s: the folder "
             "/var/lib/rancher/k3s/server/db)."
         )
     corrupt = [state.address for state in found.states if "CORRUPT" in state.alarms]

@@ -286,7 +286,7 @@ def forbidden_sentence(message: str) -> str | None:
         what = found["resource"] + (f".{found['group']}" if found["group"] else "")
     return (
         f"Permission is missing: user {found['user']} cannot {found['verb']} {what}"
-        f"{found['scope'].rstrip()}; grant it by a ClusterRole (the page Permissions of the documentation lists what each module needs)."
+        f"{found['scope'].rstrip()}; grant it with a ClusterRole (the page Permissions of the documentation lists what each module needs)."
     )
 
 

@@ -49,7 +49,7 @@ async def require(server: ApiServer, needs: Iterable[Need]) -> None:
         more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
         raise ApiError(
             f"Permission is missing: user {await _who(server)} cannot {shown}{more}; nothing was written. "
-            "Grant it by a ClusterRole (the page Permissions of the documentation lists what each module needs).",
+            "Grant it with a ClusterRole (the page Permissions of the documentation lists what each module needs).",
             status=403,
             reason="Forbidden",
         )

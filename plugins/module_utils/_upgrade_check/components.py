@@ -75,7 +75,7 @@ def evaluate_components(started: Started, path: UpgradePath, data: ComponentData
     uncovered = {command.component for command in started.all if target not in data.flags_of.get(command.component, ())}
     if uncovered:
         found.unknown.append(
-            f"Whether {target} accepts the flags of {listed(sorted(uncovered))}, except for feature gates, as no data cover them."
+            f"Whether {target} accepts the flags of {listed(sorted(uncovered))}, except for feature gates, because there is no data on them."
         )
     return found
 
@@ -142,7 +142,7 @@ def evaluate_peers(started: Started, path: UpgradePath, servers: int) -> list[Fi
             f"API servers are started without --{PEER_CA} ({_listed(alone)}).",
             "While masters run two releases, these answer 404 for resources that only the others serve. Namespaces that are deleted meanwhile may hang in "
             "Terminating, or leave objects behind.",
-            f"Delete no namespace until all masters are upgraded, or give all API servers --{PEER_CA} first. Before 1.36 they also need the feature gate "
+            f"Delete no namespaces until all masters are upgraded, or give all API servers --{PEER_CA} first. Before 1.36 they also need the feature gate "
             "UnknownVersionInteroperabilityProxy.",
             blocks=False,
         )

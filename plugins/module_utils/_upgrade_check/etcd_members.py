@@ -80,7 +80,7 @@ async def _check(etcd: Etcd) -> Findings:
     old = sorted({state.version for state in members.states if _numbers(state.version) < _HASHES_SINCE})
     if old:
         found.unknown.append(
-            f"Whether all members of {name} hold the same, as the JSON gateway of etcd {listed(old)} doesn't report their hashes (etcdctl "
+            f"Whether all members of {name} hold the same data, as the JSON gateway of etcd {listed(old)} doesn't report their hashes (etcdctl "
             "endpoint hashkv --cluster does)."
         )
         return found
@@ -121,7 +121,7 @@ def evaluate_members(members: Membership) -> list[Finding]:
                 f"{listed(lost)} {'knows' if len(lost) == 1 else 'know'} no leader of etcd."
                 if lost
                 else "The members of etcd don't agree on a leader.",
-                "etcd accepts no write without a leader; an election may be in progress.",
+                "etcd accepts no writes without a leader; an election may be in progress.",
                 "Check again; if nothing changes, find out which members can't reach each other (etcdctl endpoint status --cluster).",
             )
         )
@@ -174,7 +174,7 @@ def evaluate_hashes(seen: Hashes, name: str) -> Findings:
     if not seen.comparable:
         return Findings(
             unknown=[
-                f"Whether all members of {name} hold the same, as they were compacting while they were asked; check again."
+                f"Whether all members of {name} hold the same data, as they were compacting while they were asked; check again."
             ]
         )
     if not seen.differ:

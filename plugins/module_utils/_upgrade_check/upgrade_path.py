@@ -89,7 +89,7 @@ def evaluate_compatibility(reports: Iterable[ServerReport], path: UpgradePath) -
             "compatibility",
             "kube-apiserver",
             f"{listed(servers)} {'stores' if len(servers) == 1 else 'store'} objects for readers of {oldest} and newer (minCompatibilityVersion).",
-            f"What is written from now on need not be readable by {path.target}, even if all that is stored now is.",
+            f"Anything written from now on may be unreadable for {path.target}, even if everything stored now is readable.",
             f"Restart API servers {flag}with --emulated-version={path.target}; migrate everything, and check "
             "again. If they are several releases newer, go back one release at a time.",
         )

@@ -90,7 +90,7 @@ def open_blockers(check: Check) -> list[ReportedFinding]:
 
 
 def same_cluster(rows: Iterable[ClusterRow]) -> list[ClusterRow]:
-    """The rows, where a cluster that two hosts lead to is kept for the first of them, and the others say so."""
+    """The rows. If several hosts reach the same cluster, the first keeps it, and the rows of the others say so."""
     first: dict[str, str] = {}
     found = []
     for row in rows:

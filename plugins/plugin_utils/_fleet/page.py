@@ -175,7 +175,7 @@ def to_do(record: FleetRecord) -> list[str]:
     if record.rows_in(Severity.BLOCKER.value):
         steps.append("Fix the blockers; the page of each cluster says how.")
     if record.rows_in(Severity.DISAGREEMENT.value):
-        steps.append("Finish or repair the API servers that differ. Migrate nothing there before they agree.")
+        steps.append("Finish or repair the API servers that differ. Don't migrate anything there until they agree.")
     if record.rows_in(Severity.STALE.value):
         steps.append(
             "Migrate the clusters that hold stale objects: run the playbook with rolling_upgrade_fleet_purpose=migrate."
@@ -201,7 +201,7 @@ def figures(record: FleetRecord) -> list[Figure]:
 
 
 def _sentence(words: str) -> str:
-    """With a capital letter, and nothing else changed."""
+    """With a capital first letter, otherwise unchanged."""
     return words[:1].upper() + words[1:]
 
 
@@ -273,7 +273,7 @@ def _when(at: str | None) -> Cell:
 
 
 def _keys(row: ClusterRow, now: float) -> Cell:
-    """Sorted by the key that was first seen the longest ago; how old a key really is, no one can read from etcd."""
+    """Sorted by the key that was first seen the longest ago; etcd doesn't show how old a key really is."""
     if not row.keys:
         return Cell("none" if row.objects is not None else "", 0 if row.objects is not None else "")
     ages = [now - epoch_seconds(key.seen) for key in row.keys]

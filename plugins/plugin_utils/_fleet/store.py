@@ -39,7 +39,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.wordi
 
 @dataclass(frozen=True)
 class FleetNews:
-    """What a task tells: ``clusters`` if the run begins, ``finished_wave`` (its number) after a wave, ``end`` at the end of the play.
+    """What a task passes: ``clusters`` if the run begins, ``finished_wave`` (its number) after a wave, ``end`` at the end of the play.
 
     ``begun``: the run as the task before returned it. Several runs may share a folder, as those of slices do.
     """
@@ -83,7 +83,7 @@ def _run_of(before: FleetRecord | None, news: FleetNews, now: str, folder: Fleet
     if news.begun:
         return replace(read_fleet(dict(news.begun)), clusters=list(before.clusters) if before else [])
     if before is None:
-        raise BadInputError(f"No run of a fleet has begun in {folder.path}; begin one by giving its clusters.")
+        raise BadInputError(f"No run of a fleet has begun in {folder.path}; start one by giving its clusters.")
     return before
 
 

@@ -41,7 +41,7 @@ _WHY = {
     "corrupt": "it can't be read",
     "empty": "it is empty",
     "nothing_expected": "no API server serves it, or they disagree",
-    "counts_differ": "the API servers list other objects than this etcd holds",
+    "counts_differ": "the API servers list objects other than those that this etcd holds",
     "not_counted": "whether this etcd holds all is unknown",
 }
 

@@ -330,7 +330,7 @@ class DirectEngine:
     async def _get_page(self, work: _Work, size: PageSize, path: str) -> Response:
         """One page as soon as there is space for it, or the error after all tries; raises _NoAnswerError.
 
-        An overloaded server is obeyed as by every other request.
+        Waits as long as an overloaded server asks, as every other request does.
         """
         while len(work.queue) > self._enough:
             work.has_space.clear()

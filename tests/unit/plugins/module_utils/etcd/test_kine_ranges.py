@@ -95,5 +95,5 @@ def test_all_is_read_and_each_later_write_found(kine: Kine) -> None:
 
 
 def test_pages_that_keep_ending_early_are_an_error() -> None:
-    with pytest.raises(EtcdError, match=r"gave \d+ of the 1001 keys that it counts"):
+    with pytest.raises(EtcdError, match=r"returned \d+ of the 1001 keys that it counts"):
         asyncio.run(scan(cast(Etcd, Kine(cuts=100))))
