@@ -28,7 +28,7 @@ _NOT_TLS = (
     "record layer failure",
 )
 
-# What OpenSSL says of a certificate.
+# What OpenSSL says about a certificate.
 _EXPIRED = "has expired"
 # What http.client says if a proxy refuses a tunnel.
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
