@@ -26,7 +26,7 @@ from .support.controllers import (
 )
 from .support.etcd import read_etcd
 from .support.modules import Result
-from .support.objects import apply, config_maps, freeze_config_maps, make_json
+from .support.objects import apply, config_maps, freeze, make_json
 from .support.waiting import wait_until
 
 NAME = "storage_migrate"
@@ -122,7 +122,7 @@ def test_a_controller_that_goes_on_after_it_was_given_up(migrated: Cluster, modu
 def test_a_denied_object_that_is_retried_forever_is_named(migrated: Cluster, module: Callable[..., Result]) -> None:
     install_migrator(migrated)
     apply(migrated, config_maps(5))
-    is_enforced = freeze_config_maps(migrated, "frozen", "object.metadata.name != 'cm-0002'", "cm-0002")
+    is_enforced = freeze(migrated, "frozen", "configmaps", "object.metadata.name != 'cm-0002'", "cm-0002")
     before = read_etcd(migrated, "/registry/configmaps/default/cm-0002")
     with Migrator(migrated):
         stopped = module(

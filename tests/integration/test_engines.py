@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.control_plane.cluster import Cluster, ClusterError
+from tests.control_plane.cluster import Cluster
 
 from .support.controllers import CONTROLLERS, IN_TREE, busy, stored_versions
 from .support.etcd import read_etcd
 from .support.modules import Result
-from .support.objects import apply, config_maps, install_widgets, make_json, widgets
+from .support.objects import apply, config_maps, freeze, install_widgets, make_json, widgets
 from .support.runs import Running, start_process
 from .support.waiting import wait_until
 
@@ -77,45 +77,10 @@ def test_the_controller_rewrites_and_everything_is_counted(managed: Cluster, mod
     assert migrations(managed) == [], "the kept migration is replaced, and the new one deleted"
 
 
-FROZEN = {
-    "apiVersion": "admissionregistration.k8s.io/v1",
-    "kind": "ValidatingAdmissionPolicy",
-    "metadata": {"name": "frozen-widgets"},
-    "spec": {
-        "failurePolicy": "Fail",
-        "matchConstraints": {
-            "resourceRules": [
-                {
-                    "apiGroups": ["shop.example.com"],
-                    "apiVersions": ["*"],
-                    "operations": ["UPDATE"],
-                    "resources": ["widgets"],
-                }
-            ]
-        },
-        "validations": [{"expression": "object.metadata.name != 'widget-003'", "message": "it is frozen"}],
-    },
-}
-BINDING = {
-    "apiVersion": "admissionregistration.k8s.io/v1",
-    "kind": "ValidatingAdmissionPolicyBinding",
-    "metadata": {"name": "frozen-widgets"},
-    "spec": {"policyName": "frozen-widgets", "validationActions": ["Deny"]},
-}
-
-
-def is_frozen(cluster: Cluster) -> bool:
-    try:
-        cluster.kubectl("annotate", "widget", "widget-003", "probe=x", "--overwrite", "--dry-run=server")
-    except ClusterError as error:
-        return "frozen" in str(error)
-    return False
-
-
 def test_what_the_controller_fails_at_is_finished_and_named(managed: Cluster, module: Callable[..., Result]) -> None:
     widgets = {"engine": IN_TREE, "resources": ["widgets.shop.example.com"]}
-    apply(managed, FROZEN, BINDING)
-    wait_until(lambda: is_frozen(managed))
+    unless = "object.metadata.name != 'widget-003'"
+    is_enforced = freeze(managed, "frozen-widgets", "widgets.shop.example.com", unless, "widget-003")
     with busy(managed, "widgets"):
         stopped = module(managed, NAME, on_error="stop", **widgets)
     assert stopped.failed and "on_error=stop" in stopped.message
@@ -138,7 +103,7 @@ def test_what_the_controller_fails_at_is_finished_and_named(managed: Cluster, mo
     assert old == [f"{WIDGETS}default/widget-003"]
 
     managed.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "frozen-widgets")
-    wait_until(lambda: not is_frozen(managed))
+    wait_until(lambda: not is_enforced())
     with busy(managed, "widgets"):
         done = module(managed, NAME, **widgets)
     assert done["resources"]["widgets.shop.example.com"]["engine"] == IN_TREE

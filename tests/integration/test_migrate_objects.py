@@ -20,7 +20,7 @@ from tests.control_plane.cluster import Cluster
 
 from .support.etcd import read_etcd
 from .support.modules import Result
-from .support.objects import apply
+from .support.objects import apply, denying_policy
 from .support.runs import during, finish, start_process
 from .support.servers import HttpsServer, webhook
 from .support.stock import GROUP, MERGE_PATCH, Api, Stock, version_hash
@@ -301,33 +301,9 @@ def test_a_crd_that_may_not_be_trimmed(
     stock.fill(8)
     stock.store("v1")
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
-    policy = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "no-trimming"},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {
-                "resourceRules": [
-                    {
-                        "apiGroups": ["apiextensions.k8s.io"],
-                        "apiVersions": ["v1"],
-                        "operations": ["UPDATE"],
-                        "resources": ["customresourcedefinitions/status"],
-                    }
-                ]
-            },
-            "validations": [{"expression": "object.metadata.name != 'locks.stock.example.com'", "message": "locked"}],
-        },
-    }
-    binding = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": "no-trimming"},
-        "spec": {"policyName": "no-trimming", "validationActions": ["Deny"]},
-    }
-    stock.api.good("POST", policies, policy)
-    stock.api.good("POST", policies.replace("policies", "policybindings"), binding)
+    resource = "customresourcedefinitions/status.apiextensions.k8s.io"
+    unless = "object.metadata.name != 'locks.stock.example.com'"
+    apply(single_master, *denying_policy("no-trimming", resource, unless, "locked"))
     touch = {"metadata": {"labels": {"touched": "x"}}}
     status = f"{stock.crd_path}/status?dryRun=All"
     wait_until(lambda: stock.api.send("PATCH", status, touch, MERGE_PATCH)[0] == 422)

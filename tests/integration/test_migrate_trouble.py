@@ -24,7 +24,7 @@ from .support.objects import (
     POLICIES,
     apply,
     config_maps,
-    freeze_config_maps,
+    freeze,
     make_json,
     old_policies,
     policy,
@@ -181,7 +181,7 @@ def test_a_list_outlives_a_compaction(loaded: Cluster) -> None:
 
 def test_denied_objects_are_named_and_only_they_are_retried(loaded: Cluster, tmp_path: Path) -> None:
     unless = "!object.metadata.name.startsWith('cm-000')"
-    is_enforced = freeze_config_maps(loaded, "no-updates", unless, "cm-0001", "these are frozen")
+    is_enforced = freeze(loaded, "no-updates", "configmaps", unless, "cm-0001", "these are frozen")
     failures_file = tmp_path / "failures.jsonl"
     failed = run_module(loaded, NAME, resources=["configmaps"], failures_file=str(failures_file))
     assert failed.failed

@@ -19,7 +19,7 @@ from tests.tools.ansible_test import newest_core
 
 from .support import browser, warm_python
 from .support.modules import ANSIBLE, ROOT, environment
-from .support.objects import apply, config_maps
+from .support.objects import apply, config_maps, freeze
 
 PREFIX = "kube_storage.upgrade."
 FROZEN = 3
@@ -29,24 +29,7 @@ FROZEN = 3
 def cluster(single_master: Cluster) -> Cluster:
     """Of its ConfigMaps three can't be rewritten."""
     apply(single_master, config_maps(FROZEN, prefix="frozen"))
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}
-    api = "admissionregistration.k8s.io/v1"
-    policy = {
-        "apiVersion": api,
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "frozen"},
-        "spec": {
-            "matchConstraints": {"resourceRules": [rule]},
-            "validations": [{"expression": "!object.metadata.name.startsWith('frozen')", "message": "it is frozen"}],
-        },
-    }
-    binding = {
-        "apiVersion": api,
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": "frozen"},
-        "spec": {"policyName": "frozen", "validationActions": ["Deny"]},
-    }
-    apply(single_master, policy, binding)
+    freeze(single_master, "frozen", "configmaps", "!object.metadata.name.startsWith('frozen')", "frozen-0000")
     return single_master
 
 

@@ -29,7 +29,7 @@ from .support.controllers import (
 )
 from .support.etcd import put_json, read_etcd
 from .support.modules import Result, run_module
-from .support.objects import apply, freeze_config_maps
+from .support.objects import apply, freeze
 from .support.waiting import wait_until
 
 NAME = "storage_migrate"
@@ -137,7 +137,7 @@ def refused(cluster: Cluster) -> int:
 def test_a_denied_object_hangs_the_migrator_and_the_next_run_says_so(migrated: Cluster) -> None:
     """Last in this file, as the migrator is useless until it is restarted."""
     keys = make_stale(migrated, 5, "denied")
-    is_enforced = freeze_config_maps(migrated, "frozen", "object.metadata.name != 'denied-0002'", "denied-0002")
+    is_enforced = freeze(migrated, "frozen", "configmaps", "object.metadata.name != 'denied-0002'", "denied-0002")
     with RealMigrator(migrated):
         failed = migrate(migrated, controller_timeout=4)
         assert failed.failed and "configmaps default/denied-0002" in failed.message

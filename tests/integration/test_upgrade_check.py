@@ -22,7 +22,7 @@ from tests.control_plane.cluster import Cluster
 from .support import warm_python
 from .support.etcd import delete, etcd_request, put, read_etcd
 from .support.modules import ROOT, Result
-from .support.objects import POLICIES, apply, config_maps, install_widgets, policy, widgets_crd
+from .support.objects import POLICIES, apply, config_maps, denying_policy, install_widgets, policy, widgets_crd
 from .support.plays import Play, run_playbook
 from .support.release_data import decoded_otherwise, holding, old_autoscaler, raw_get, stored_otherwise
 from .support.waiting import wait_until
@@ -205,25 +205,7 @@ def test_webhooks_that_do_not_answer(single_master: Cluster, module: Callable[..
 
 
 def test_a_policy_that_refuses_an_unchanged_object(single_master: Cluster, module: Callable[..., Result]) -> None:
-    match = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["namespaces"]}
-    spec = {
-        "matchConstraints": {"resourceRules": [match]},
-        "validations": [{"expression": "false", "message": "nobody may"}],
-    }
-    kinds = "admissionregistration.k8s.io/v1"
-    refuses = {
-        "apiVersion": kinds,
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "refuses"},
-        "spec": {**spec, "failurePolicy": "Fail"},
-    }
-    binding = {
-        "apiVersion": kinds,
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": "refuses"},
-        "spec": {"policyName": "refuses", "validationActions": ["Deny"]},
-    }
-    with applied(single_master, refuses, binding):
+    with applied(single_master, *denying_policy("refuses", "namespaces", "false", "nobody may")):
         for _attempt in range(30):  # a new policy takes a moment to come into force
             found = module(single_master, NAME, target_version="1.37")
             if not found["safe"]:

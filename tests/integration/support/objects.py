@@ -37,15 +37,13 @@ def config_maps(number: int, prefix: str = "cm", namespace: str = "default") -> 
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
-def freeze_config_maps(
-    cluster: Cluster, name: str, unless: str, frozen: str, message: str = "it is frozen"
-) -> Callable[[], bool]:
-    """A policy of that name denies updates of ConfigMaps ``unless`` the expression holds.
-
-    Returns when it denies those of ``frozen``, with a function that says whether it still does.
-    """
+def denying_policy(
+    name: str, resource: str, unless: str, message: str = "it is frozen"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A policy, and its binding, that denies updates of a resource, such as ``widgets.shop.example.com``, ``unless`` the expression holds."""
     kinds = "admissionregistration.k8s.io/v1"
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}
+    plural, _dot, group = resource.partition(".")
+    rule = {"apiGroups": [group], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": [plural]}
     denies = {
         "apiVersion": kinds,
         "kind": "ValidatingAdmissionPolicy",
@@ -62,11 +60,21 @@ def freeze_config_maps(
         "metadata": {"name": name},
         "spec": {"policyName": name, "validationActions": ["Deny"]},
     }
-    apply(cluster, denies, binding)
+    return denies, binding
+
+
+def freeze(
+    cluster: Cluster, name: str, resource: str, unless: str, frozen: str, message: str = "it is frozen"
+) -> Callable[[], bool]:
+    """Applies such a policy and waits until it denies updates of the object ``frozen``.
+
+    Returns a function that says whether it still does.
+    """
+    apply(cluster, *denying_policy(name, resource, unless, message))
 
     def is_enforced() -> bool:
         try:
-            cluster.kubectl("annotate", "configmap", frozen, "probe=x", "--overwrite", "--dry-run=server")
+            cluster.kubectl("annotate", resource, frozen, "probe=x", "--overwrite", "--dry-run=server")
         except ClusterError as error:
             return message in str(error)
         return False
