@@ -57,7 +57,9 @@ options:
     type: dict
     default: {}
   resume_within:
-    description: Resume the last run if it was stopped or killed less than this many seconds ago and had the same to do.
+    description:
+      - Resume the last run of any of these clusters if it was stopped or killed less than this many seconds ago and had the same to do, even if
+        runs over other clusters have ended in this folder since.
     type: float
     default: 0
   finished_wave:

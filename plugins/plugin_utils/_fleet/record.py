@@ -137,8 +137,23 @@ class FleetWave:
 
 
 @dataclass(kw_only=True)
+class UnfinishedRun:
+    """A run that another one can resume; ``clusters``: those that no later run has taken over."""
+
+    run: str
+    purpose: str
+    version: str | None = None
+    started: str
+    updated: str
+    clusters: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
 class FleetRecord:
-    """One run over a fleet. ``run`` identifies it; ``status`` is running, stopped (``stopped`` says why) or finished."""
+    """One run over a fleet. ``run`` identifies it; ``status`` is running, stopped (``stopped`` says why) or finished.
+
+    ``unfinished``: this run, if it has not finished, and others whose folder it is, too, such as those of other slices.
+    """
 
     format: int = FORMAT
     kind: str = FLEET
@@ -151,6 +166,7 @@ class FleetRecord:
     updated: str
     waves: list[FleetWave] = field(default_factory=list)
     clusters: list[ClusterRow] = field(default_factory=list)
+    unfinished: list[UnfinishedRun] = field(default_factory=list)
 
     def row(self, host: str) -> ClusterRow | None:
         return next((row for row in self.clusters if row.host == host), None)

@@ -20,6 +20,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record
     FleetRecord,
     FleetWave,
     Severity,
+    UnfinishedRun,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.waves import Wave
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.record import Snapshot
@@ -67,7 +68,7 @@ def begun(
     now: str,
     resume_within: float = 0.0,
 ) -> FleetRecord:
-    """The record of a new run, or of one that resumes the last, if that did not finish and had the same to do."""
+    """The record of a new run, or of one that resumes an earlier run, which did not finish and had the same to do with some of its clusters."""
     record = FleetRecord(
         run=run,
         purpose=purpose,
@@ -77,15 +78,45 @@ def begun(
         waves=[FleetWave(wave.name, list(wave.clusters)) for wave in waves],
         clusters=list(before.clusters) if before else [],
     )
-    if before is not None and _resumes(before, record, resume_within):
-        record.started = before.started
-    return record
+    resumed = _resumed(before, record, resume_within) if before else None
+    return replace(record, started=resumed.started) if resumed else record
 
 
-def _resumes(before: FleetRecord, record: FleetRecord, within: float) -> bool:
-    same = (before.purpose, before.version) == (record.purpose, record.version)
-    recent = epoch_seconds(record.started) - epoch_seconds(before.updated) <= within
-    return before.status != FINISHED and same and recent
+def _resumed(before: FleetRecord, record: FleetRecord, within: float) -> UnfinishedRun | None:
+    """The newest of the runs that this one resumes."""
+
+    def fits(earlier: UnfinishedRun) -> bool:
+        same = (earlier.purpose, earlier.version) == (record.purpose, record.version)
+        recent = epoch_seconds(record.started) - epoch_seconds(earlier.updated) <= within
+        return same and recent and bool(set(earlier.clusters) & set(record.hosts))
+
+    return max(filter(fits, _unfinished(before)), key=lambda earlier: earlier.updated, default=None)
+
+
+def _unfinished(record: FleetRecord) -> list[UnfinishedRun]:
+    """With the run of the record itself, which files of earlier releases don't list."""
+    known = {earlier.run for earlier in record.unfinished}
+    return [*record.unfinished, *([_as_unfinished(record)] if record.run not in known else [])]
+
+
+def _as_unfinished(record: FleetRecord) -> UnfinishedRun:
+    """Without clusters if it has finished."""
+    return UnfinishedRun(
+        run=record.run,
+        purpose=record.purpose,
+        version=record.version,
+        started=record.started,
+        updated=record.updated,
+        clusters=record.hosts if record.status != FINISHED else [],
+    )
+
+
+def still_unfinished(before: FleetRecord | None, record: FleetRecord) -> list[UnfinishedRun]:
+    """This run, if it has not finished, and those that ``before`` has, without the clusters that this run has taken over."""
+    others = [earlier for earlier in _unfinished(before) if earlier.run != record.run] if before else []
+    taken = set(record.hosts)
+    left = [replace(earlier, clusters=[name for name in earlier.clusters if name not in taken]) for earlier in others]
+    return [earlier for earlier in (*left, _as_unfinished(record)) if earlier.clusters]
 
 
 def done_before(record: FleetRecord) -> list[str]:

@@ -27,6 +27,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run im
     done_before,
     ended,
     folded,
+    still_unfinished,
     stopped_after,
     summary,
     verdict,
@@ -69,6 +70,7 @@ def keep(folder: FleetFolder, news: FleetNews, now: str, write: bool = True) -> 
         folder.require_writable()
         before, reports = folder.read(), folder.reports()
         record = _next(_run_of(before, news, now, folder), reports, news, now)
+        record = replace(record, unfinished=still_unfinished(before, record))
         if write:
             folder.write_record(record)
             folder.files.write_page(fleet_page(record))
@@ -113,7 +115,7 @@ def _told(folder: FleetFolder, record: FleetRecord, news: FleetNews) -> dict[str
         "html": str(folder.files.html),
         "json": str(folder.files.json),
         "metrics": str(folder.metrics),
-        "run": as_json(replace(record, clusters=[])),
+        "run": as_json(replace(record, clusters=[], unfinished=[])),
         "status": record.status,
         "stopped": record.status == STOPPED,
         "waves": [{"name": wave.name, "clusters": wave.clusters} for wave in record.waves],

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record import FleetRecord, Severity
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run import (
     Report,
@@ -14,6 +16,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run im
     done_before,
     ended,
     folded,
+    still_unfinished,
     stopped_after,
     summary,
     verdict,
@@ -110,6 +113,34 @@ def test_a_finished_run_is_not_resumed() -> None:
     record = wave_finished(run_over("a", {"a": report()}), 0, at(30))
     again = begun(ended(record, at(30)), "run-1", "audit", None, [Wave("all", ["a"])], at(40), resume_within=100)
     assert again.started == at(40)
+
+
+def slice_of(before: FleetRecord | None, run: str, clusters: str, second: float, *, done: bool = False) -> FleetRecord:
+    """A run over some clusters in a folder that has that record."""
+    record = begun(before, run, "migrate", None, [Wave("all", list(clusters))], at(second), resume_within=1000)
+    record = ended(wave_finished(record, 0, at(second)), at(second)) if done else record
+    return replace(record, unfinished=still_unfinished(before, record))
+
+
+def test_a_slice_is_resumed_though_others_have_finished_in_the_same_folder() -> None:
+    first = slice_of(None, "run-1", "ab", 0)
+    second = slice_of(first, "run-2", "cd", 10, done=True)
+    assert second.status == "finished" and [run.run for run in second.unfinished] == ["run-1"]
+    again = slice_of(second, "run-3", "ab", 60)
+    assert again.started == at(0) and [run.run for run in again.unfinished] == ["run-3"]
+    assert done_before(folded(again, {"a": report(10), "b": dead()}, at(60))) == ["a"]
+    assert slice_of(again, "run-3", "ab", 70, done=True).unfinished == []
+
+
+def test_other_clusters_are_no_part_of_an_unfinished_run() -> None:
+    first = slice_of(None, "run-1", "ab", 0)
+    other = slice_of(first, "run-2", "cd", 10)
+    assert other.started == at(10)
+    part = slice_of(other, "run-3", "a", 20, done=True)
+    assert part.started == at(0) and {run.run: run.clusters for run in part.unfinished} == {
+        "run-1": ["b"],
+        "run-2": ["c", "d"],
+    }
 
 
 def test_the_verdict_tells_failures_from_clusters_that_were_not_reached() -> None:
