@@ -17,15 +17,18 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.control_plane import releases
 from tests.control_plane.cluster import Cluster, ClusterError
 from tests.tools.schemas import violations
 
-from .support.modules import NO_REQUESTS
+from .support import warm_ansible
+from .support.modules import ANSIBLE, NO_REQUESTS, ROOT, environment
 from .support.objects import apply, install_widgets
 from .support.plays import run_playbook
 
@@ -76,6 +79,7 @@ class Fleet:
         fill(self.clusters["full"])
 
     def run(self) -> subprocess.CompletedProcess[str]:
+        """The check for 1.37."""
         here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         hosts = {
             name: {
@@ -152,54 +156,137 @@ EXPECTED = {
     "blocked": "blocker",
     "full": "blocker",
 }
+NEWEST = f"v{releases.NEWEST.kubernetes}"
 
 
-def expected_samples() -> dict[str, float]:
+def expected_samples(fleet: Fleet) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, state in EXPECTED.items():
-        label = f'cluster="{name}"'
+        label, target = f'cluster="{name}"', f'cluster="{name}",target="1.37"'
         found[f"kube_storage_cluster_reached{{{label}}}"] = float(name != "dead")
         found.update({f'kube_storage_cluster_state{{{label},state="{one}"}}': float(one == state) for one in STATES})
         if name == "dead":
             continue
-        masters = {"master-1": "v1.37.2"} if name != "mixed" else {"master-1": "v1.37.2", "master-2": "1.36"}
-        found[f"kube_storage_api_servers{{{label}}}"] = len(masters)
-        found[f"kube_storage_api_servers_ready{{{label}}}"] = len(masters)
-        found[f"kube_storage_releases{{{label}}}"] = len(set(masters.values()))
+        running = {"master-1": NEWEST, **({"master-2": "1.36"} if name == "mixed" else {})}
+        for master, release in running.items():
+            server = f"{fleet.clusters[name].address(master)}:6443"
+            found[f'kube_storage_api_server_info{{{label},server="{server}",release="{release}"}}'] = 1
+        found[f"kube_storage_api_servers{{{label}}}"] = len(running)
+        found[f"kube_storage_api_servers_ready{{{label}}}"] = len(running)
+        found[f"kube_storage_releases{{{label}}}"] = len(set(running.values()))
         found[f"kube_storage_api_servers_agree{{{label}}}"] = float(name != "mixed")
+        found[f"kube_storage_stale_objects{{{label}}}"] = 7 if name == "stale" else 0
+        found[f"kube_storage_unprovable_objects{{{label}}}"] = 0
+        found[f"kube_storage_untrimmed_crds{{{label}}}"] = float(name == "stale")
+        found[f"kube_storage_blockers{{{target}}}"] = float(state == "blocker")
+        found[f"kube_storage_concerns{{{target}}}"] = {"stale": 2, "mixed": 1}.get(name, 0)
+    found[f'kube_storage_stale_resource_objects{{cluster="stale",resource="{WIDGETS}"}}'] = 7
     return found
 
 
-def test_twenty_clusters(fleet: Fleet) -> None:
+class Rows(HTMLParser):
+    """The rows of the page's first table, by cluster: the text of each cell by its heading, and where the links lead."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: dict[str, dict[str, str]] = {}
+        self.links: dict[str, list[str]] = {}
+        self._host, self._cell = "", ""
+        self.feed(page[page.index('id="fleet"') : page.index("Which resource is stale where")])
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "tr":
+            self._host = given.get("data-host") or ""
+            self.found[self._host], self.links[self._host] = {}, []
+        elif tag in ("th", "td"):
+            self._cell = given.get("data-t") or "Cluster"
+        elif tag == "a":
+            self.links[self._host].append(str(given["href"]))
+
+    def handle_data(self, data: str) -> None:
+        cells = self.found.get(self._host)
+        if cells is not None and self._cell:
+            cells[self._cell] = (cells.get(self._cell, "") + data).strip()
+
+
+FINE_ROW = {
+    "State": "nothing found",
+    "Releases": f"{NEWEST} (1 master)",
+    "Agree": "yes",
+    "Stale": "0",
+    "Oldest stored": "none old",
+    "Blockers": "0",
+    "Concerns": "0",
+    "Safe up to": "1.37",
+    "CRDs to trim": "0",
+    "Keys, since first seen": "none",
+    "etcd used": "0%",
+}
+# What differs from that.
+ROWS: dict[str, dict[str, str]] = {
+    **{name: {} for name in FINE},
+    "stale": {
+        "State": "stale",
+        "Stale": "7",
+        "Oldest stored": f"{WIDGETS} v1alpha1",
+        "Concerns": "2",
+        "CRDs to trim": "1",
+    },
+    "mixed": {
+        "State": "API servers differ",
+        "Releases": f"{NEWEST}, 1.36 (2 masters)",
+        "Agree": "no",
+        "Concerns": "1",
+    },
+    "dead": {**dict.fromkeys(FINE_ROW, ""), "State": "not reached"},
+    "blocked": {"State": "blocked", "Blockers": "1"},
+    "full": {"State": "blocked", "Blockers": "1", "etcd used": "98%"},
+}
+WHY = {
+    "stale": "7 objects stored in an old form.",
+    "mixed": "mutatingadmissionpolicies.admissionregistration.k8s.io: v1 on ",
+    "dead": "refuses connections",
+    "blocked": "its service default/nobody does not exist.",
+    "full": "etcd has raised the alarm NOSPACE",
+}
+
+
+def test_the_page_the_metrics_and_the_exit_status(fleet: Fleet) -> None:
     done = fleet.run()
-    print(done.stdout[-6000:])
-    record = fleet.record()
-    rows = {row["host"]: row for row in record["clusters"]}
-    print(
-        json.dumps(
-            {
-                name: {
-                    key: row[key]
-                    for key in (
-                        "state",
-                        "why",
-                        "stale",
-                        "blockers",
-                        "concerns",
-                        "agree",
-                        "servers",
-                        "safe_up_to",
-                        "untrimmed",
-                        "plain_secrets",
-                        "unprovable",
-                    )
-                }
-                for name, row in rows.items()
-                if name not in FINE[1:]
-            },
-            indent=1,
-        )
-    )
-    print((fleet.folder / "fleet" / "metrics.prom").read_text())
-    assert {name: row["state"] for name, row in rows.items()} == EXPECTED
     assert done.returncode == 2, done.stdout + done.stderr
+    record = fleet.record()
+    assert {row["host"]: row["state"] for row in record["clusters"]} == EXPECTED
+    assert record["status"] == "finished" and len(EXPECTED) == len(TWENTY)
+    recap = done.stdout[done.stdout.index("PLAY RECAP") :]
+    needed = set(re.findall(r"(?m)^(\S+) .*\bfailed=1\b", recap))
+    assert needed == {"dead", "blocked", "full"} and "unreachable=1" not in recap, recap
+    assert samples((fleet.folder / "fleet" / "metrics.prom").read_text(encoding="utf-8")) == expected_samples(fleet)
+
+    page = (fleet.folder / "fleet" / "index.html").read_text(encoding="utf-8")
+    rows = Rows(page)
+    rows.found.pop("")  # the headings
+    assert set(rows.found) == set(TWENTY)
+    for name, cells in rows.found.items():
+        shown = {heading: cells.get(heading, "") for heading in FINE_ROW}
+        assert cells["Cluster"] == name and shown == {**FINE_ROW, **ROWS[name]}, name
+        assert WHY.get(name, "") in cells.get("Why", "") and (name in WHY) == ("Why" in cells), cells
+        for link in rows.links[name]:
+            assert (fleet.folder / "fleet" / link).is_file(), link
+    # The worst first.
+    order = [row for row in rows.found if row not in FINE]
+    assert order == ["dead", "blocked", "full", "mixed", "stale"]
+    matrix = page[page.index('id="matrix"') :]
+    assert re.findall(r'data-host="([^"]+)"', matrix) == ["stale"]
+
+
+def test_ad_hoc_each_host_is_its_own_cluster(fleet: Fleet) -> None:
+    names = ["stale", FINE[0], "dead"]
+    command = [str(ANSIBLE), ":".join(names), "-i", "inventory.yml", "-o", "-m", "kube_storage.upgrade.storage_migrate"]
+    command += ["-a", json.dumps({"request_timeout": NO_REQUESTS})]
+    env = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
+    done = warm_ansible.run(command, cwd=fleet.folder, env=env, timeout=300)
+    told = dict(re.findall(r"(?m)^(\S+) \| \w+!? => (\{.*\})$", done.stdout))
+    assert set(told) == set(names), done.stdout + done.stderr
+    assert [json.loads(told[name])["rewritten"] for name in names[:2]] == [7, 0]
+    assert "refuses connections" in json.loads(told["dead"])["msg"] and done.returncode == 2
