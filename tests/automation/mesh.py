@@ -43,7 +43,9 @@ class Job:
 
     @property
     def output(self) -> str:
-        return "\n".join(path.read_text(encoding="utf-8") for path in self.folder.glob("artifacts/*/stdout"))
+        """What Ansible printed."""
+        path = self.folder / "artifacts" / "stdout"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 class Mesh:
@@ -161,18 +163,25 @@ class Mesh:
         """Waits until it has ended, fetches what it made, and returns Ansible's exit status."""
         results = job.folder.with_suffix(".results")
         with open(results, "wb") as file:
-            subprocess.run([*self._client(), "work", "results", job.unit], check=True, stdout=file, timeout=timeout)
+            # It fails if the playbook has failed.
+            subprocess.run(
+                [*self._client(), "work", "results", job.unit],
+                check=False,
+                stdout=file,
+                stderr=subprocess.DEVNULL,
+                timeout=timeout,
+            )
         with open(results, "rb") as file:
             subprocess.run(
-                [str(self.programs / "ansible-runner"), "process", str(job.folder), "-q"],
+                [str(self.programs / "ansible-runner"), "process", str(job.folder)],
                 stdin=file,
                 stdout=subprocess.DEVNULL,
                 check=False,
             )
-        codes = list(job.folder.glob("artifacts/*/rc"))
-        if not codes:
+        code = job.folder / "artifacts" / "rc"
+        if not code.exists():
             raise MeshError(f"Nothing came back from {job.node}: {results.read_text(encoding='utf-8')[-2000:]}")
-        return int(codes[0].read_text(encoding="utf-8"))
+        return int(code.read_text(encoding="utf-8"))
 
     def state(self, job: Job) -> str:
         """As the control node knows it: Pending, Running, Succeeded or Failed."""
