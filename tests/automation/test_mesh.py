@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Fleet:
         self.jobs += 1
         common = {
             "ansible_connection": "local",
-            "ansible_python_interpreter": str(self.mesh.programs / "python"),
+            "ansible_python_interpreter": sys.executable,
         }
         hosts = {
             name: {
