@@ -27,8 +27,7 @@ from tests.control_plane import releases
 from tests.control_plane.cluster import Cluster, ClusterError
 from tests.tools.schemas import violations
 
-from .support import warm_ansible
-from .support.modules import ANSIBLE, NO_REQUESTS, ROOT, environment
+from .support.modules import NO_REQUESTS
 from .support.objects import apply, install_widgets
 from .support.plays import run_playbook
 
@@ -278,15 +277,3 @@ def test_the_page_the_metrics_and_the_exit_status(fleet: Fleet) -> None:
     assert order == ["dead", "blocked", "full", "mixed", "stale"]
     matrix = page[page.index('id="matrix"') :]
     assert re.findall(r'data-host="([^"]+)"', matrix) == ["stale"]
-
-
-def test_ad_hoc_each_host_is_its_own_cluster(fleet: Fleet) -> None:
-    names = ["stale", FINE[0], "dead"]
-    command = [str(ANSIBLE), ":".join(names), "-i", "inventory.yml", "-o", "-m", "kube_storage.upgrade.storage_migrate"]
-    command += ["-a", json.dumps({"request_timeout": NO_REQUESTS})]
-    env = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
-    done = warm_ansible.run(command, cwd=fleet.folder, env=env, timeout=300)
-    told = dict(re.findall(r"(?m)^(\S+) \| \w+!? => (\{.*\})$", done.stdout))
-    assert set(told) == set(names), done.stdout + done.stderr
-    assert [json.loads(told[name])["rewritten"] for name in names[:2]] == [7, 0]
-    assert "refuses connections" in json.loads(told["dead"])["msg"] and done.returncode == 2
