@@ -163,7 +163,9 @@ def expected_samples(fleet: Fleet) -> dict[str, float]:
     for name, state in EXPECTED.items():
         label, target = f'cluster="{name}"', f'cluster="{name}",target="1.37"'
         found[f"kube_storage_cluster_reached{{{label}}}"] = float(name != "dead")
-        found.update({f'kube_storage_cluster_state{{{label},state="{one}"}}': float(one == state) for one in STATES})
+        found.update(
+            {f'kube_storage_cluster_state{{{label},state="{other}"}}': float(other == state) for other in STATES}
+        )
         if name == "dead":
             continue
         running = {"master-1": NEWEST, **({"master-2": "1.36"} if name == "mixed" else {})}

@@ -226,7 +226,7 @@ def test_slices_of_an_inventory_of_clusters_each_at_its_own_pace(two: Clusters) 
                 )
                 for name in NAMES
             ]
-            results = [one.result() for one in slices]
+            results = [run.result() for run in slices]
     finally:
         readiness.end()
     for name, done in zip(NAMES, results):
