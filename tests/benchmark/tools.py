@@ -119,12 +119,13 @@ def module_beside(name: str, folder: Path, **params: Any) -> Iterator[None]:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it started, directly or not."""
+    """A process and all that it started, directly or not. Any of them may end meanwhile."""
     found = [pid]
     for process in found:
-        for children in Path(f"/proc/{process}/task").glob("*/children"):
-            with suppress(OSError):
-                found += map(int, children.read_text(encoding="utf-8").split())
+        with suppress(OSError):
+            for children in Path(f"/proc/{process}/task").glob("*/children"):
+                with suppress(OSError):
+                    found += map(int, children.read_text(encoding="utf-8").split())
     return found
 
 

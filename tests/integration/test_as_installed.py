@@ -38,6 +38,7 @@ FILES = {
 }
 FOLDERS = {
     "docs/docsite": {".rst", ".svg", ".yml"},
+    "extensions/eda/rulebooks": {".yml"},
     "playbooks": {".yml"},
     "playbooks/files/in_cluster": {"", ".yml"},  # without an ending: Containerfile
     "playbooks/files/monitoring": {".json", ".yml"},

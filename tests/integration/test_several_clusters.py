@@ -155,7 +155,7 @@ def test_what_cannot_work_is_refused_before_anything(two: Clusters) -> None:
 
 
 def test_two_groups_that_are_the_same_cluster(two: Clusters) -> None:
-    """By mistake each of north's masters has a group of its own."""
+    """By mistake south's group has north's kubeconfig, and hosts that claim to be north's second master."""
     north = two.clusters["north"]
     hosts = {
         group: {
@@ -194,3 +194,44 @@ def test_one_at_a_time_in_each_cluster_and_a_lost_master_ends_its_own_cluster_on
     report = two.report("south")
     assert report["status"] == "failed" and report["migrations"] == []
     assert [(step["master"], step["state"]) for step in report["steps"]] == [("south-1", "done"), ("south-2", "failed")]
+
+
+def test_a_master_that_fails_and_the_run_that_goes_on(two: Clusters) -> None:
+    failed = two.run("clusters.yml", rolling_upgrade_version="1.36", fail_on="south-2")
+    assert failed.returncode == 2, failed.stdout + failed.stderr
+    assert "The upgrade of south-2 (" in failed.stdout and "The disk is full." in failed.stdout
+    assert failed.stdout.count("fatal: [south-1]") == 0, "it ends silently with the one that failed"
+    assert "DONE: north-1, north-2 are at 1.36." in failed.stdout
+    done = two.run("clusters.yml", "--limit", "masters_of_south", rolling_upgrade_version="1.36")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "DONE: south-1, south-2 are at 1.36." in done.stdout
+    assert two.report("south")["status"] == "succeeded" and two.releases("south") == ["1.36", "1.36"]
+
+
+def test_slices_of_an_inventory_of_clusters_each_at_its_own_pace(two: Clusters) -> None:
+    """As AWX cuts an inventory: each slice has the hosts of its clusters only. Both slices run at the same time."""
+    for name in NAMES:
+        masters = [
+            {"name": f"{name}-{number}", "turn": number, "address": master["address"]}
+            for number, master in enumerate(two.clusters[name].data["masters"].values(), 1)
+        ]
+        host = {**two.of_cluster(name), "cluster_masters": masters}
+        two.write_inventory(f"{name}.json", {"clusters": {"hosts": {name: host}}})
+    readiness = Readiness(two.clusters)
+    try:
+        with ThreadPoolExecutor() as pool:
+            slices = [
+                pool.submit(
+                    two.run, "clusters_of_a_slice.yml", inventory=f"{name}.json", rolling_upgrade_version="1.37"
+                )
+                for name in NAMES
+            ]
+            results = [run.result() for run in slices]
+    finally:
+        readiness.end()
+    for name, done in zip(NAMES, results):
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"DONE: {name}-1, {name}-2 are at 1.37." in done.stdout, done.stdout
+        assert two.releases(name) == ["1.37", "1.37"]
+        assert two.report(name)["proof"]["etcd"] is True
+    readiness.assert_one_at_a_time()

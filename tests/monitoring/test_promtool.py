@@ -26,6 +26,7 @@ from tests.control_plane import build
 
 HERE = Path(__file__).resolve().parent
 RULES = HERE.parents[1] / "playbooks" / "files" / "monitoring" / "rules.yml"
+EVENTS = RULES.with_name("version_change.yml")
 
 Promtool = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -45,7 +46,7 @@ def promtool() -> Promtool:
 
 
 def test_the_rules_are_valid(promtool: Promtool) -> None:
-    done = promtool("check", "rules", "--lint=all", "--lint-fatal", str(RULES))
+    done = promtool("check", "rules", "--lint=all", "--lint-fatal", str(RULES), str(EVENTS))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -56,6 +57,11 @@ def test_each_rule_fires_when_it_should_and_only_then(promtool: Promtool) -> Non
     named = {case["alertname"] for test in tested for case in test["alert_rule_test"] if case["exp_alerts"]}
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     assert named == {rule["alert"] for group in groups for rule in group["rules"]}, "an alert has no test"
+
+
+def test_a_new_version_is_an_event(promtool: Promtool) -> None:
+    done = promtool("test", "rules", "version_change_test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_rule_that_fires_too_early_is_found(promtool: Promtool, tmp_path: Path) -> None:
