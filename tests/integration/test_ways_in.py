@@ -11,6 +11,7 @@ real.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import ssl
 import subprocess
@@ -179,6 +180,25 @@ def test_credentials_that_the_server_does_not_know(single_master: ControlPlane, 
     document = admin(single_master)
     document["contexts"][0]["context"]["user"] = "amdin"
     assert "names the user 'amdin', which isn't in it" in refused(document)
+
+
+def test_auth_providers(single_master: ControlPlane, token: str) -> None:
+    """oidc is the last that kubectl has; its id-token is sent as it is until it ends. The others gave way to plugins."""
+
+    def provider(name: str, **config: str) -> dict[str, Any]:
+        return with_user(single_master, **{"auth-provider": {"name": name, "config": config}})
+
+    client = {"client-id": "kubectl", "idp-issuer-url": "https://127.0.0.1:9"}
+    assert ask(who, kubeconfig=provider("oidc", **{**client, "id-token": token}))[0] == WALKER
+    head, _body, signature = token.split(".")
+    ended = ".".join((head, base64.urlsafe_b64encode(b'{"exp":1}').decode().rstrip("="), signature))
+    said = refused(provider("oidc", **{**client, "id-token": ended}))
+    assert "The auth provider 'oidc' of user" in said and "Log in again" in said and signature not in said
+    for name in ("gcp", "azure"):
+        said = refused(provider(name))
+        assert (
+            f"The auth provider '{name}' of user" in said and "credential plugin" in said and "ClusterRole" not in said
+        )
 
 
 def test_a_plugins_token_that_ends_is_replaced(
