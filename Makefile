@@ -82,8 +82,9 @@ test-kubeadm: setup
 test-releases: setup system
 	$(BIN)/pytest tests/releases --record $(addprefix --release ,$(RELEASES))
 
-# Upgrades over several releases, back, and from a snapshot: half an hour of both cores.
+# Upgrades over several releases, back, and from a snapshot, and kine on PostgreSQL and MariaDB: half an hour of both cores.
 test-long: setup system servers
+	@tests/tools/system_packages.sh databases || echo "The tests of kine on other databases than SQLite will be skipped."
 	$(BIN)/pytest -m long --durations=0 tests/integration
 
 # What the tests need of the machine. Without root there are no test hosts anyway, and the tests say that they are skipped.

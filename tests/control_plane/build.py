@@ -23,6 +23,9 @@ from pathlib import Path
 from tests.control_plane import releases
 from tests.control_plane.releases import Etcd, Release, Tool
 
+# What the go.mod of promtool asks for, more than any other here.
+NEEDED_GO = "1.26.7"
+
 
 class BuildError(Exception):
     """The binary can't be built; one sentence."""
@@ -74,6 +77,13 @@ def promtool() -> Module:
     return Module("promtool-alone", source, ("promtool",), tool, tool.package)
 
 
+def knative_migrator() -> Module:
+    """knative's storage version migrator."""
+    tool = releases.KNATIVE
+    source = Path(__file__).resolve().parent / "go" / tool.folder
+    return Module("knative-migrator-alone", source, ("knative-migrator",), tool, tool.package)
+
+
 def kine() -> Module:
     """kine, with all its databases."""
     source = Path(__file__).resolve().parent / "go" / releases.KINE.folder
@@ -120,7 +130,7 @@ def binaries(module: Module = CONTROL_PLANE) -> Path:
     """The folder with kube-apiserver, etcd, kubectl and so on; builds them if that was not done before."""
     go = shutil.which("go")
     if go is None:
-        raise BuildError("Go is needed to build the control plane; install it (1.26 or newer) and run again.")
+        raise BuildError(f"Go is needed to build the control plane; install it ({NEEDED_GO} or newer) and run again.")
     flags = _flags(module)
     folder = cache_root() / module.name / _key(module, go, flags)
     if (folder / module.programs[0]).exists():

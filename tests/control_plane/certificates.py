@@ -59,9 +59,7 @@ class Authority:
         expired: bool = False,
     ) -> Pair:
         """A certificate, for servers and clients alike unless ``usages`` says less, under the file name ``name``."""
-        ca_key = serialization.load_pem_private_key(self.pair.key.read_bytes(), password=None)
-        ca_cert = x509.load_pem_x509_certificate(self.pair.cert.read_bytes())
-        assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+        ca_key, ca_cert = self._own()
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization) for organization in organizations]
         attributes += [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
@@ -79,6 +77,37 @@ class Authority:
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         _write(pair, builder.sign(ca_key, hashes.SHA256()), key)
         return pair
+
+    def become_issued_by(self, other: Authority) -> None:
+        """From a root to a CA between ``other`` and what it issues."""
+        ca_key, ca_cert = other._own()
+        key, cert = self._own()
+        builder = (
+            _builder(cert.subject, ca_cert.subject, key.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(ca=True), critical=True)
+        )
+        _write(self.pair, builder.sign(ca_key, hashes.SHA256()), key)
+
+    def revocation_list(self, pair: Pair) -> bytes:
+        """In PEM, with that certificate on it."""
+        key, cert = self._own()
+        revoked = x509.load_pem_x509_certificate(pair.cert.read_bytes())
+        now = datetime.datetime.now(datetime.timezone.utc)
+        entry = x509.RevokedCertificateBuilder().serial_number(revoked.serial_number).revocation_date(now).build()
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(cert.subject)
+            .last_update(now)
+            .next_update(now + _VALID)
+            .add_revoked_certificate(entry)
+        )
+        return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def _own(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+        key = serialization.load_pem_private_key(self.pair.key.read_bytes(), password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return key, x509.load_pem_x509_certificate(self.pair.cert.read_bytes())
 
 
 def service_account_key(path: Path) -> None:

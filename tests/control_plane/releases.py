@@ -49,14 +49,15 @@ class Etcd:
 class Tool:
     """A program of somebody else's Go module, the module's version, and the folder in tests/control_plane/go whose go.mod names it as a tool.
 
-    ``tags``: build tags. Without those for service discovery, promtool has no SDK of any cloud.
+    ``tags``: build tags. Without those for service discovery, promtool has no SDK of any cloud. ``module``: which the package is in.
     """
 
     version: str
     folder: str
     minutes: int
+    module: str
     package: str
-    tags: str = "remove_all_sd"
+    tags: str = ""
     go_mod: str = "go.mod"
 
 
@@ -113,7 +114,22 @@ ETCD = (
 # Restores snapshots of the etcd of that version; in tests/control_plane/go.
 ETCDUTL = Etcd("3.6.8", folder="etcdutl", minutes=1)
 # promtool, for tests/monitoring. Prometheus' module v0.316.0 is its release 3.16.0.
-PROMTOOL = Tool("0.316.0", folder="promtool", minutes=2, package="github.com/prometheus/prometheus/cmd/promtool")
+PROMTOOL = Tool(
+    "0.316.0",
+    folder="promtool",
+    minutes=2,
+    module="github.com/prometheus/prometheus",
+    package="github.com/prometheus/prometheus/cmd/promtool",
+    tags="remove_all_sd",
+)
+# knative's storage version migrator, for tests/benchmark. There are no releases by name.
+KNATIVE = Tool(
+    "0.0.0-20230612155445-74c4be5e935e",
+    folder="knative",
+    minutes=2,
+    module="knative.dev/pkg",
+    package="knative.dev/pkg/apiextensions/storageversion/cmd/migrate",
+)
 # kine, in the place of etcd; in tests/control_plane/go.
 KINE = Etcd("0.17.5", folder="kine", minutes=4)
 # kube-storage-version-migrator, of which there is no release since, only this commit; in tests/control_plane/go.

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.control_plane import releases
-from tests.control_plane.releases import NEWEST, Etcd, Release, Server, VersionError
+from tests.control_plane.build import NEEDED_GO
+from tests.control_plane.releases import NEWEST, Etcd, Release, Server, Tool, VersionError
 
 TESTS = Path(__file__).resolve().parents[1]
 FOLDERS = {"control_plane": releases.CONTROL_PLANE, "kubeadm": releases.KUBEADM_HOST}
@@ -102,7 +103,24 @@ def test_what_is_not_there_is_named_with_what_is(version: str) -> None:
         releases.pinned("1.20")
 
 
-def test_promtool_is_what_its_go_mod_builds() -> None:
-    tool = releases.PROMTOOL
+@pytest.mark.parametrize("tool", [releases.PROMTOOL, releases.KNATIVE])
+def test_each_tool_is_what_its_go_mod_builds(tool: Tool) -> None:
     text = (TESTS / "control_plane" / "go" / tool.folder / tool.go_mod).read_text(encoding="utf-8")
-    assert f"tool {tool.package}\n" in text and f"github.com/prometheus/prometheus v{tool.version}" in text
+    assert f"tool {tool.package}\n" in text and f"{tool.module} v{tool.version}" in text
+
+
+def test_the_go_that_is_asked_for_builds_everything() -> None:
+    """GOTOOLCHAIN=local takes no other than the one that is installed."""
+    directives = {
+        path: re.findall(r"^go (\d+\.\d+(?:\.\d+)?)$", path.read_text(encoding="utf-8"), re.MULTILINE)[0]
+        for path in TESTS.rglob("*.mod")
+    }
+    newest = max(directives.values(), key=lambda version: [int(part) for part in version.split(".")])
+    assert newest == NEEDED_GO
+    root = TESTS.parent
+    assert f"Go {NEEDED_GO} or newer" in (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for workflow in (root / ".github" / "workflows").glob("*.yml"):
+        for path in re.findall(
+            r"go-version-file: (tests/control_plane\S+go\.mod)", workflow.read_text(encoding="utf-8")
+        ):
+            assert directives[root / path] == NEEDED_GO, workflow

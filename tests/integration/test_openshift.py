@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The driver openshift: real API servers, equivalent CRDs for OpenShift's API, and stand-ins for its operators."""
+"""The driver openshift: real API servers, OpenShift's own CRDs, and stand-ins for its operators that keep to their rules."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.control_plane import build
 from tests.control_plane.cluster import Cluster, ClusterError
 from tests.control_plane.processes import wait_for
 
@@ -30,7 +32,13 @@ from .support.permissions import OPENSHIFT, RBAC, Limited, P, binding, documents
 from .support.plays import PLAYBOOKS, run_playbook
 from .support.waiting import wait_until
 
-CRDS = Path(__file__).parent / "support" / "openshift_crds.yml"
+# In github.com/openshift/api. The ClusterVersion of TechPreviewNoUpgrade has all that Default's has, and acceptRisks.
+API = Path(build.__file__).parent / "go" / "openshift-api"
+CRDS = (
+    "config/v1/zz_generated.crd-manifests/0000_00_cluster-version-operator_01_clusterversions-TechPreviewNoUpgrade.crd.yaml",
+    "config/v1/zz_generated.crd-manifests/0000_00_cluster-version-operator_01_clusteroperators.crd.yaml",
+    "operator/v1/zz_generated.crd-manifests/0000_20_kube-apiserver_01_kubeapiservers-Default.crd.yaml",
+)
 MODULE = "openshift_update"
 OLD, NEW = "4.23.7", "4.24.1"
 GATE, GATE_TEXT = (
@@ -50,8 +58,10 @@ class OpenShift:
 
     def install(self) -> None:
         cluster = self.cluster
-        cluster.kubectl("apply", "-f", str(CRDS))
-        await_established(cluster, "-f", str(CRDS))
+        files = build.files_of(API, "github.com/openshift/api")
+        crds = [part for path in CRDS for part in ("-f", str(files / path))]
+        cluster.kubectl("apply", "--server-side", *crds)
+        await_established(cluster, *crds)
         for master in cluster.masters:
             own = cluster.folder / f"kubeconfig-{master}"
             wait_until(
@@ -60,7 +70,7 @@ class OpenShift:
                     in cluster.kubectl("api-resources", "--api-group=operator.openshift.io", kubeconfig=own)
                 )
             )
-        config, operator = "config.openshift.io/v1", "operator.openshift.io/v1"
+        config = "config.openshift.io/v1"
         apply(
             cluster,
             *(
@@ -74,11 +84,12 @@ class OpenShift:
                 "spec": {"clusterID": "test"},
             },
             *(
-                {"apiVersion": config, "kind": "ClusterOperator", "metadata": {"name": name}}
+                {"apiVersion": config, "kind": "ClusterOperator", "metadata": {"name": name}, "spec": {}}
                 for name in ("etcd", "kube-apiserver")
             ),
-            {"apiVersion": operator, "kind": "KubeAPIServer", "metadata": {"name": "cluster"}, "spec": {}},
         )
+        required = {"observedGeneration": 1, "versionHash": "none", "availableUpdates": None, "desired": release(OLD)}
+        self.patch_status([{"op": "add", "path": "/status", "value": required}])
         install_migrator(cluster)  # OpenShift has it
         cluster.kubectl("apply", "-f", str(RBAC), "-f", str(OPENSHIFT))
         # Not check and direct, which allow so much that a missing rule would go unnoticed; etcd allows every list.
@@ -90,45 +101,79 @@ class OpenShift:
 
     def reset(self, version: str = OLD, gates: dict[str, str] | None = None) -> None:
         """Nothing is in progress, nothing wrong, and ``NEW`` is offered."""
-        self.patch("clusterversion", "version", {"spec": {"channel": "stable-4.23", "desiredUpdate": None}})
-        self.say(history=[entry(version)], conditions=[], availableUpdates=[{"version": NEW, "image": image(NEW)}])
+        self.specify(channel="stable-4.23", desiredUpdate=None)
+        self.say(
+            history=[entry(version)],
+            conditions=[],
+            availableUpdates=[release(NEW)],
+            conditionalUpdates=[],
+        )
+        documents = [
+            {
+                "apiVersion": "operator.openshift.io/v1",
+                "kind": "KubeAPIServer",
+                "metadata": {"name": "cluster"},
+                "spec": {"managementState": "Managed"},
+            },
+            config_map("openshift-config-managed", "admin-gates", gates or {}),
+            config_map("openshift-config", "admin-acks", {}),
+        ]
+        # Deleted and created, because revisions only rise; a node begins without one.
+        text = "\n---\n".join(json.dumps(document) for document in documents)
+        self.cluster.kubectl("replace", "--force", "-f", "-", input=text)
+        self.masters({name: 0 for name in self.cluster.masters}, latest=7)
         self.masters({name: 7 for name in self.cluster.masters}, latest=7)
-        for name in ("etcd", "kube-apiserver"):
-            self.operator(name)
-        for namespace, name, data in (
-            ("openshift-config-managed", "admin-gates", gates or {}),
-            ("openshift-config", "admin-acks", {}),
-        ):
-            metadata = {"name": name, "namespace": namespace}
-            self.cluster.kubectl("delete", "configmap", name, "-n", namespace, "--ignore-not-found")
-            apply(self.cluster, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+        self.operators("etcd", "kube-apiserver")
 
     def say(self, **status: Any) -> None:
-        self.patch("clusterversion", "version", {"status": status}, "--subresource=status")
+        """Replaces these parts of the ClusterVersion's status."""
+        if "history" in status:
+            status["desired"] = release(status["history"][0]["version"])
+        self.patch_status([{"op": "add", "path": f"/status/{name}", "value": value} for name, value in status.items()])
 
-    def masters(self, revisions: dict[str, int], *, latest: int, **of_the_last: Any) -> None:
+    def patch_status(self, patch: list[dict[str, Any]]) -> None:
+        """A JSON patch, because a merge patch leaves out null, and completionTime must be there: null while an update is Partial."""
+        self._patch("clusterversion", "version", patch=patch, form="json", more=["--subresource=status"])
+
+    def masters(self, revisions: Mapping[str, int], *, latest: int, rolling: str = "", **of_that: Any) -> None:
+        """Where the masters are; 0: nothing is known of it. At most one is on its way to the latest revision, with what else is known about that one."""
         nodes: list[dict[str, Any]] = [
-            {"nodeName": name, "currentRevision": revision} for name, revision in revisions.items()
+            {"nodeName": name, **({"currentRevision": revision} if revision else {})}
+            for name, revision in revisions.items()
         ]
-        nodes[-1].update(of_the_last)
+        for node in nodes:
+            if node["nodeName"] == rolling:
+                node.update(targetRevision=latest, **of_that)
         status = {"latestAvailableRevision": latest, "nodeStatuses": nodes}
-        self.patch("kubeapiserver", "cluster", {"status": status}, "--subresource=status")
+        self._patch("kubeapiserver", "cluster", patch={"status": status}, more=["--subresource=status"])
 
-    def operator(self, name: str, degraded: str = "", **status: Any) -> None:
+    def revisions(self) -> dict[str, int]:
+        """Each master's, as the kube-apiserver operator reports them."""
+        found = json.loads(self.cluster.kubectl("get", "kubeapiserver", "cluster", "-o", "json"))
+        return {node["nodeName"]: node["currentRevision"] for node in found["status"]["nodeStatuses"]}
+
+    def operators(self, *names: str, degraded: str = "", **status: Any) -> None:
         condition = (
             said("Degraded", "True", "PodsMissing", degraded)
             if degraded
             else said("Degraded", "False", "AsExpected", "")
         )
-        self.patch("clusteroperator", name, {"status": {"conditions": [condition], **status}}, "--subresource=status")
+        patch = {"status": {"conditions": [condition], **status}}
+        self._patch("clusteroperator", *names, patch=patch, more=["--subresource=status"])
 
-    def patch(self, kind: str, name: str, patch: dict[str, Any], *more: str) -> None:
+    def specify(self, **spec: Any) -> None:
+        """A merge patch of the ClusterVersion's spec."""
+        self._patch("clusterversion", "version", patch={"spec": spec})
+
+    def _patch(self, kind: str, *names: str, patch: object, form: str = "merge", more: Sequence[str] = ()) -> None:
         """The load balancer may not have noticed yet that a master is down."""
 
         def done() -> bool:
             try:
-                self.cluster.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps(patch), *more)
+                self.cluster.kubectl("patch", kind, *names, f"--type={form}", "-p", json.dumps(patch), *more)
             except ClusterError as error:
+                if "invalid" in str(error):
+                    raise  # The CRD forbids it.
                 failures.append(str(error))
                 return False
             return True
@@ -162,12 +207,37 @@ def image(version: str) -> str:
     return f"registry.example.com/release@sha256:{version.replace('.', '').ljust(64, '0')}"
 
 
-def entry(version: str, state: str = "Completed") -> dict[str, str]:
-    return {"version": version, "image": image(version), "state": state, "startedTime": "2026-01-01T00:00:00Z"}
+def release(version: str) -> dict[str, str]:
+    return {"version": version, "image": image(version)}
+
+
+def entry(version: str, state: str = "Completed") -> dict[str, Any]:
+    """Of the history."""
+    ended = "2026-01-01T01:00:00Z" if state == "Completed" else None
+    times = {"startedTime": "2026-01-01T00:00:00Z", "completionTime": ended}
+    return {**release(version), "state": state, "verified": False, **times}
+
+
+def config_map(namespace: str, name: str, data: dict[str, str]) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
 def said(kind: str, status: str, reason: str, message: str) -> dict[str, str]:
-    return {"type": kind, "status": status, "reason": reason, "message": message}
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
+
+
+def risky(version: str) -> dict[str, Any]:
+    """An update that is only conditional: not recommended, as a risk applies."""
+    advice = said("Recommended", "False", "Flaky", "Some pods restart")
+    risk = {
+        "name": "Flaky",
+        "message": "Some pods restart.",
+        "url": "https://example.com/flaky",
+        "matchingRules": [{"type": "Always"}],
+    }
+    return {"release": release(version), "risks": [risk], "conditions": [advice]}
 
 
 class Operators:
@@ -181,6 +251,7 @@ class Operators:
         self._real = real
         self._stuck_at = stuck_at
         self._ending = threading.Event()
+        self._failed: list[BaseException] = []
         self._thread = threading.Thread(target=self._run)
         self._stack = ExitStack()
         self.migrator = Migrator(shift.cluster)
@@ -193,8 +264,15 @@ class Operators:
         self._ending.set()
         self._thread.join()
         self._stack.close()
+        assert not self._failed, f"the operators failed: {self._failed[0]!r}"
 
     def _run(self) -> None:
+        try:
+            self._operate()
+        except BaseException as error:
+            self._failed.append(error)
+
+    def _operate(self) -> None:
         while not self._ending.wait(0.3):
             try:
                 found = self._shift.version()
@@ -202,11 +280,21 @@ class Operators:
             except ClusterError:
                 continue  # The test has taken something away for a moment.
             history = found["status"]["history"]
-            wanted = (found["spec"].get("desiredUpdate") or {}).get("version")
+            desired = found["spec"].get("desiredUpdate") or {}
+            wanted = desired.get("version")
+            # cluster-version-operator, lib/validation: without its image, a version must be in availableUpdates.
+            offered = [update["version"] for update in found["status"].get("availableUpdates") or ()]
+            if wanted and not desired.get("image") and wanted not in offered:
+                why = f"{wanted} is not offered"
+                self._say(found, conditions=[said("Invalid", "True", "InvalidClusterVersion", why)])
+                continue
             if wanted and (wanted != history[0]["version"] or history[0]["state"] == "Partial"):
-                done = [update for update in history if update["state"] == "Completed"]
-                self._roll(wanted, done)
+                self._roll(found, wanted)
                 return
+
+    def _say(self, found: dict[str, Any], **status: Any) -> None:
+        """What it makes of a ClusterVersion that it has seen."""
+        self._shift.say(observedGeneration=found["metadata"]["generation"], **status)
 
     def _say_whether_upgradeable(self, found: dict[str, Any]) -> None:
         closed = self._real and GATE not in self._shift.acknowledged()
@@ -215,32 +303,35 @@ class Operators:
             if closed
             else said("Upgradeable", "True", "AsExpected", "")
         )
-        if found["status"].get("conditions") != [gate]:
-            self._shift.say(conditions=[gate])
+        known = {(told["type"], told["status"]) for told in found["status"].get("conditions") or ()}
+        if known != {(gate["type"], gate["status"])}:
+            self._say(found, conditions=[gate])
 
-    def _roll(self, wanted: str, before: list[dict[str, str]]) -> None:
+    def _roll(self, found: dict[str, Any], wanted: str) -> None:
         shift, cluster = self._shift, self._shift.cluster
+        before = [update for update in found["status"]["history"] if update["state"] == "Completed"]
         progressing = said("Progressing", "True", "ClusterOperatorUpdating", f"Working towards {wanted}: 3 of 9 done")
-        shift.say(history=[entry(wanted, "Partial"), *before], conditions=[progressing])
+        self._say(found, history=[entry(wanted, "Partial"), *before], conditions=[progressing])
         # Each operator is degraded for a moment while it is updated, which is fine.
-        shift.operator("etcd", "1 of 3 members is down")
-        revisions = {name: 7 for name in cluster.masters}
-        for name in cluster.masters:
-            if name == self._stuck_at:
-                failed = {
-                    "lastFailedRevision": 8,
-                    "lastFailedReason": "InstallerFailed",
-                    "lastFailedRevisionErrors": ["no space left"],
-                }
-                shift.masters(revisions, latest=8, targetRevision=8, **failed)
+        shift.operators("etcd", degraded="1 of 3 members is down")
+        revisions = shift.revisions()
+        for name in [name for name, revision in revisions.items() if revision < 8]:
+            failed = {
+                "lastFailedRevision": 8,
+                "lastFailedCount": 1,
+                "lastFailedReason": "InstallerFailed",
+                "lastFailedRevisionErrors": ["no space left"],
+            }
+            stuck = name == self._stuck_at
+            shift.masters(revisions, latest=8, rolling=name, **(failed if stuck else {}))
+            if stuck:
                 return
-            shift.masters(revisions, latest=8)
             if self._real:
                 cluster.upgrade(name, "1.37")
             revisions[name] = 8
-        shift.operator("etcd")
         shift.masters(revisions, latest=8)
-        shift.operator(
+        shift.operators("etcd")
+        shift.operators(
             "kube-apiserver",
             versions=[{"name": "operator", "version": wanted}, {"name": "kube-apiserver", "version": "1.37.2"}],
         )
@@ -332,7 +423,7 @@ def updated(bare: tuple[OpenShift, Result], tmp_path_factory: pytest.TempPathFac
 def test_the_role_from_start_to_proof(updated: Updated) -> None:
     output = updated.first.stdout + updated.first.stderr
     assert updated.first.returncode == 0, output
-    assert updated.shift.version()["spec"]["desiredUpdate"] == {"version": NEW, "image": image(NEW)}
+    assert updated.shift.version()["spec"]["desiredUpdate"] == release(NEW)
     assert updated.shift.version()["spec"]["channel"] == "stable-4.24"
     assert updated.shift.acknowledged() == {GATE: "true"}
     assert f"OpenShift was updated from {OLD} to {NEW}" in output
@@ -373,15 +464,35 @@ def test_it_refuses_before_anything_is_changed(shift: OpenShift) -> None:
         ),
         (
             "does not offer 4.24.1: channel stable-4.23 offers 4.23.9",
-            {"availableUpdates": [{"version": "4.23.9", "image": image("4.23.9")}]},
+            {"availableUpdates": [release("4.23.9")]},
         ),
         ("An update to 4.23.8 has been in progress", {"history": [entry("4.23.8", "Partial"), entry(OLD)]}),
     ):
-        shift.reset()
-        shift.say(**status)
+        shift.say(**{"conditions": [], **status})
         refused = shift.run()
         assert refused.failed and expected in refused.message, refused.message
         assert "desiredUpdate" not in shift.version()["spec"]
+
+
+def test_a_conditional_update_to_a_release_of_an_earlier_visit(shift: OpenShift) -> None:
+    """By its version alone it would never start. Neither acceptRisks nor the visit before a rollback is this update."""
+    shift.say(history=[entry(OLD), entry(NEW), entry(OLD)], availableUpdates=None, conditionalUpdates=[risky(NEW)])
+    accepted = {"acceptRisks": [{"name": "Flaky"}]}
+    shift.specify(desiredUpdate=accepted)
+    assert shift.version()["spec"]["desiredUpdate"] == accepted
+    with Operators(shift):
+        done = shift.run(allow_not_recommended=True)
+    assert (done["started"], done["state"]) == (True, "Completed")
+    assert shift.version()["spec"]["desiredUpdate"] == {**accepted, **release(NEW)}
+
+
+def test_what_the_operator_calls_invalid_is_reported_at_once(shift: OpenShift) -> None:
+    shift.specify(desiredUpdate={"version": "4.24.9"})
+    why = said("Invalid", "True", "InvalidClusterVersion", "4.24.9 is not offered")
+    shift.say(conditions=[why], observedGeneration=shift.version()["metadata"]["generation"])
+    refused = shift.run(version="4.24.9", timeout=600, grace=600)
+    assert refused.failed and "InvalidClusterVersion: 4.24.9 is not offered" in refused.message, refused.message
+    assert refused.data["seconds"] < 60
 
 
 def test_a_stuck_update_is_reported_with_the_master_and_a_second_run_resumes(shift: OpenShift) -> None:
@@ -399,7 +510,7 @@ def test_a_stuck_update_is_reported_with_the_master_and_a_second_run_resumes(shi
 
 def test_an_operator_that_stays_degraded_ends_it(shift: OpenShift) -> None:
     shift.say(history=[entry(NEW, "Partial"), entry(OLD)])
-    shift.operator("etcd", "1 of 3 members is down")
+    shift.operators("etcd", degraded="1 of 3 members is down")
     degraded = shift.run(grace=1)
     assert degraded.failed and "Operator etcd is degraded (PodsMissing: 1 of 3 members is down)" in degraded.message
     assert "oc describe clusteroperator etcd" in degraded.message and "run again" in degraded.message

@@ -11,6 +11,7 @@ real.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import ssl
 import subprocess
@@ -30,6 +31,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube import auth, credentials
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import Cluster, open_cluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.exceptions import ProtocolError
 
 from tests.control_plane.certificates import Authority, Pair
 from tests.control_plane.cluster import Cluster as ControlPlane
@@ -63,11 +67,17 @@ def ask(work: Callable[[Cluster], Awaitable[Answer]], **params: Any) -> Answer:
     return asyncio.run(main())
 
 
-async def who(cluster: Cluster) -> tuple[str, list[str]]:
+async def known_as(cluster: Cluster) -> dict[str, Any]:
     """As whom the server knows us."""
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     answer = await cluster.entry.json("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
-    user = answer["status"]["userInfo"]
+    user: dict[str, Any] = answer["status"]["userInfo"]
+    return user
+
+
+async def who(cluster: Cluster) -> tuple[str, list[str]]:
+    """Name and groups of that."""
+    user = await known_as(cluster)
     return user["username"], user.get("groups") or []
 
 
@@ -172,6 +182,25 @@ def test_credentials_that_the_server_does_not_know(single_master: ControlPlane, 
     assert "names the user 'amdin', which isn't in it" in refused(document)
 
 
+def test_auth_providers(single_master: ControlPlane, token: str) -> None:
+    """oidc is the last that kubectl has; its id-token is sent as it is until it ends. The others gave way to plugins."""
+
+    def provider(name: str, **config: str) -> dict[str, Any]:
+        return with_user(single_master, **{"auth-provider": {"name": name, "config": config}})
+
+    client = {"client-id": "kubectl", "idp-issuer-url": "https://127.0.0.1:9"}
+    assert ask(who, kubeconfig=provider("oidc", **{**client, "id-token": token}))[0] == WALKER
+    head, _body, signature = token.split(".")
+    ended = ".".join((head, base64.urlsafe_b64encode(b'{"exp":1}').decode().rstrip("="), signature))
+    said = refused(provider("oidc", **{**client, "id-token": ended}))
+    assert "The auth provider 'oidc' of user" in said and "Log in again" in said and signature not in said
+    for name in ("gcp", "azure"):
+        said = refused(provider(name))
+        assert (
+            f"The auth provider '{name}' of user" in said and "credential plugin" in said and "ClusterRole" not in said
+        )
+
+
 def test_a_plugins_token_that_ends_is_replaced(
     single_master: ControlPlane, tmp_path: Path, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,9 +292,13 @@ def test_impersonation_of_a_kubeconfig(
     """Numbers 2 and 3: the run is made as that user, and nothing but secrets becomes asterisks."""
     document = admin(single_master)
     user = document["users"][0]["user"]
-    user.update({"as": "jane", "as-groups": ["editors"], "as-user-extra": {"example.com/Why": ["a drill"]}})
+    user.update(
+        {"as": "jane", "as-groups": ["editors"], "as-user-extra": {"example.com/Why": ["a drill"]}, "as-uid": "7"}
+    )
     name, groups = ask(who, kubeconfig=document)
     assert name == "jane" and "editors" in groups and "system:masters" not in groups
+    user_info = ask(known_as, kubeconfig=document)
+    assert (user_info["uid"], user_info["extra"]) == ("7", {"example.com/why": ["a drill"]})
     assert "user jane cannot list nodes" in refused(document)
     assert ask(who, kubeconfig=document, impersonate_user="joe") == ("joe", ["system:authenticated"])
     result = module(None, "storage_version_hashes", kubeconfig=document, verbose="-vvv")
@@ -290,6 +323,9 @@ def test_what_is_wrong_with_files_and_certificates(single_master: ControlPlane, 
     subprocess.run(command, check=True, capture_output=True)
     said = refused(with_user(single_master, **{"client-certificate": str(good.cert), "client-key": str(locked)}))
     assert "is encrypted" in said and str(good.cert) in said
+    etcd = {**single_master.etcd, "client_cert": str(good.cert), "client_key": str(locked)}
+    with pytest.raises(BadInputError, match=r"^etcd\.client_key: .* the key is encrypted"):
+        asyncio.run(_etcd_version(etcd))
     with pytest.raises(BadInputError, match="The kubeconfig /no/such does not exist"):
         ask(nodes, kubeconfig="/no/such")
 
@@ -386,39 +422,92 @@ def test_what_is_not_a_server(single_master: ControlPlane, first_bytes: bytes, s
     assert says in asyncio.run(main())
 
 
-def test_tls_as_kubectl_takes_it(single_master: ControlPlane, tmp_path: Path) -> None:
-    """TLS 1.3 alone; a server whose own certificate is the CA; one that has expired."""
-    authority = Authority(single_master.folder / "certificates", "ca")
-    admin_pair = single_master.certificate("admin")
+async def plain_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    await writer.drain()
+    writer.close()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        await writer.drain()
-        writer.close()
 
-    async def through(pair: Pair, ca: Path) -> str:
+async def http2_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    server = H2Connection(H2Configuration(client_side=False))
+    server.initiate_connection()
+    writer.write(server.data_to_send())
+    with pytest.raises(ProtocolError):
+        while data := await reader.read(65536):
+            server.receive_data(data)
+    writer.write(server.data_to_send())
+    await writer.drain()
+    writer.close()
+
+
+def through_a_front_end(
+    pair: Pair,
+    ca: Path,
+    *,
+    address: str = "127.0.0.1",
+    host: str = "127.0.0.1",
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] = plain_answer,
+    protocol: str = "http/1.1",
+) -> str:
+    """What a server with that certificate, which speaks TLS 1.3 alone, answers; or the sentence that refuses it."""
+
+    async def main() -> str:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.minimum_version = ssl.TLSVersion.TLSv1_3
+        tls.set_alpn_protocols([protocol])
         tls.load_cert_chain(pair.cert, pair.key)
-        listening = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
-        options = {
-            "host": f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}",
-            "ca_cert": str(ca),
-            "client_cert": str(admin_pair.cert),
-            "client_key": str(admin_pair.key),
-        }
+        listening = await asyncio.start_server(answer, address, 0, ssl=tls)
+        url = f"https://{host}:{listening.sockets[0].getsockname()[1]}"
+        options = {"host": url, "ca_cert": str(ca), "api_key": "a token"}
         async with listening, open_cluster(ClusterOptions.from_params(options)) as cluster:
             try:
                 return str(await nodes(cluster))
             except StorageUpgradeError as error:
                 return error.message
 
+    return asyncio.run(main())
+
+
+def test_tls_as_kubectl_takes_it(tmp_path: Path) -> None:
+    """TLS 1.3 alone; a server whose own certificate is the CA; one that has expired."""
+    authority = Authority(tmp_path, "ca")
     pair = authority.issue("front", "front", addresses=["127.0.0.1"])
-    assert asyncio.run(through(pair, authority.pair.cert)) == "{}"
-    assert asyncio.run(through(pair, pair.cert)) == "{}"
+    assert through_a_front_end(pair, authority.pair.cert) == "{}"
+    assert through_a_front_end(pair, pair.cert) == "{}"
     expired = authority.issue("expired-front", "front", addresses=["127.0.0.1"], expired=True)
-    assert "certificate has expired; renew it" in asyncio.run(through(expired, authority.pair.cert))
+    said = through_a_front_end(expired, authority.pair.cert)
+    assert "certificate has expired; renew it" in said
+
+
+def test_chains_and_revocation_lists_as_kubectl_takes_them(tmp_path: Path) -> None:
+    """The server sends its issuer, or the client trusts just that; a list beside the CA is ignored, as by Go."""
+    root, between = Authority(tmp_path, "root"), Authority(tmp_path, "between")
+    between.become_issued_by(root)
+    pair = between.issue("front", "front", addresses=["127.0.0.1"])
+    alone = pair.cert.read_bytes()
+    assert through_a_front_end(pair, between.pair.cert) == "{}"
+    assert "check ca_cert" in through_a_front_end(pair, root.pair.cert)
+    pair.cert.write_bytes(alone + between.pair.cert.read_bytes())
+    assert through_a_front_end(pair, root.pair.cert) == "{}"
+    beside = tmp_path / "with-list.crt"
+    beside.write_bytes(between.revocation_list(pair) + between.pair.cert.read_bytes() + root.pair.cert.read_bytes())
+    assert through_a_front_end(pair, beside) == "{}"
+
+
+def test_a_front_end_that_only_speaks_http_2(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    pair = authority.issue("front-2", "front", addresses=["127.0.0.1"])
+    said = through_a_front_end(pair, authority.pair.cert, answer=http2_only, protocol="h2")
+    assert "it speaks HTTP/2 only; let it accept HTTP/1.1, too" in said
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[0:0:0:0:0:0:0:1]", "[0000::0001]"])
+def test_any_notation_of_ipv6_leads_to_the_server(tmp_path: Path, host: str) -> None:
+    """Number 10."""
+    authority = Authority(tmp_path, "ca")
+    pair = authority.issue("front-6", "front", addresses=["::1"])
+    assert through_a_front_end(pair, authority.pair.cert, address="::1", host=host) == "{}"
 
 
 def test_in_a_pod(single_master: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Installs the Debian packages that a kind of tests needs, if any is missing and this is root on Debian or Ubuntu.
-# Usage: system_packages.sh python|integration|browser|kubeadm ...
+# Usage: system_packages.sh python|integration|browser|databases|kubeadm ...
 set -euo pipefail
 PATH="$PATH:/usr/sbin:/sbin"
 missing=()
@@ -41,6 +41,11 @@ for kind in "$@"; do
       need chromium chromium chromium-browser google-chrome chrome
       [ ${#missing[@]} = 0 ] || missing+=(fonts-dejavu-core)
       ;;
+    databases)
+      [ -n "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || missing+=(postgresql)
+      need mariadb-server-core mariadbd
+      need mariadb-client-core mariadb
+      ;;
     *)
       echo "system_packages.sh: there are no tests called $kind" >&2
       exit 2
@@ -52,7 +57,8 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   echo "$* needs ${missing[*]}: install that, or run as root on Debian or Ubuntu to have it installed." >&2
   exit 1
 fi
-export DEBIAN_FRONTEND=noninteractive
+# The run level keeps Debian from starting servers that it installs.
+export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
 if ! said=$(apt-get update -qq 2>&1 && apt-get install -y -qq --no-install-recommends "${missing[@]}" 2>&1); then
   echo "$said" >&2
   exit 1

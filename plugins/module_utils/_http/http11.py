@@ -30,6 +30,10 @@ _PLAIN = re.compile(r"[!-~]+")
 _RESERVED = "%/:?#[]@!$&'()*+,;=-._~"
 
 
+# The frames SETTINGS and GOAWAY of stream 0, with which an HTTP/2 server begins (RFC 9113, 4.1).
+_HTTP_2 = re.compile(rb"\x00[\s\S]{2}[\x04\x07]\x00\x00\x00\x00\x00")
+
+
 class NotHttpError(OSError):
     """What arrived is not a valid HTTP/1.1 answer."""
 
@@ -118,6 +122,8 @@ class AnswerReader:
         """The answer, once it is whole; raises NotHttpError."""
         while not self._in_body:
             head = self._head + data if self._head else data
+            if _HTTP_2.match(head):
+                raise NotHttpError("it speaks HTTP/2 only; let it accept HTTP/1.1, too")
             end = head.find(b"\r\n\r\n")
             if end < 0:
                 if len(head) > _MOST_HEAD:

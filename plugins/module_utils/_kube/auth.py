@@ -113,7 +113,8 @@ def open_connection(
         configuration = core._create_configuration(_for_core(auth, chosen))
     except Exception as error:  # kubernetes.config raises nearly anything on a malformed kubeconfig
         where = chosen.where if chosen is not None else "the kubeconfig"
-        raise BadInputError(f"{where[:1].upper()}{where[1:]} is not a valid kubeconfig; {COMPARE}.") from error
+        malformed = f"{where[:1].upper()}{where[1:]} is not a valid kubeconfig; {COMPARE}."
+        raise BadInputError(_provider_problem(chosen) or malformed) from error
     if not configuration.host:
         raise BadInputError("The kubeconfig names no server; check its cluster entry or give the option host.")
     url = normalize_url(configuration.host)
@@ -134,7 +135,7 @@ def open_connection(
         if configuration.cert_file:
             return client_certificate_problem(configuration.cert_file, _certificate_name(configuration, chosen))
         if header() is None and chosen is not None and not isinstance(token, PluginToken):
-            return f"The {chosen.whose} has no credentials."
+            return _provider_problem(chosen) or f"The {chosen.whose} has no credentials."
         return None
 
     return Connection(
@@ -230,6 +231,18 @@ def _token_of(chosen: KubeContext | None, context: ssl.SSLContext | None) -> Tok
             ) from error
 
     return PluginToken(chosen, show)
+
+
+def _provider_problem(chosen: KubeContext | None) -> str | None:
+    """What to do if the user's auth provider, of those that kubectl had before plugins, gave no token; None without one."""
+    if chosen is None or "auth-provider" not in chosen.user:
+        return None
+    provider = chosen.user["auth-provider"]
+    name = provider.get("name") if isinstance(provider, Mapping) else None
+    what = f"The auth provider '{name}' of {chosen.whose} gives no token"
+    if name == "oidc":
+        return f"{what}; its id-token has ended, or isn't one, and could not be renewed. Log in again."
+    return f"{what}; kubectl doesn't have it anymore either. Use the provider's credential plugin instead (exec in the kubeconfig)."
 
 
 def _certificate_name(configuration: Any, chosen: KubeContext | None) -> str:

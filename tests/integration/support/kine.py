@@ -2,13 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""kine without API servers, and what its table holds, read by SQLite itself."""
+"""kine without API servers."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,18 +18,13 @@ import grpc
 from tests.control_plane import build
 from tests.control_plane.processes import wait_for
 
+from .databases import Database, SQLite
 from .etcd import Stored
 
 
 def rows_of(database: Path, revision: int | None = None) -> dict[str, Stored]:
-    """Every key with its row as of a revision (None: the newest), by what kine's table says."""
-    query = """
-        SELECT name, id, value, deleted FROM kine AS row
-        WHERE id = (SELECT MAX(id) FROM kine WHERE name = row.name AND (? IS NULL OR id <= ?))
-    """
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        found = connection.execute(query, (revision, revision)).fetchall()
-    return {name: Stored(number, bytes(value or b"")) for name, number, value, deleted in found if not deleted}
+    """Every key with its row as of a revision (None: the newest), in a file of SQLite."""
+    return SQLite(database.parent).rows(revision)
 
 
 def number(field: int, value: int) -> bytes:
@@ -47,12 +41,12 @@ def text(field: int, value: bytes) -> bytes:
 class KineAlone:
     """kine at a Unix socket, as k3s has it by default. ``stop`` it."""
 
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, folder: Path, *flags: str, database: Database | None = None) -> None:
         self.socket = folder / "kine.sock"
-        self.database = folder / "state.db"
+        self.database = database or SQLite(folder)
         command = [
             str(build.binaries(build.kine()) / "kine"),
-            f"--endpoint=sqlite://{self.database}?_journal_mode=WAL&_busy_timeout=30000&_txlock=immediate&cache=shared",
+            f"--endpoint={self.database.endpoint}",
             f"--listen-address=unix://{self.socket}",
             "--metrics-bind-address=0",
             *flags,
