@@ -4,7 +4,9 @@
 
 """Issue 15, number 1: the role in any play, as a table of settings and entry points, which the role's README has, too.
 
-A refusal comes before the first master, with a sentence that says what to do.
+In each cell the role works, or refuses before the first master, with a sentence that says what to do. Never are two masters down, and the
+last words are the verdict. That rotate_encryption_key works means here that it gets as far as its search for the encryption configuration,
+which these masters don't have; whole rotations are in test_rotate_encryption_key.py.
 """
 
 from __future__ import annotations
@@ -25,31 +27,36 @@ from .support.modules import ROOT
 from .support.plays import DRIVERS, cluster_variables, run_playbook, write_inventory
 from .support.readiness import sampled
 
-WORKS, REFUSED, STOPS, UNTESTED = "works", "refused", "stops", ""
-# upgrade_master with serial: 1; the last but one stands for check, snapshot, converge, migrate and verify.
+WORKS, REFUSED, STOPS = "works", "refused", "stops"
+# upgrade_master with serial: 1, which it needs; the last but one stands for check, snapshot, converge, migrate and verify.
 COLUMNS = ("main", "several_releases", "upgrade_master", "rotate_encryption_key", "verify", "fleet")
 AROUND = ("check", "snapshot", "converge", "migrate", "verify")
-ONLY_MAIN = (WORKS, *[UNTESTED] * 5)
-# Empty where no test says anything. Rows without a test here: test_role.py, test_role_refusals.py, test_role_truth.py and test_no_loss_role.py.
+ALL_WORK, ALL_REFUSED = (WORKS,) * 6, (REFUSED,) * 6
+NO_ORDER = (REFUSED, REFUSED, REFUSED, REFUSED, WORKS, REFUSED)
 TABLE = {
-    "`strategy: free` or `host_pinned`": (REFUSED, *[UNTESTED] * 5),
-    "`mitogen_free` or `mitogen_host_pinned`": (REFUSED, REFUSED, REFUSED, REFUSED, UNTESTED, UNTESTED),
-    "`serial: 1`": ONLY_MAIN,
-    "`serial` with several in a batch": (WORKS, REFUSED, REFUSED, REFUSED, UNTESTED, REFUSED),
-    "`order: reverse_inventory`": ONLY_MAIN,
-    "`ignore_errors` or `rescue`": ONLY_MAIN,
-    "`--start-at-task` inside the role": (REFUSED, UNTESTED, UNTESTED, REFUSED, UNTESTED, UNTESTED),
-    "`--tags` of `include_role` alone": (REFUSED,) * 6,
-    "`-e` with a fact of the role": (REFUSED,) * 6,
-    "facts cached on disk": ONLY_MAIN,
-    "several plays in one run": ONLY_MAIN,
-    "a master that can't be reached in its turn": (STOPS, *[UNTESTED] * 5),
+    "`strategy: free` or `host_pinned`": NO_ORDER,
+    "`mitogen_free` or `mitogen_host_pinned`": NO_ORDER,
+    "`mitogen_linear`": ALL_WORK,
+    "`serial: 1`, also with `strategy: free`": (WORKS, REFUSED, WORKS, REFUSED, WORKS, REFUSED),
+    "`serial: 2`, `[1, 2]` or `67%`": (WORKS, REFUSED, REFUSED, REFUSED, WORKS, REFUSED),
+    "`order: reverse_inventory`": (WORKS, WORKS, REFUSED, WORKS, WORKS, WORKS),
+    "`max_fail_percentage`, `any_errors_fatal` or `rescue`": ALL_WORK,
+    "a driver that fails, with each of these": (STOPS, STOPS, STOPS, "", "", ""),
+    "`--limit` to some masters": (REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, WORKS),
+    "`--start-at-task` inside the role": (REFUSED, REFUSED, REFUSED, REFUSED, WORKS, REFUSED),
+    "`--tags` of `include_role` alone": ALL_REFUSED,
+    "`--tags` of `include_role` and its `apply`": ALL_WORK,
+    "`--skip-tags always`": (REFUSED, REFUSED, REFUSED, WORKS, WORKS, WORKS),
+    "`-e` with a fact of the role": ALL_REFUSED,
+    "facts cached on disk": ALL_WORK,
+    "two plays in one run": ALL_WORK,
+    "a master that can't be reached": (REFUSED, REFUSED, STOPS, REFUSED, WORKS, WORKS),
 }
 
 
 def test_the_table_in_the_readme() -> None:
     text = (ROOT / "roles" / "rolling_upgrade" / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"(?m)^\| ([^|]+) \|" + r" ?([a-z]*) \|" * 6 + "$", text)
+    rows = re.findall(r"(?m)^\| ([^|]+) \|" + r" ([a-z]*) *\|" * 6 + "$", text)
     assert {name: tuple(cells) for name, *cells in rows} == TABLE
 
 
@@ -160,6 +167,16 @@ def masters(cluster: Cluster, tmp_path: Path) -> Masters:
     return Masters(cluster, tmp_path)
 
 
+def assert_rolled(told: Told, masters: Masters) -> None:
+    """All had their turn, one after another, and the last words say so."""
+    assert told.code == 0, told.said
+    assert told.touched == masters.cluster.masters, told.said
+    turns = sorted(told.turns.values())
+    assert all(len(turn) == 2 for turn in turns)
+    assert all(earlier[1] <= later[0] for earlier, later in zip(turns, turns[1:])), turns
+    assert len(told.worst) <= 1, told.worst
+
+
 def assert_refused(told: Told, sentences: Mapping[str, str]) -> None:
     """Each of these entry points, in a play of its own with a rescue."""
     assert told.touched == [] and told.worst == (), told.said
@@ -167,6 +184,22 @@ def assert_refused(told: Told, sentences: Mapping[str, str]) -> None:
         said = " ".join(told.of(entry).split())
         assert "rescued: " in said and sentence in said, (entry, sentence, told.of(entry))
         assert "rolling_upgrade : Rewrite stored objects in the new storage versions]" not in said, told.of(entry)
+
+
+def refused_by(row: str) -> list[str]:
+    return [entry for entry, cell in zip(COLUMNS, TABLE[row]) if cell == REFUSED]
+
+
+@pytest.mark.parametrize("strategy", ["free", "host_pinned"])
+def test_a_strategy_without_an_order(masters: Masters, strategy: str) -> None:
+    """What is around an upgrade needs none."""
+    refused = refused_by("`strategy: free` or `host_pinned`")
+    told = masters.run(
+        *(play(entry, f"strategy: {strategy}, serial: 3", rescue=True) for entry in refused),
+        *(play(entry, f"strategy: {strategy}") for entry in AROUND),
+    )
+    assert_refused(told, dict.fromkeys(refused, f"This play has the strategy {strategy}, and"))
+    assert told.code == 0 and "nothing had to be rewritten" in told.of("migrate"), told.said
 
 
 def test_the_strategies_of_mitogen() -> None:
@@ -179,7 +212,8 @@ def test_the_strategies_of_mitogen() -> None:
 
 def test_batches_of_several(masters: Masters) -> None:
     """Those whose stages need all masters refuse a batch of some, and upgrade_master a batch of several."""
-    refused = ("several_releases", "upgrade_master", "rotate_encryption_key", "fleet")
+    row = "`serial: 2`, `[1, 2]` or `67%`"
+    refused = refused_by(row)
     told = masters.run(*(play(entry, "serial: 67%", rescue=True) for entry in refused))
     assert_refused(
         told,
@@ -190,21 +224,139 @@ def test_batches_of_several(masters: Masters) -> None:
             "fleet": "remove serial",
         },
     )
+    assert set(refused) == set(VARIABLES) | {"upgrade_master"}
+
+
+def test_one_in_a_batch_with_any_strategy_and_facts_on_disk(masters: Masters) -> None:
+    """What the first run leaves on disk, and what somebody else left there, gives the second no permission."""
+    cache = masters.folder / "cache"
+    cache.mkdir()
+    on_disk = {
+        "ANSIBLE_CACHE_PLUGIN": "jsonfile",
+        "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(cache),
+        "ANSIBLE_GATHERING": "smart",
+    }
+    keywords = "serial: 1, strategy: free"
+    told = masters.run(play("main", keywords).replace("gather_facts: false, ", ""), settings=on_disk)
+    assert_rolled(told, masters)
+    assert told.verdict.endswith("for the proof; nothing else remains to be done."), told.verdict
+    names = [path for path in cache.iterdir() if "master-" in path.name]
+    kept = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in names}
+    assert len(kept) == 3 and not [name for facts in kept.values() for name in facts if "rolling_upgrade" in name]
+    for path in names:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        yes = dict.fromkeys(("may_begin", "done", "roll", "looked", "may_touch", "check_passed", "alone"), True)
+        known |= {f"rolling_upgrade_{name}": value for name, value in yes.items()}
+        path.write_text(json.dumps(known), encoding="utf-8")
+    refused = masters.run(
+        play("main", rescue=True),
+        play("upgrade_master", rescue=True),
+        settings=on_disk,
+        rolling_upgrade_expected_servers=4,
+    )
+    assert_refused(refused, {"main": "The upgrade can't begin: ", "upgrade_master": "master-1 was not touched"})
+
+
+def test_batches_in_another_order_and_two_plays_in_one_run(masters: Masters) -> None:
+    """The second play finds all done, and takes nothing that the first found for granted: its check fails."""
+    keywords = "serial: [1, 2], order: reverse_inventory"
+    second = play("main", keywords, rescue=True).replace("{name: main, ", "{name: again, ")
+    second = second.replace('"1.37"', '"1.37", "rolling_upgrade_expected_servers": 4')
+    told = masters.run(play("main", keywords), second)
+    assert_rolled(told, masters)
+    assert list(sorted(told.turns, key=lambda name: told.turns[name])) == masters.cluster.masters
+    assert "DONE: master-1, master-2, master-3 are at 1.37." in told.of("main"), told.said
+    assert "rescued: The upgrade can't begin: " in told.of("again"), told.said
+    assert [run["status"] for run in masters.report()["runs"]] == ["succeeded", "failed"]
+
+
+def test_tags_that_reach_the_role(masters: Masters) -> None:
+    including = "tags: [upgrade]"
+    told = masters.run(
+        play("main", "serial: 2, any_errors_fatal: true", more=including).replace(
+            "tasks_from: main}", "tasks_from: main, apply: {tags: [upgrade]}}"
+        ),
+        flags=("--tags", "upgrade"),
+    )
+    assert_rolled(told, masters)
+    assert masters.report()["status"] == "succeeded"
+
+
+def test_what_errors_and_the_order_of_the_play_do_not_change(masters: Masters) -> None:
+    """several_releases finds one release on its way, the one that is there, and has main upgrade to it."""
+    keywords = "order: reverse_inventory, any_errors_fatal: true, max_fail_percentage: 100"
+    told = masters.run(
+        play("several_releases", keywords),
+        play("fleet", keywords),
+        play("rotate_encryption_key", keywords, rescue=True),
+        rolling_upgrade_etcd=masters.cluster.etcd,
+        rolling_upgrade_etcd_snapshot_path="",
+    )
+    assert_rolled(told, masters)
+    assert "DONE AND PROVEN: master-1, master-2, master-3 are at 1.37." in told.of("several_releases"), told.said
+    assert "/etc/kubernetes/manifests/kube-apiserver.yaml" in told.of("rotate_encryption_key"), told.said
 
 
 def test_tags_that_do_not(masters: Masters) -> None:
     """test_role_refusals.py has the same for migrate, and other tags."""
-    entries = list(COLUMNS)
+    entries = refused_by("`--tags` of `include_role` alone")
     told = masters.run(
         *(play(entry, rescue=True, more="tags: [upgrade]") for entry in entries), flags=("--tags", "upgrade")
     )
     for entry in entries:
         assert "'apply: {tags: [upgrade]}'" in " ".join(told.of(entry).split()), told.of(entry)
-    assert told.touched == [] and told.worst == ()
+    assert told.code != 0 and told.touched == [] and told.worst == ()
+
+
+@pytest.mark.parametrize("setting", ["max_fail_percentage: 100", "any_errors_fatal: true"])
+@pytest.mark.parametrize("entry", ["main", "upgrade_master", "several_releases"])
+def test_a_driver_that_fails(masters: Masters, setting: str, entry: str) -> None:
+    """Whatever the play makes of errors. Ansible itself would go on with the other batches. With rescue it is in test_no_loss_role.py."""
+    told = masters.run(
+        play(entry, setting if entry == "several_releases" else f"serial: 1, {setting}"), fails_on="master-1"
+    )
+    assert told.code != 0 and told.touched == ["master-1"] and told.worst == (), told.said
+    assert "non-zero return code 100: E: no power." in " ".join(told.said.split()), told.said
+    report = masters.report()
+    assert report["status"] == "failed" and [step["state"] for step in report["steps"]] == ["failed"]
+    if entry == "main":
+        assert told.verdict.startswith("STOPPED: The upgrade of master-1"), told.verdict
+
+
+def test_each_master_in_a_batch_of_its_own(masters: Masters) -> None:
+    """upgrade_master as it is meant to be used, then in an order that isn't that of the masters."""
+    told = masters.run(play("upgrade_master", "max_fail_percentage: 100"))
+    assert_rolled(told, masters)
+    told = masters.run(play("upgrade_master", "order: reverse_inventory"))
+    assert told.code == 2 and told.touched == [], told.said
+    assert "master-3 was not touched, because master-1, master-2 before it are not upgraded" in " ".join(
+        told.said.split()
+    )
+
+
+@pytest.mark.parametrize("limit", ["master-1", "!master-2"])
+def test_some_of_the_masters(masters: Masters, limit: str) -> None:
+    refused = [*(entry for entry in refused_by("`--limit` to some masters") if entry != "verify"), "check"]
+    told = masters.run(*(play(entry, rescue=True) for entry in refused), flags=("--limit", limit))
+    words = ("is expected, 3 are known", "are expected, 3 are known")
+    assert_refused(told, dict.fromkeys(refused, words[limit == "!master-2"]))
+    main = " ".join(told.of("main").split())
+    assert f"needs a host for each API server, so run it without --limit {limit}." in main, main
+
+
+def test_a_master_that_cannot_be_reached(masters: Masters) -> None:
+    lost = "{{{{ 'ssh' if inventory_hostname == 'master-2' else 'local' }}}}"
+    told = masters.run(
+        "- {name: first, hosts: masters, gather_facts: false, tasks: [{ansible.builtin.ping: {}}]}\n",
+        *(play(entry, rescue=True) for entry in ("main", "rotate_encryption_key", "several_releases")),
+        play("check"),
+        each=f'ansible_connection="{lost}" ansible_port=9',
+    )
+    assert_refused(told, {"main": "master-2 is no longer in this play"})
 
 
 def test_a_fact_of_the_role_as_an_extra_variable(masters: Masters) -> None:
-    entries = list(COLUMNS)
+    entries = refused_by("`-e` with a fact of the role")
     told = masters.run(*(play(entry, rescue=True) for entry in entries), rolling_upgrade_may_begin=True)
     assert_refused(told, dict.fromkeys(entries, "rolling_upgrade_may_begin is not a variable of the role"))
 
@@ -213,6 +365,7 @@ def test_a_fact_of_the_role_as_an_extra_variable(masters: Masters) -> None:
     ("entry", "task", "sentence"),
     [
         ("main", "Upgrade one master after another", "Nothing is proven: this run left out tasks of the role"),
+        ("upgrade_master", "Upgrade this master", "master-1 was not upgraded: this run left out tasks of the role"),
         (
             "rotate_encryption_key",
             "Make sure that the rotation was proven",
@@ -224,3 +377,9 @@ def test_a_start_inside_the_role(masters: Masters, entry: str, task: str, senten
     flags = ("--start-at-task", f"*{task}")
     told = masters.run(play(entry, include="import_role"), flags=flags)
     assert told.code == 2 and told.touched == [] and sentence in " ".join(told.said.split()), told.said
+
+
+def test_without_what_is_tagged_always(masters: Masters) -> None:
+    refused = refused_by("`--skip-tags always`")
+    told = masters.run(*(play(entry, rescue=True) for entry in refused), flags=("--skip-tags", "always"))
+    assert_refused(told, dict.fromkeys(refused, "left out"))
