@@ -44,7 +44,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         _checked, given = self.validate_argument_spec(argument_spec=_SPEC)
         variables = task_vars or {}
-        result.update(problems=[], later={}, names={}, server={}, sure={}, shared_reports={}, handlers=True)
+        result.update(problems=[], later={}, names={}, server={}, sure={}, located={}, shared_reports={}, handlers=True)
         unselected = self._unselected()
         if unselected and not self._included_dynamically():
             return result  # The tags leave the whole role out, as somebody wants.
@@ -77,6 +77,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         extra = load_extra_vars(self._loader)
         problems += [
             *(_play.hosts_refusals(play, masters, variables.get("hostvars") or {}) if entry in _IN_ORDER else ()),
+            *_play.same_hosts(self._addresses(masters, variables) if entry in _IN_ORDER else {}),
             *_play.unknown_extra_variables(extra, options),
             *_play.mistyped_variables(set(variables) - set(extra), options, self._names_in_role()),
             *self._of_variables(entry, values),
@@ -98,6 +99,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
                 result["server"][name] = str(url or "")
                 # A later batch has not gathered facts, and may get its address from the play.
                 result["sure"][name] = name in batch or bool(own.get("ansible_facts"))
+                # Over the connection local, facts are those of the controller.
+                local = str(own.get("ansible_connection") or "").rpartition(".")[2] == "local"
+                result["located"][name] = not local and bool((own.get("ansible_facts") or {}).get("all_ipv4_addresses"))
         if problems and given["refuse"]:
             # Other masters may be done.
             alone = f"{variables.get('inventory_hostname')} was not touched."
@@ -228,6 +232,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         except AnsibleError as error:
             return clean_line(str(error).splitlines()[0])
         return ""
+
+    def _addresses(self, masters: Collection[str], variables: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+        """The ansible_host and ansible_port of each master."""
+        hosts = variables.get("hostvars") or {}
+        found = {}
+        for name in masters:
+            own = hosts[name] if name in hosts else {}
+            host, port = (self._templar.template(own.get(key) or "") for key in ("ansible_host", "ansible_port"))
+            found[name] = (str(host), str(port))
+        return found
 
     def _names(self, name: str, own: Mapping[str, Any]) -> list[str]:
         """Every name and address of a host, as tasks/own_server.yml has them."""

@@ -80,6 +80,10 @@ sure:
   description: For each master, whether all of its names are known.
   returned: always
   type: dict
+located:
+  description: For each master, whether the facts of the host are known, and so all of its addresses.
+  returned: always
+  type: dict
 handlers:
   description: Whether the play may have handlers, which masters that need no upgrade may still have to run.
   returned: always

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -78,13 +79,24 @@ def masters_at_release(servers: Sequence[Result], hosts: Mapping[str, Mapping[st
     ]
 
 
+def _is_elsewhere(url: str, host: Mapping[str, Any]) -> bool:
+    """Whether the URL has an IP address that is none of the host's."""
+    address = urlsplit(url).hostname or ""
+    try:
+        ip_address(address)
+    except ValueError:
+        return False
+    return same_address(address) not in _folded(host.get("names") or ())
+
+
 def unmatched_masters(servers: Sequence[Result], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Why masters don't each have an API server of their own, before the first is touched.
 
     ``hosts``: of each master in order, the ``names`` by which a server may know it, and the URL of its ``server`` if that is given. A
-    master without a match whose facts aren't known yet (``sure`` is false) is left to the check in its own turn.
+    master without a match whose facts aren't known yet (``sure`` is false) is left to the check in its own turn. One whose addresses are all
+    known (``located``) has no API server elsewhere: another cluster may use the same names.
     """
-    problems, taken = [], dict[str, str]()
+    problems, elsewhere, taken = [], list[str](), dict[str, str]()
     unmatched: dict[str, list[str]] = {"No API server": [], "More than one API server": []}
     for name, host in hosts.items():
         own = own_servers(servers, host.get("names") or (), str(host.get("server") or "") or None)
@@ -94,12 +106,19 @@ def unmatched_masters(servers: Sequence[Result], hosts: Mapping[str, Mapping[str
             unmatched["More than one API server" if own else "No API server"].append(name)
             continue
         url = str(own[0]["url"])
+        if host.get("located") and not host.get("server") and _is_elsewhere(url, host):
+            elsewhere.append(f"{name} ({url})")
         if url in taken:
             problems.append(
                 f"{url} is the API server of {name} and of another master, {taken[url]}; set rolling_upgrade_server of each to its own address."
             )
         taken.setdefault(url, name)
     known = ", ".join(str(server["url"]) for server in servers)
+    if elsewhere:
+        problems.append(
+            f"These hosts don't have the addresses of the API servers with their names: {', '.join(elsewhere)}. Use the kubeconfig of their own "
+            "cluster, or, if this one is right, set rolling_upgrade_server for each host to the URL of its API server."
+        )
     return [
         *(
             f"{number} could be matched with {' or '.join(names)} (known are {known}); set rolling_upgrade_server for "

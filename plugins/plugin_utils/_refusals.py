@@ -107,7 +107,7 @@ def _unseen(master: str, look: Mapping[str, Any] | None) -> str:
     if look is not None and "processes" in look and not look.get("unreachable") and not look.get("failed"):
         return ""
     why = str((look or {}).get("msg") or "it was not checked").strip().splitlines()[0].rstrip(".")
-    return f"Whether an upgrade step is still running on {master} is unknown: {why}."
+    return f"Whether an upgrade step is still running on {master} is unknown: {why}. Make sure that Ansible can log in and run tasks there, and run again."
 
 
 def _of_step(step: Mapping[str, Any], look: Mapping[str, Any] | None, open_step: Any, this_run: str) -> str:

@@ -5,43 +5,46 @@
 """Issue 15, number 1: the role in any play, as a table of settings and entry points, which the role's README has, too.
 
 In each cell the role works, or refuses before the first master, with a sentence that says what to do. Never are two masters down, and the
-last words are the verdict. That rotate_encryption_key works means here that it gets as far as its search for the encryption configuration,
-which these masters don't have; whole rotations are in test_rotate_encryption_key.py.
+last words are the verdict. Where a setting changes nothing about a roll, those that roll are run in check mode; the rolls are long tests.
+That rotate_encryption_key works means here that it gets as far as its search for the encryption configuration, which these masters don't
+have; whole rotations are in test_rotate_encryption_key.py.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import Play, strategy_refusal
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import Play, fleet_refusal, strategy_refusal
 
 from tests.control_plane.cluster import Cluster
+from tests.tools.prepare import mitogen
 
 from .support.modules import ROOT
 from .support.plays import DRIVERS, cluster_variables, run_playbook, write_inventory
 from .support.readiness import sampled
 
-WORKS, REFUSED, STOPS = "works", "refused", "stops"
+WORKS, REFUSED, STOPS, NONE = "works", "refused", "stops", ""
 # upgrade_master with serial: 1, which it needs; the last but one stands for check, snapshot, converge, migrate and verify.
 COLUMNS = ("main", "several_releases", "upgrade_master", "rotate_encryption_key", "verify", "fleet")
 AROUND = ("check", "snapshot", "converge", "migrate", "verify")
 ALL_WORK, ALL_REFUSED = (WORKS,) * 6, (REFUSED,) * 6
 NO_ORDER = (REFUSED, REFUSED, REFUSED, REFUSED, WORKS, REFUSED)
+# Without a word where there is no such case.
 TABLE = {
     "`strategy: free` or `host_pinned`": NO_ORDER,
     "`mitogen_free` or `mitogen_host_pinned`": NO_ORDER,
-    "`mitogen_linear`": ALL_WORK,
     "`serial: 1`, also with `strategy: free`": (WORKS, REFUSED, WORKS, REFUSED, WORKS, REFUSED),
     "`serial: 2`, `[1, 2]` or `67%`": (WORKS, REFUSED, REFUSED, REFUSED, WORKS, REFUSED),
     "`order: reverse_inventory`": (WORKS, WORKS, REFUSED, WORKS, WORKS, WORKS),
-    "`max_fail_percentage`, `any_errors_fatal` or `rescue`": ALL_WORK,
-    "a driver that fails, with each of these": (STOPS, STOPS, STOPS, "", "", ""),
+    "`max_fail_percentage`, `any_errors_fatal` or `ignore_unreachable`": ALL_WORK,
+    "a driver that fails, with `max_fail_percentage`, `any_errors_fatal` or `rescue`": (STOPS, STOPS, STOPS, NONE, NONE, NONE),
     "`--limit` to some masters": (REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, WORKS),
     "`--start-at-task` inside the role": (REFUSED, REFUSED, REFUSED, REFUSED, WORKS, REFUSED),
     "`--tags` of `include_role` alone": ALL_REFUSED,
@@ -50,7 +53,8 @@ TABLE = {
     "`-e` with a fact of the role": ALL_REFUSED,
     "facts cached on disk": ALL_WORK,
     "two plays in one run": ALL_WORK,
-    "a master that can't be reached": (REFUSED, REFUSED, STOPS, REFUSED, WORKS, WORKS),
+    "a master that can't be reached, also with `ignore_unreachable`": (REFUSED, REFUSED, REFUSED, REFUSED, WORKS, WORKS),
+    "a master that can't be reached anymore in its turn": (STOPS, STOPS, STOPS, NONE, NONE, NONE),
 }
 
 
@@ -125,6 +129,7 @@ class Masters:
         flags: tuple[str, ...] = (),
         each: str = "",
         settings: Mapping[str, str] | None = None,
+        fresh: bool = False,
         **variables: Any,
     ) -> Told:
         """A driver that restarts each API server once, though all are at the release."""
@@ -144,7 +149,15 @@ class Masters:
         }
         with sampled(self.cluster) as seen:
             done = run_playbook(
-                "play.yml", self.folder, "-i", inventory, *flags, timeout=600, variables=given, settings=settings
+                "play.yml",
+                self.folder,
+                "-i",
+                inventory,
+                *flags,
+                timeout=600,
+                variables=given,
+                settings=settings,
+                fresh=fresh,
             )
         turns = {
             path.stem: [float(line) for line in path.read_text(encoding="utf-8").split()]
@@ -186,6 +199,39 @@ def assert_refused(told: Told, sentences: Mapping[str, str]) -> None:
         assert "rolling_upgrade : Rewrite stored objects in the new storage versions]" not in said, told.of(entry)
 
 
+# What changes nothing, or gets as far as it can on these masters.
+CHEAP = ("check", "migrate", "verify", "fleet", "rotate_encryption_key")
+APPLY = "tags: [upgrade]"
+
+
+def cheap(keywords: str = "", entries: tuple[str, ...] = CHEAP, more: str = "") -> list[str]:
+    return [play(entry, keywords, rescue=entry == "rotate_encryption_key", more=more) for entry in entries]
+
+
+def assert_cheap(told: Told, entries: tuple[str, ...] = CHEAP) -> None:
+    signs = {
+        "check": "objects",
+        "migrate": "nothing had to be rewritten",
+        "verify": "Whether etcd still holds stale objects was not checked",
+        "fleet": "1 cluster",
+        "rotate_encryption_key": "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    }
+    assert told.code == 0 and told.touched == [] and told.worst == (), told.said
+    for entry in entries:
+        assert signs[entry] in " ".join(told.of(entry).split()), (entry, told.said)
+
+
+def assert_planned(told: Told, *entries: str) -> None:
+    """In check mode, each in a play of its own."""
+    assert told.code == 0 and told.touched == [] and told.worst == (), told.said
+    for entry in entries:
+        said = " ".join(told.of(entry).split())
+        if entry == "upgrade_master":
+            assert said.count("Remember that this master is done") == 3, told.said
+        else:
+            assert "CHECKED, NOTHING WAS CHANGED: would upgrade master-1, master-2, master-3" in said, told.said
+
+
 def refused_by(row: str) -> list[str]:
     return [entry for entry, cell in zip(COLUMNS, TABLE[row]) if cell == REFUSED]
 
@@ -203,60 +249,118 @@ def test_a_strategy_without_an_order(masters: Masters, strategy: str) -> None:
 
 
 def test_the_strategies_of_mitogen() -> None:
-    """Mitogen is not among what is installed for tests, and the role knows its strategies by their names."""
+    """The role knows them by their names; the test below has Mitogen itself."""
     batch = ("master-1", "master-2")
     for name in ("mitogen_free", "mitogen_host_pinned"):
-        assert "strategy: linear" in strategy_refusal(Play(name, batch, batch, batch))
-    assert strategy_refusal(Play("mitogen_linear", batch, batch, batch)) == ""
+        for refusal in (strategy_refusal, fleet_refusal):
+            assert "strategy: linear" in refusal(Play(name, batch, batch, batch))
+    for refusal in (strategy_refusal, fleet_refusal):
+        assert refusal(Play("mitogen_linear", batch, batch, batch)) == ""
 
 
-def test_batches_of_several(masters: Masters) -> None:
-    """Those whose stages need all masters refuse a batch of some, and upgrade_master a batch of several."""
-    row = "`serial: 2`, `[1, 2]` or `67%`"
-    refused = refused_by(row)
-    told = masters.run(*(play(entry, "serial: 67%", rescue=True) for entry in refused))
-    assert_refused(
-        told,
-        {
-            "several_releases": "needs all masters in one play without serial",
-            "upgrade_master": "upgrade_master is for one master at a time, and here it would run on master-2 at the same time as on master-1",
-            "rotate_encryption_key": "run the play without serial",
-            "fleet": "remove serial",
-        },
+@pytest.mark.long
+def test_mitogen(masters: Masters) -> None:
+    """Mitogen itself, with the ansible-core that tests are run with."""
+    packages = mitogen()
+    settings = {
+        "ANSIBLE_STRATEGY_PLUGINS": str(packages / "ansible_mitogen" / "plugins" / "strategy"),
+        "PYTHONPATH": str(packages),
+    }
+    # Not the one that is kept warm: Mitogen starts Python in its own way.
+    given: dict[str, Any] = {"settings": settings, "fresh": True, "ansible_python_interpreter": sys.executable}
+    linear = "strategy: mitogen_linear"
+    around = ("check", "migrate", "verify")
+    assert_cheap(masters.run(*cheap(linear, around), **given), around)
+    assert_rolled(masters.run(play("main", linear), **given), masters)
+    refused = refused_by("`mitogen_free` or `mitogen_host_pinned`")
+    told = masters.run(
+        *(play(entry, "strategy: mitogen_free, serial: 3", rescue=True) for entry in refused),
+        *cheap("strategy: mitogen_free", around),
+        **given,
     )
-    assert set(refused) == set(VARIABLES) | {"upgrade_master"}
+    assert_refused(told, dict.fromkeys(refused, "This play has the strategy mitogen_free, and"))
+    assert told.code == 0, told.said
 
 
-def test_one_in_a_batch_with_any_strategy_and_facts_on_disk(masters: Masters) -> None:
-    """What the first run leaves on disk, and what somebody else left there, gives the second no permission."""
+REFUSES_BATCHES = {
+    "several_releases": "needs all masters in one play without serial",
+    "upgrade_master": "upgrade_master is for one master at a time, and here it would run on master-2 at the same time as on master-1",
+    "rotate_encryption_key": "run the play without serial",
+    "fleet": "remove serial",
+}
+
+
+@pytest.mark.parametrize("keywords", ["serial: 67%", "serial: 1, strategy: free"])
+def test_batches(masters: Masters, keywords: str) -> None:
+    """Those whose stages need all masters refuse a batch of some, and upgrade_master a batch of several."""
+    row = "`serial: 2`, `[1, 2]` or `67%`" if "67" in keywords else "`serial: 1`, also with `strategy: free`"
+    refused = refused_by(row)
+    around = ("check", "migrate", "verify")
+    told = masters.run(*(play(entry, keywords, rescue=True) for entry in refused), *cheap(keywords, around))
+    assert_refused(told, {entry: REFUSES_BATCHES[entry] for entry in refused})
+    assert_cheap(told, around)
+    planned = [entry for entry in ("main", "upgrade_master") if entry not in refused]
+    assert_planned(masters.run(*(play(entry, keywords) for entry in planned), flags=("--check",)), *planned)
+
+
+HARMLESS = "any_errors_fatal: true, max_fail_percentage: 100, ignore_unreachable: true"
+
+
+@pytest.mark.parametrize("keywords", ["order: reverse_inventory", HARMLESS])
+def test_what_the_play_makes_of_errors_and_its_order(masters: Masters, keywords: str) -> None:
+    assert_cheap(masters.run(*cheap(keywords)))
+    planned = ["main", "several_releases", *(["upgrade_master"] if keywords == HARMLESS else ())]
+    assert_planned(masters.run(*(play(entry, keywords) for entry in planned), flags=("--check",)), *planned)
+
+
+def cached(masters: Masters) -> dict[str, str]:
+    """Settings for facts on disk, where somebody left a yes to everything."""
     cache = masters.folder / "cache"
     cache.mkdir()
-    on_disk = {
+    yes = dict.fromkeys(("may_begin", "done", "roll", "looked", "may_touch", "check_passed", "alone"), True)
+    for name in masters.cluster.masters:
+        facts = {f"rolling_upgrade_{fact}": value for fact, value in yes.items()}
+        for path in (cache / name, cache / f"s1_{name}"):
+            path.write_text(json.dumps(facts), encoding="utf-8")
+    return {
         "ANSIBLE_CACHE_PLUGIN": "jsonfile",
         "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(cache),
         "ANSIBLE_GATHERING": "smart",
     }
-    keywords = "serial: 1, strategy: free"
-    told = masters.run(play("main", keywords).replace("gather_facts: false, ", ""), settings=on_disk)
+
+
+def test_facts_cached_on_disk(masters: Masters) -> None:
+    on_disk = cached(masters)
+    assert_cheap(masters.run(*cheap(), settings=on_disk))
+    planned = ("main", "several_releases", "upgrade_master")
+    assert_planned(masters.run(*map(play, planned), flags=("--check",), settings=on_disk), *planned)
+    refused = masters.run(
+        *(play(entry, rescue=True) for entry in planned), settings=on_disk, rolling_upgrade_expected_servers=4
+    )
+    sentences = {
+        "main": "The upgrade can't begin: ",
+        "several_releases": "4 API servers are expected, 3 are known",
+        "upgrade_master": "master-1 was not touched",
+    }
+    assert_refused(refused, sentences)
+
+
+@pytest.mark.long
+def test_one_in_a_batch_with_any_strategy_and_facts_on_disk(masters: Masters) -> None:
+    """The role leaves nothing of its own on disk."""
+    on_disk = cached(masters)
+    for path in Path(on_disk["ANSIBLE_CACHE_PLUGIN_CONNECTION"]).iterdir():
+        path.unlink()
+    told = masters.run(
+        play("main", "serial: 1, strategy: free").replace("gather_facts: false, ", ""), settings=on_disk
+    )
     assert_rolled(told, masters)
     assert told.verdict.endswith("for the proof; nothing else remains to be done."), told.verdict
-    names = [path for path in cache.iterdir() if "master-" in path.name]
-    kept = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in names}
-    assert len(kept) == 3 and not [name for facts in kept.values() for name in facts if "rolling_upgrade" in name]
-    for path in names:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        yes = dict.fromkeys(("may_begin", "done", "roll", "looked", "may_touch", "check_passed", "alone"), True)
-        known |= {f"rolling_upgrade_{name}": value for name, value in yes.items()}
-        path.write_text(json.dumps(known), encoding="utf-8")
-    refused = masters.run(
-        play("main", rescue=True),
-        play("upgrade_master", rescue=True),
-        settings=on_disk,
-        rolling_upgrade_expected_servers=4,
-    )
-    assert_refused(refused, {"main": "The upgrade can't begin: ", "upgrade_master": "master-1 was not touched"})
+    kept = [json.loads(path.read_text(encoding="utf-8")) for path in masters.folder.glob("cache/*master-*")]
+    assert len(kept) == 3 and not [name for facts in kept for name in facts if "rolling_upgrade" in name]
 
 
+@pytest.mark.long
 def test_batches_in_another_order_and_two_plays_in_one_run(masters: Masters) -> None:
     """The second play finds all done, and takes nothing that the first found for granted: its check fails."""
     keywords = "serial: [1, 2], order: reverse_inventory"
@@ -270,18 +374,27 @@ def test_batches_in_another_order_and_two_plays_in_one_run(masters: Masters) -> 
     assert [run["status"] for run in masters.report()["runs"]] == ["succeeded", "failed"]
 
 
+def with_apply(text: str) -> str:
+    return re.sub(r"(tasks_from: \w+)}", r"\1, apply: {tags: [upgrade]}}", text)
+
+
+def test_tags_that_reach_all_entry_points(masters: Masters) -> None:
+    assert_cheap(masters.run(*map(with_apply, cheap(more=APPLY)), flags=("--tags", "upgrade")))
+    planned = ("main", "several_releases", "upgrade_master")
+    plays = [with_apply(play(entry, more=APPLY)) for entry in planned]
+    assert_planned(masters.run(*plays, flags=("--tags", "upgrade", "--check")), *planned)
+
+
+@pytest.mark.long
 def test_tags_that_reach_the_role(masters: Masters) -> None:
-    including = "tags: [upgrade]"
     told = masters.run(
-        play("main", "serial: 2, any_errors_fatal: true", more=including).replace(
-            "tasks_from: main}", "tasks_from: main, apply: {tags: [upgrade]}}"
-        ),
-        flags=("--tags", "upgrade"),
+        with_apply(play("main", "serial: 2, any_errors_fatal: true", more=APPLY)), flags=("--tags", "upgrade")
     )
     assert_rolled(told, masters)
     assert masters.report()["status"] == "succeeded"
 
 
+@pytest.mark.long
 def test_what_errors_and_the_order_of_the_play_do_not_change(masters: Masters) -> None:
     """several_releases finds one release on its way, the one that is there, and has main upgrade to it."""
     keywords = "order: reverse_inventory, any_errors_fatal: true, max_fail_percentage: 100"
@@ -323,6 +436,14 @@ def test_a_driver_that_fails(masters: Masters, setting: str, entry: str) -> None
         assert told.verdict.startswith("STOPPED: The upgrade of master-1"), told.verdict
 
 
+@pytest.mark.parametrize("entry", ["several_releases", "upgrade_master"])
+def test_a_master_that_is_lost_in_its_turn(masters: Masters, entry: str) -> None:
+    """For main it is in test_no_loss_role.py."""
+    told = masters.run(play(entry), lost_on="master-1")
+    assert told.code != 0 and told.touched == ["master-1"] and told.worst == () and "UNREACHABLE!" in told.said, told.said
+
+
+@pytest.mark.long
 def test_each_master_in_a_batch_of_its_own(masters: Masters) -> None:
     """upgrade_master as it is meant to be used, then in an order that isn't that of the masters."""
     told = masters.run(play("upgrade_master", "max_fail_percentage: 100"))
@@ -340,19 +461,32 @@ def test_some_of_the_masters(masters: Masters, limit: str) -> None:
     told = masters.run(*(play(entry, rescue=True) for entry in refused), flags=("--limit", limit))
     words = ("is expected, 3 are known", "are expected, 3 are known")
     assert_refused(told, dict.fromkeys(refused, words[limit == "!master-2"]))
+    assert_cheap(masters.run(*cheap(entries=("fleet",)), flags=("--limit", limit)), ("fleet",))
     main = " ".join(told.of("main").split())
     assert f"needs a host for each API server, so run it without --limit {limit}." in main, main
 
 
-def test_a_master_that_cannot_be_reached(masters: Masters) -> None:
-    lost = "{{{{ 'ssh' if inventory_hostname == 'master-2' else 'local' }}}}"
+# For Ansible, master-2 is behind a port where nobody listens.
+LOST = "ansible_connection=\"{{{{ 'ssh' if inventory_hostname == 'master-2' else 'local' }}}}\" ansible_port=9"
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_master_that_cannot_be_reached(masters: Masters, ignored: bool) -> None:
+    """Where a play before the role has noticed it, and where that is ignored."""
+    keywords = "ignore_unreachable: true" if ignored else ""
+    first = f"- {{name: first, hosts: masters, gather_facts: false, {keywords and keywords + ', '}tasks: [{{ansible.builtin.ping: {{}}}}]}}\n"
+    rolls = ("main", "several_releases", "upgrade_master")
     told = masters.run(
-        "- {name: first, hosts: masters, gather_facts: false, tasks: [{ansible.builtin.ping: {}}]}\n",
-        *(play(entry, rescue=True) for entry in ("main", "rotate_encryption_key", "several_releases")),
-        play("check"),
-        each=f'ansible_connection="{lost}" ansible_port=9',
+        first,
+        *(play(entry, keywords, rescue=True) for entry in (*rolls, "rotate_encryption_key")),
+        *cheap(keywords, ("check", "verify", "fleet")),
+        each=LOST,
     )
-    assert_refused(told, {"main": "master-2 is no longer in this play"})
+    unknown = "Whether an upgrade step is still running on master-2 is unknown"
+    sentences = dict.fromkeys(rolls, unknown if ignored else "master-2 is no longer in this play")
+    assert_refused(told, {**sentences, "rotate_encryption_key": "master-2"})
+    for entry in ("check", "verify", "fleet"):
+        assert "fatal: [master-1]" not in told.of(entry), told.said
 
 
 def test_a_fact_of_the_role_as_an_extra_variable(masters: Masters) -> None:
@@ -380,6 +514,7 @@ def test_a_start_inside_the_role(masters: Masters, entry: str, task: str, senten
 
 
 def test_without_what_is_tagged_always(masters: Masters) -> None:
+    assert_cheap(masters.run(*cheap(), flags=("--skip-tags", "always")))
     refused = refused_by("`--skip-tags always`")
     told = masters.run(*(play(entry, rescue=True) for entry in refused), flags=("--skip-tags", "always"))
     assert_refused(told, dict.fromkeys(refused, "left out"))

@@ -27,9 +27,11 @@ ansible_python_interpreter={python}
 
 
 def run(
-    folder: Path, playbook: Path, *arguments: str, second: str = "", **variables: Any
+    folder: Path, playbook: Path, *arguments: str, second: str = "", more: str = "", **variables: Any
 ) -> subprocess.CompletedProcess[str]:
-    (folder / "hosts").write_text(HOSTS.format(second=second, python=warm_python.interpreter()), encoding="utf-8")
+    """``second``: variables of master-2; ``more``: of the inventory."""
+    inventory = HOSTS.format(second=second, python=warm_python.interpreter()) + more
+    (folder / "hosts").write_text(inventory, encoding="utf-8")
     (folder / "driver.yml").write_text("- ansible.builtin.debug: {msg: drives}\n", encoding="utf-8")
     given = {"rolling_upgrade_kubeconfig": "/nowhere", **variables}
     return run_playbook(playbook, folder, "-i", "hosts", *arguments, timeout=60, variables=given)
@@ -156,3 +158,21 @@ def test_a_group_that_is_not_there(tmp_path: Path, playbook: str) -> None:
     assert done.returncode != 0, done.stdout + done.stderr
     sentence = f"No host of the inventory matches '{given.get('rolling_upgrade_hosts', 'kube_control_plane')}', so there is nothing to do"
     assert sentence in " ".join((done.stdout + done.stderr).split()), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("playbook", ["check", "upgrade"])
+def test_a_limit_that_leaves_no_host(tmp_path: Path, playbook: str) -> None:
+    """Ansible itself ended green. In a playbook that imports this one, the limit may be meant for another play."""
+    name = f"kube_storage.upgrade.{playbook}"
+    given = {"rolling_upgrade_hosts": "masters", "rolling_upgrade_version": "1.37"}
+    done = run(tmp_path, Path(name), "--limit", "workers", more="[workers]\nworker-1\n", **given)
+    assert done.returncode != 0 and "PLAY RECAP" not in done.stdout, done.stdout + done.stderr
+    sentence = "--limit workers leaves no host of 'masters', so there is nothing to do; run without --limit, or name the hosts"
+    assert sentence in " ".join((done.stdout + done.stderr).split()), done.stdout + done.stderr
+    site = tmp_path / "site.yml"
+    site.write_text(
+        f"- import_playbook: {name}\n- {{hosts: workers, gather_facts: false, tasks: [{{debug: {{msg: the workers}}}}]}}\n",
+        encoding="utf-8",
+    )
+    done = run(tmp_path, site, "--limit", "workers", more="[workers]\nworker-1\n", **given)
+    assert done.returncode == 0 and "the workers" in done.stdout, done.stdout + done.stderr
