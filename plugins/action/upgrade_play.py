@@ -44,7 +44,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         _checked, given = self.validate_argument_spec(argument_spec=_SPEC)
         variables = task_vars or {}
-        result.update(problems=[], later={}, names={}, server={}, sure={}, located={}, shared_reports={}, handlers=True)
+        result.update(problems=[], later={}, names={}, server={}, sure={}, shared_reports={}, handlers=True)
+        # Over the connection local, facts are those of the controller.
+        here = "local" not in str(self._connection.transport)
+        result["located"] = here and bool((variables.get("ansible_facts") or {}).get("all_ipv4_addresses"))
         unselected = self._unselected()
         if unselected and not self._included_dynamically():
             return result  # The tags leave the whole role out, as somebody wants.
@@ -99,9 +102,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
                 result["server"][name] = str(url or "")
                 # A later batch has not gathered facts, and may get its address from the play.
                 result["sure"][name] = name in batch or bool(own.get("ansible_facts"))
-                # Over the connection local, facts are those of the controller.
-                local = str(own.get("ansible_connection") or "").rpartition(".")[2] == "local"
-                result["located"][name] = not local and bool((own.get("ansible_facts") or {}).get("all_ipv4_addresses"))
         if problems and given["refuse"]:
             # Other masters may be done.
             alone = f"{variables.get('inventory_hostname')} was not touched."

@@ -81,9 +81,10 @@ sure:
   returned: always
   type: dict
 located:
-  description: For each master, whether the facts of the host are known, and so all of its addresses.
+  description: Whether the facts of this host are known, and so all of its addresses. Over the connection P(ansible.builtin.local#connection), facts
+    are those of the controller.
   returned: always
-  type: dict
+  type: bool
 handlers:
   description: Whether the play may have handlers, which masters that need no upgrade may still have to run.
   returned: always

@@ -249,7 +249,8 @@ def identities(masters: Sequence[str], hosts: Mapping[str, Any], batch: Collecti
     found = {}
     for name in masters:
         look = looks.get(name) or first
-        found[name] = {key: (look.get(key) or {}).get(name) for key in ("names", "server", "sure", "located")}
+        found[name] = {key: (look.get(key) or {}).get(name) for key in ("names", "server", "sure")}
+        found[name]["located"] = name in looks and bool(look.get("located"))
     return found
 
 

@@ -105,7 +105,7 @@ def test_the_kubeconfig_of_another_cluster(mistakes: Mistakes, another: Cluster)
     kubeconfig = str(another.kubeconfig)
     mistakes.refused(
         {"master-1": {}},
-        f"These hosts don't have the addresses of the API servers with their names: master-1 ({url}). Use the kubeconfig of their own cluster",
+        f"No API server could be matched with master-1 (known are {url}); use the kubeconfig of the cluster of these masters, or set",
         "No master was touched",
         rolling_upgrade_kubeconfig=kubeconfig,
     )
