@@ -80,4 +80,6 @@ def _texts(terms: Iterable[Any]) -> Iterable[str]:
 
 def _run_directly(playbooks: Sequence[str]) -> bool:
     """Whether all playbooks of the command line are from this collection."""
-    return all(name.startswith("kube_storage.upgrade.") or _PLAYBOOKS in Path(name).resolve().parents for name in playbooks)
+    return all(
+        name.startswith("kube_storage.upgrade.") or _PLAYBOOKS in Path(name).resolve().parents for name in playbooks
+    )

@@ -17,6 +17,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.has
 
 Result = Mapping[str, Any]
 _NO_SERVER = "No API server"
+_KUBECONFIG = "use the kubeconfig of the cluster of these masters, or "
 
 
 def own_servers(
@@ -78,7 +79,9 @@ def _state(server: Result) -> str:
 
 
 def _own_of(host: Mapping[str, Any], servers: Sequence[Result]) -> list[Result]:
-    return own_servers(servers, host.get("names") or (), str(host.get("server") or "") or None, bool(host.get("located")))
+    return own_servers(
+        servers, host.get("names") or (), str(host.get("server") or "") or None, bool(host.get("located"))
+    )
 
 
 def masters_at_release(servers: Sequence[Result], hosts: Mapping[str, Mapping[str, Any]], release: str) -> list[str]:
@@ -122,7 +125,8 @@ def unmatched_masters(servers: Sequence[Result], hosts: Mapping[str, Mapping[str
     known = ", ".join(str(server["url"]) for server in servers)
     return [
         *(
-            f"{number} could be matched with {' or '.join(names)} (known are {known}); {'use the kubeconfig of the cluster of these masters, or ' if number == _NO_SERVER else ''}set rolling_upgrade_server for "
+            f"{number} could be matched with {' or '.join(names)} (known are {known}); {_KUBECONFIG if number == _NO_SERVER else ''}set "
+            f"rolling_upgrade_server for "
             f"{'this host to its URL' if len(names) == 1 else 'each host to its own URL'}."
             for number, names in unmatched.items()
             if names

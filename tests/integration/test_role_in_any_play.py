@@ -44,7 +44,14 @@ TABLE = {
     "`serial: 2`, `[1, 2]` or `67%`": (WORKS, REFUSED, REFUSED, REFUSED, WORKS, REFUSED),
     "`order: reverse_inventory`": (WORKS, WORKS, REFUSED, WORKS, WORKS, WORKS),
     "`max_fail_percentage`, `any_errors_fatal` or `ignore_unreachable`": ALL_WORK,
-    "a driver that fails, with `max_fail_percentage`, `any_errors_fatal` or `rescue`": (STOPS, STOPS, STOPS, NONE, NONE, NONE),
+    "a driver that fails, with `max_fail_percentage`, `any_errors_fatal` or `rescue`": (
+        STOPS,
+        STOPS,
+        STOPS,
+        NONE,
+        NONE,
+        NONE,
+    ),
     "`--limit` to some masters": (REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, WORKS),
     "`--start-at-task` inside the role": (REFUSED, REFUSED, REFUSED, REFUSED, WORKS, REFUSED),
     "`--tags` of `include_role` alone": ALL_REFUSED,
@@ -53,7 +60,14 @@ TABLE = {
     "`-e` with a fact of the role": ALL_REFUSED,
     "facts cached on disk": ALL_WORK,
     "two plays in one run": ALL_WORK,
-    "a master that can't be reached, also with `ignore_unreachable`": (REFUSED, REFUSED, REFUSED, REFUSED, WORKS, WORKS),
+    "a master that can't be reached, also with `ignore_unreachable`": (
+        REFUSED,
+        REFUSED,
+        REFUSED,
+        REFUSED,
+        WORKS,
+        WORKS,
+    ),
     "a master that can't be reached anymore in its turn": (STOPS, STOPS, STOPS, NONE, NONE, NONE),
 }
 
@@ -351,9 +365,7 @@ def test_one_in_a_batch_with_any_strategy_and_facts_on_disk(masters: Masters) ->
     on_disk = cached(masters)
     for path in Path(on_disk["ANSIBLE_CACHE_PLUGIN_CONNECTION"]).iterdir():
         path.unlink()
-    told = masters.run(
-        play("main", "serial: 1, strategy: free").replace("gather_facts: false, ", ""), settings=on_disk
-    )
+    told = masters.run(play("main", "serial: 1, strategy: free").replace("gather_facts: false, ", ""), settings=on_disk)
     assert_rolled(told, masters)
     assert told.verdict.endswith("for the proof; nothing else remains to be done."), told.verdict
     kept = [json.loads(path.read_text(encoding="utf-8")) for path in masters.folder.glob("cache/*master-*")]
@@ -440,7 +452,9 @@ def test_a_driver_that_fails(masters: Masters, setting: str, entry: str) -> None
 def test_a_master_that_is_lost_in_its_turn(masters: Masters, entry: str) -> None:
     """For main it is in test_no_loss_role.py."""
     told = masters.run(play(entry), lost_on="master-1")
-    assert told.code != 0 and told.touched == ["master-1"] and told.worst == () and "UNREACHABLE!" in told.said, told.said
+    assert told.code != 0 and told.touched == ["master-1"] and told.worst == () and "UNREACHABLE!" in told.said, (
+        told.said
+    )
 
 
 @pytest.mark.long

@@ -110,7 +110,9 @@ def test_the_kubeconfig_of_another_cluster(mistakes: Mistakes, another: Cluster)
         rolling_upgrade_kubeconfig=kubeconfig,
     )
     mistakes.refused(
-        {"cp-1": {}}, f"No API server could be matched with cp-1 (known are {url})", rolling_upgrade_kubeconfig=kubeconfig
+        {"cp-1": {}},
+        f"No API server could be matched with cp-1 (known are {url})",
+        rolling_upgrade_kubeconfig=kubeconfig,
     )
     # A host that knows better.
     for own, more in (({"rolling_upgrade_server": url}, {"rolling_upgrade_kubeconfig": kubeconfig}), ({}, {})):
@@ -147,7 +149,10 @@ def test_a_key_with_a_passphrase(mistakes: Mistakes, facts: bool) -> None:
     make_key(mistakes.folder / "key", passphrase="secret")
     sentences = ["Permission denied (publickey)"]
     if not facts:
-        sentences += ["No master was touched. Whether an upgrade step is still running on master-1 is unknown", "log in"]
+        sentences += [
+            "No master was touched. Whether an upgrade step is still running on master-1 is unknown",
+            "log in",
+        ]
     mistakes.refused(
         {"master-1": {"ansible_ssh_private_key_file": str(mistakes.folder / "key")}},
         *sentences,
@@ -180,7 +185,10 @@ def test_a_driver_without_become(mistakes: Mistakes) -> None:
         ansible_python_interpreter="/usr/bin/python3",
     )
     assert told.code != 0 and told.words.count("STOPPED: ") == 1, told.said
-    assert "touch: cannot touch '/etc/kube-storage-upgrade-test': Permission denied" in told.words.partition("STOPPED: ")[2], told.said
+    assert (
+        "touch: cannot touch '/etc/kube-storage-upgrade-test': Permission denied"
+        in told.words.partition("STOPPED: ")[2]
+    ), told.said
 
 
 @pytest.mark.parametrize(

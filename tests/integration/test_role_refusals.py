@@ -167,7 +167,9 @@ def test_a_limit_that_leaves_no_host(tmp_path: Path, playbook: str) -> None:
     given = {"rolling_upgrade_hosts": "masters", "rolling_upgrade_version": "1.37"}
     done = run(tmp_path, Path(name), "--limit", "workers", more="[workers]\nworker-1\n", **given)
     assert done.returncode != 0 and "PLAY RECAP" not in done.stdout, done.stdout + done.stderr
-    sentence = "--limit workers leaves no host of 'masters', so there is nothing to do; run without --limit, or name the hosts"
+    sentence = (
+        "--limit workers leaves no host of 'masters', so there is nothing to do; run without --limit, or name the hosts"
+    )
     assert sentence in " ".join((done.stdout + done.stderr).split()), done.stdout + done.stderr
     site = tmp_path / "site.yml"
     site.write_text(

@@ -180,7 +180,9 @@ def test_the_other_playbooks_run_for_each_cluster_too(single_master: Cluster, tm
     lines = [f"{name} rolling_upgrade_kubeconfig={path} ansible_connection=local" for name, path in hosts.items()]
     (tmp_path / "hosts").write_text("\n".join(lines), encoding="utf-8")
     given = {"rolling_upgrade_hosts": "all", "ansible_python_interpreter": warm_python.interpreter()}
-    done = run_playbook(f"kube_storage.upgrade.{playbook}", tmp_path, "-i", "hosts", "--check", timeout=300, variables=given)
+    done = run_playbook(
+        f"kube_storage.upgrade.{playbook}", tmp_path, "-i", "hosts", "--check", timeout=300, variables=given
+    )
     assert done.returncode == 0 and "c reaches the same cluster as b" in done.stdout, done.stdout
     task = "Ask every API server" if playbook == "check" else "Rewrite stored objects in the new storage versions"
     shown = done.stdout[done.stdout.index(f"rolling_upgrade : {task}]") :].partition("TASK [")[0]

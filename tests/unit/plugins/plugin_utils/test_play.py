@@ -375,13 +375,23 @@ def test_every_master_is_matched_with_an_api_server_first() -> None:
     assert refusals(look("master-3", ["node-3", "10.0.0.3"], located=True)) == []
     assert refusals(look("master-3", ["node-3", "10.9.0.3"], "https://10.0.0.3:6443", located=True)) == []
     (elsewhere,) = refusals(look("master-3", ["node-3", "10.9.0.3"], located=True))
-    assert elsewhere.startswith("No API server could be matched with master-3 (known are") and "use the kubeconfig" in elsewhere
+    assert (
+        elsewhere.startswith("No API server could be matched with master-3 (known are")
+        and "use the kubeconfig" in elsewhere
+    )
     servers[2]["url"] = "https://master3.example.com:6443"
     assert refusals(look("master-3", ["node-3", "10.9.0.3"], located=True)) == []
 
 
 def test_one_host_under_several_names() -> None:
-    apart = {"a": ("10.0.0.1", ""), "b": ("10.0.0.1", "2222"), "c": ("", ""), "d": ("", ""), "e": ("127.0.0.1", ""), "f": ("127.0.0.1", "")}
+    apart = {
+        "a": ("10.0.0.1", ""),
+        "b": ("10.0.0.1", "2222"),
+        "c": ("", ""),
+        "d": ("", ""),
+        "e": ("127.0.0.1", ""),
+        "f": ("127.0.0.1", ""),
+    }
     assert _play.same_hosts(apart) == []
     (same,) = _play.same_hosts({**apart, "g": ("10.0.0.1", "")})
     assert same.startswith("a, g have the same ansible_host, 10.0.0.1; ")
