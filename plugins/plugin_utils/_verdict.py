@@ -75,8 +75,8 @@ def _again(command: Sequence[str]) -> list[str]:
         for word, following in zip(words, [*words[1:], ""])
     )
     if inline:
-        return ["Next: fix this, and run the same command again."]
-    return ["Next: fix this, and run again:", f"    {shlex.join(words)}"]
+        return ["Next: once this is fixed, the same command again."]
+    return ["Next, once this is fixed:", f"    {shlex.join(words)}"]
 
 
 def _report_line(report: str) -> list[str]:

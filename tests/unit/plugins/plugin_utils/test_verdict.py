@@ -65,7 +65,7 @@ def test_why_it_stopped_and_what_to_do() -> None:
         "STOPPED: The upgrade failed.",
         "output",
         "Report: /r.html",
-        "Next: fix this, and run again:",
+        "Next, once this is fixed:",
         "    ansible-playbook -i 'my hosts' up.yml",
     ]
 
@@ -73,7 +73,7 @@ def test_why_it_stopped_and_what_to_do() -> None:
 @pytest.mark.parametrize("words", [["-e", "token=s3cret"], ["-etoken=s3cret"], ["--extra-vars=token=s3cret"]])
 def test_values_on_the_command_line_are_not_repeated(words: list[str]) -> None:
     lines = stopped_lines("It failed.", "", ["ansible-playbook", "up.yml", *words])
-    assert lines[-1] == "Next: fix this, and run the same command again."
+    assert lines[-1] == "Next: once this is fixed, the same command again."
     assert stopped_lines("It failed.", "", ["ansible-playbook", "up.yml", "-e", "@vars.yml"])[-1].endswith(
         "-e @vars.yml"
     )
