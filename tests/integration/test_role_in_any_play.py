@@ -259,7 +259,7 @@ def test_a_strategy_without_an_order(masters: Masters, strategy: str) -> None:
         *(play(entry, f"strategy: {strategy}, serial: 3", rescue=True) for entry in refused),
         *(play(entry, f"strategy: {strategy}") for entry in AROUND),
     )
-    assert_refused(told, dict.fromkeys(refused, f"This play has the strategy {strategy}, and"))
+    assert_refused(told, dict.fromkeys(refused, f"This play has the strategy {strategy}, but"))
     assert told.code == 0 and "nothing had to be rewritten" in told.of("migrate"), told.said
 
 
@@ -293,7 +293,7 @@ def test_mitogen(masters: Masters) -> None:
         *cheap("strategy: mitogen_free", around),
         **given,
     )
-    assert_refused(told, dict.fromkeys(refused, "This play has the strategy mitogen_free, and"))
+    assert_refused(told, dict.fromkeys(refused, "This play has the strategy mitogen_free, but"))
     assert told.code == 0, told.said
 
 
@@ -514,7 +514,11 @@ def test_a_fact_of_the_role_as_an_extra_variable(masters: Masters) -> None:
     ("entry", "task", "sentence"),
     [
         ("main", "Upgrade one master after another", "Nothing is proven: this run left out tasks of the role"),
-        ("several_releases", "Upgrade to each release in turn", "Nothing is proven: this run left out tasks of the role"),
+        (
+            "several_releases",
+            "Upgrade to each release in turn",
+            "Nothing is proven: this run left out tasks of the role",
+        ),
         ("upgrade_master", "Upgrade this master", "master-1 was not upgraded: this run left out tasks of the role"),
         (
             "rotate_encryption_key",
