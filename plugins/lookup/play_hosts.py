@@ -12,8 +12,8 @@ author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
   - Returns patterns of hosts unchanged, or fails if they match no host of the inventory. Ansible itself would skip the play and end without an error.
-  - "If a playbook of this collection is run directly, C(--limit) must leave at least one of these hosts. In a playbook that imports it, C(--limit) may
-    be meant for other plays, so there it may leave none."
+  - "If a playbook of this collection is run directly, C(--limit) must leave at least one of these hosts. A playbook that imports it may have other plays
+    for which C(--limit) is given, so there it may leave none."
   - Without an inventory, as in a syntax check, any pattern is returned.
 options:
   _terms:

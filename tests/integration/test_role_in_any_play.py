@@ -36,7 +36,7 @@ COLUMNS = ("main", "several_releases", "upgrade_master", "rotate_encryption_key"
 AROUND = ("check", "snapshot", "converge", "migrate", "verify")
 ALL_WORK, ALL_REFUSED = (WORKS,) * 6, (REFUSED,) * 6
 NO_ORDER = (REFUSED, REFUSED, REFUSED, REFUSED, WORKS, REFUSED)
-# Without a word where there is no such case, or no test. Without a test here: rescue, and main that loses a master, in test_no_loss_role.py,
+# Empty where there is no such case, or no test. In other files: rescue, and main that loses a master, in test_no_loss_role.py,
 # and verify with --start-at-task in test_role_truth.py.
 TABLE = {
     "`strategy: free` or `host_pinned`": NO_ORDER,
@@ -225,15 +225,15 @@ def cheap(keywords: str = "", entries: tuple[str, ...] = CHEAP, more: str = "") 
 
 def assert_cheap(told: Told, entries: tuple[str, ...] = CHEAP) -> None:
     signs = {
-        "check": "objects",
-        "migrate": "nothing had to be rewritten",
+        "check": "From 1.37 to 1.37: 0 blockers",
+        "migrate": "objects were rewritten, ",
         "verify": "Whether etcd still holds stale objects was not checked",
-        "fleet": "1 cluster",
+        "fleet": r"\d clusters?:",
         "rotate_encryption_key": "/etc/kubernetes/manifests/kube-apiserver.yaml",
     }
     assert told.code == 0 and told.touched == [] and told.worst == (), told.said
     for entry in entries:
-        assert signs[entry] in " ".join(told.of(entry).split()), (entry, told.said)
+        assert re.search(signs[entry], " ".join(told.of(entry).split())), (entry, told.said)
 
 
 def assert_planned(told: Told, *entries: str) -> None:
@@ -260,7 +260,7 @@ def test_a_strategy_without_an_order(masters: Masters, strategy: str) -> None:
         *(play(entry, f"strategy: {strategy}") for entry in AROUND),
     )
     assert_refused(told, dict.fromkeys(refused, f"This play has the strategy {strategy}, but"))
-    assert told.code == 0 and "nothing had to be rewritten" in told.of("migrate"), told.said
+    assert told.code == 0 and "objects were rewritten, " in told.of("migrate"), told.said
 
 
 def test_the_strategies_of_mitogen() -> None:
@@ -498,8 +498,9 @@ def test_a_master_that_cannot_be_reached(masters: Masters, ignored: bool) -> Non
         each=LOST,
     )
     unknown = "Whether an upgrade step is still running on master-2 is unknown"
-    sentences = dict.fromkeys(rolls, unknown if ignored else "master-2 is no longer in this play")
-    assert_refused(told, {**sentences, "rotate_encryption_key": "master-2"})
+    # What rescues a play forgets that master-2 can't be reached, until the next one asks it.
+    sentences = {**dict.fromkeys(rolls, unknown), "rotate_encryption_key": ""}
+    assert_refused(told, sentences if ignored else {**sentences, "main": "master-2 is no longer in this play"})
     for entry in ("check", "verify", "fleet"):
         assert "fatal: [master-1]" not in told.of(entry), told.said
 

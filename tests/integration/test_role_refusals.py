@@ -162,7 +162,7 @@ def test_a_group_that_is_not_there(tmp_path: Path, playbook: str) -> None:
 
 @pytest.mark.parametrize("playbook", ["check", "upgrade"])
 def test_a_limit_that_leaves_no_host(tmp_path: Path, playbook: str) -> None:
-    """Ansible itself ended green. In a playbook that imports this one, the limit may be meant for another play."""
+    """Ansible itself ended green. In a playbook that imports this one, it may be for another play."""
     name = f"kube_storage.upgrade.{playbook}"
     given = {"rolling_upgrade_hosts": "masters", "rolling_upgrade_version": "1.37"}
     done = run(tmp_path, Path(name), "--limit", "workers", more="[workers]\nworker-1\n", **given)
