@@ -101,6 +101,20 @@ def test_tags_that_would_run_nothing(tmp_path: Path) -> None:
     assert static.returncode == 0, static.stdout
 
 
+def test_several_releases_from_its_middle(tmp_path: Path) -> None:
+    """No release was found, so that no master was upgraded: Ansible said that a variable was undefined."""
+    task = "*Upgrade to each release in turn"
+    given = {"rolling_upgrade_final_version": "1.37"}
+    role = "{name: kube_storage.upgrade.rolling_upgrade, tasks_from: several_releases}"
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(
+        f"- {{hosts: masters, gather_facts: false, tasks: [{{import_role: {role}}}]}}\n", encoding="utf-8"
+    )
+    done = run(tmp_path, playbook, "--start-at-task", task, **given)
+    words = " ".join(done.stdout.split())
+    assert done.returncode == 2 and "Nothing is proven: this run left out tasks of the role" in words, done.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
