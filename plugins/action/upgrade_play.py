@@ -46,6 +46,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         _checked, given = self.validate_argument_spec(argument_spec=_SPEC)
         variables = task_vars or {}
         result.update(problems=[], later={}, names={}, server={}, sure={}, shared_reports={}, handlers=True)
+        # Over the connection local, facts are those of the controller.
+        here = "local" not in str(self._connection.transport)
+        result["located"] = here and bool((variables.get("ansible_facts") or {}).get("all_ipv4_addresses"))
         unselected = self._unselected()
         if unselected and not self._included_dynamically():
             return result  # The tags leave the whole role out, as somebody wants.
@@ -72,6 +75,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         extra = load_extra_vars(self._loader)
         problems += [
             *(self._hosts_refusals(entry, play, masters, variables) if entry in _IN_ORDER else ()),
+            *_play.same_hosts(self._addresses(masters, variables) if entry in _IN_ORDER else {}),
             *_play.unknown_extra_variables(extra, options),
             *_play.mistyped_variables(set(variables) - set(extra), options, self._names_in_role()),
             *self._of_variables(entry, values),
@@ -266,6 +270,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         except AnsibleError as error:
             return clean_line(str(error).splitlines()[0])
         return ""
+
+    def _addresses(self, masters: Collection[str], variables: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+        """The ansible_host and ansible_port of each master."""
+        hosts = variables.get("hostvars") or {}
+        found = {}
+        for name in masters:
+            own = hosts[name] if name in hosts else {}
+            host, port = (self._templar.template(own.get(key) or "") for key in ("ansible_host", "ansible_port"))
+            found[name] = (str(host), str(port))
+        return found
 
     def _names(self, name: str, own: Mapping[str, Any]) -> list[str]:
         """Every name and address of a host, as tasks/own_server.yml has them."""

@@ -27,6 +27,12 @@ options:
   url:
     description: URL of its API server, if it is known. Then O(names) is ignored.
     type: str
+  located:
+    description:
+      - Whether O(names) has all addresses of the host. Then an API server with one of its names at another IP address doesn't match, as another
+        cluster may use the same names.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -47,8 +53,8 @@ from typing import Any
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _masters as masters
 
 
-def own_servers(servers: Any, names: Any, url: Any = None) -> list[Any]:
-    return masters.own_servers(servers or (), names, str(url) if url else None)
+def own_servers(servers: Any, names: Any, url: Any = None, located: bool = False) -> list[Any]:
+    return masters.own_servers(servers or (), names, str(url) if url else None, located)
 
 
 class FilterModule:

@@ -80,6 +80,11 @@ sure:
   description: For each master, whether all of its names are known.
   returned: always
   type: dict
+located:
+  description: Whether the facts of this host are known, and so all of its addresses. Over the connection P(ansible.builtin.local#connection), facts
+    are those of the controller.
+  returned: always
+  type: bool
 handlers:
   description: Whether the play may have handlers, which masters that need no upgrade may still have to run.
   returned: always

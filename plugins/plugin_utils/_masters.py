@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,17 +16,33 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_t
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import at_release
 
 Result = Mapping[str, Any]
+_NO_SERVER = "No API server"
+_KUBECONFIG = "use the kubeconfig of the cluster of these masters, or "
 
 
-def own_servers(servers: Iterable[Result], names: Iterable[str], url: str | None = None) -> list[Result]:
+def own_servers(
+    servers: Iterable[Result], names: Iterable[str], url: str | None = None, located: bool = False
+) -> list[Result]:
     """The API servers of a host: the one at ``url`` if that is given, else those named or addressed by one of ``names``.
 
+    ``located``: all addresses of the host are among its names, so one of its name at another address is that of another cluster.
     The caller must check that there is exactly one.
     """
     if url:
         return [server for server in servers if server["url"] == url.rstrip("/")]
     wanted = _folded(names)
-    return [server for server in servers if wanted & _folded([server.get("name"), urlsplit(server["url"]).hostname])]
+    own = [server for server in servers if wanted & _folded([server.get("name"), urlsplit(server["url"]).hostname])]
+    return [server for server in own if not (located and _is_elsewhere(server["url"], wanted))]
+
+
+def _is_elsewhere(url: str, names: Collection[str]) -> bool:
+    """Whether the URL has an IP address that is none of these folded names."""
+    host = urlsplit(url).hostname or ""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return same_address(host) not in names
 
 
 def own_nodes(nodes: Iterable[Result], names: Iterable[str], name: str | None = None) -> list[Result]:
@@ -61,11 +78,17 @@ def _state(server: Result) -> str:
     return f"is ready at {server.get('emulated_version') or server.get('version')}"
 
 
+def _own_of(host: Mapping[str, Any], servers: Sequence[Result]) -> list[Result]:
+    return own_servers(
+        servers, host.get("names") or (), str(host.get("server") or "") or None, bool(host.get("located"))
+    )
+
+
 def masters_at_release(servers: Sequence[Result], hosts: Mapping[str, Mapping[str, Any]], release: str) -> list[str]:
     """The masters whose own API server is ready at the release. ``hosts`` as for unmatched_masters."""
     found = {}
     for name, host in hosts.items():
-        own = own_servers(servers, host.get("names") or (), str(host.get("server") or "") or None)
+        own = _own_of(host, servers)
         if len(own) == 1:
             found[name] = own[0]
     urls = [server["url"] for server in found.values()]
@@ -82,16 +105,16 @@ def unmatched_masters(servers: Sequence[Result], hosts: Mapping[str, Mapping[str
     """Why masters don't each have an API server of their own, before the first is touched.
 
     ``hosts``: of each master in order, the ``names`` by which a server may know it, and the URL of its ``server`` if that is given. A
-    master without a match whose facts aren't known yet (``sure`` is false) is left to the check in its own turn.
+    master without a match whose facts aren't known yet (``sure`` is false) is left to the check in its own turn. ``located``: as for own_servers.
     """
     problems, taken = [], dict[str, str]()
-    unmatched: dict[str, list[str]] = {"No API server": [], "More than one API server": []}
+    unmatched: dict[str, list[str]] = {_NO_SERVER: [], "More than one API server": []}
     for name, host in hosts.items():
-        own = own_servers(servers, host.get("names") or (), str(host.get("server") or "") or None)
+        own = _own_of(host, servers)
         if not own and not host.get("sure"):
             continue
         if len(own) != 1:
-            unmatched["More than one API server" if own else "No API server"].append(name)
+            unmatched["More than one API server" if own else _NO_SERVER].append(name)
             continue
         url = str(own[0]["url"])
         if url in taken:
@@ -102,7 +125,8 @@ def unmatched_masters(servers: Sequence[Result], hosts: Mapping[str, Mapping[str
     known = ", ".join(str(server["url"]) for server in servers)
     return [
         *(
-            f"{number} could be matched with {' or '.join(names)} (known are {known}); set rolling_upgrade_server for "
+            f"{number} could be matched with {' or '.join(names)} (known are {known}); {_KUBECONFIG if number == _NO_SERVER else ''}set "
+            f"rolling_upgrade_server for "
             f"{'this host to its URL' if len(names) == 1 else 'each host to its own URL'}."
             for number, names in unmatched.items()
             if names

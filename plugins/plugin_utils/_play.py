@@ -162,6 +162,30 @@ def hosts_refusals(
     return problems
 
 
+def no_hosts_refusal(patterns: Sequence[str], limit: str = "") -> str:
+    """Why a play would do nothing, and what to do. ``limit``: that of the command line, if it is what leaves no host."""
+    name = "name the hosts or their group with -e rolling_upgrade_hosts=NAME"
+    if limit:
+        return f"--limit {limit} leaves no host of '{','.join(patterns)}', so there is nothing to do; run without --limit, or {name}."
+    return f"No host of the inventory matches '{','.join(patterns)}', so there is nothing to do; {name}, and the inventory with -i."
+
+
+def same_hosts(addresses: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Masters that are one host under several names. ``addresses``: the ansible_host and ansible_port of each master, empty if not given.
+
+    Behind a loopback address there may be different hosts, as with containers and virtual machines.
+    """
+    names: dict[tuple[str, str], list[str]] = {}
+    for name, (host, port) in addresses.items():
+        if host and host != "localhost" and not host.startswith("127.") and host != "::1":
+            names.setdefault((host, port), []).append(name)
+    return [
+        f"{', '.join(same)} have the same ansible_host, {host}; leave only one of them in the play, or correct the address."
+        for (host, _port), same in names.items()
+        if len(same) > 1
+    ]
+
+
 def tags_refusal(tags: Collection[str], only: Collection[str]) -> str:
     """Why ``--tags`` would leave out the tasks of a role that the play includes dynamically; empty if they run.
 
@@ -236,7 +260,8 @@ def report_refusal(masters: Sequence[str], hosts: Mapping[str, Any], batch: Sequ
 
 
 def identities(masters: Sequence[str], hosts: Mapping[str, Any], batch: Collection[str]) -> dict[str, dict[str, Any]]:
-    """How to recognize the API server of each master: its ``names``, the URL of its ``server``, and whether all names are known (``sure``).
+    """How to recognize the API server of each master: its ``names``, the URL of its ``server``, and whether all names (``sure``) and all
+    addresses (``located``) are known.
 
     What is known of masters that are not in this batch, the first master found.
     """
@@ -246,6 +271,7 @@ def identities(masters: Sequence[str], hosts: Mapping[str, Any], batch: Collecti
     for name in masters:
         look = looks.get(name) or first
         found[name] = {key: (look.get(key) or {}).get(name) for key in ("names", "server", "sure")}
+        found[name]["located"] = name in looks and bool(look.get("located"))
     return found
 
 

@@ -53,7 +53,8 @@ def in_its_turn(master: str, found: Any, own: Any, others: Collection[str], expe
     known = ", ".join(str(server.get("url")) for server in found.get("servers") or ())
     if not isinstance(own, Sequence) or len(own) != 1:
         return (
-            f"No API server could be matched with {master} (known are {known}); set rolling_upgrade_server for this host to its URL. "
+            f"No API server could be matched with {master} (known are {known}); use the kubeconfig of its cluster, or set rolling_upgrade_server "
+            "for this host to its URL. "
             f"{untouched}."
         )
     url = own[0].get("url")
@@ -107,7 +108,7 @@ def _unseen(master: str, look: Mapping[str, Any] | None) -> str:
     if look is not None and "processes" in look and not look.get("unreachable") and not look.get("failed"):
         return ""
     why = str((look or {}).get("msg") or "it was not checked").strip().splitlines()[0].rstrip(".")
-    return f"Whether an upgrade step is still running on {master} is unknown: {why}."
+    return f"Whether an upgrade step is still running on {master} is unknown: {why}. Make sure that Ansible can log in and run tasks there, and run again."
 
 
 def _of_step(step: Mapping[str, Any], look: Mapping[str, Any] | None, open_step: Any, this_run: str) -> str:

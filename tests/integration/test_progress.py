@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import pty
@@ -16,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +22,14 @@ import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.event_file import PATH_VARIABLE
 
 from tests.control_plane.cluster import Cluster
-from tests.control_plane.hosts import add_host, enter
-from tests.control_plane.processes import Process, spawn
+from tests.control_plane.hosts import add_host
 from tests.tools.ansible_test import newest_core
 
 from .support.modules import ANSIBLE, ROOT, environment, run_module
 from .support.objects import apply, config_maps
+from .support.ssh_hosts import SshHost, ssh_server
 from .support.waiting import wait_until
 
-SSHD = Path("/usr/sbin/sshd")
 OBJECTS = 80
 SLOW = {"resources": ["configmaps"], "max_rate": 10}
 PROGRESS = r"\d+ of \d+ objects \(\d+ %\), [\d.]+/s(, \d+ s left)?: configmaps"
@@ -231,53 +228,11 @@ def test_with_the_newest_core(cluster: Cluster, programs: Path) -> None:
 # Over ssh
 
 
-@dataclass
-class SshHost:
-    """A host of its own with an SSH server; nothing of the user's own ssh is touched."""
-
-    address: str
-    folder: Path
-    server: Process
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        options = f"-o UserKnownHostsFile={self.folder}/known_hosts -o StrictHostKeyChecking=accept-new -F none"
-        return {
-            "ansible_host": self.address,
-            "ansible_connection": "ssh",
-            "ansible_user": getpass.getuser(),
-            "ansible_ssh_private_key_file": str(self.folder / "user"),
-            "ansible_ssh_common_args": options,
-            "ansible_control_path_dir": str(self.folder / "cp"),
-        }
-
-
 @pytest.fixture(scope="module")
 def ssh_host(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHost]:
-    if not SSHD.exists():
-        pytest.skip("openssh-server is not installed; make test does that where it may")
-    folder = tmp_path_factory.mktemp("ssh")
-    network = cluster.network
-    address = add_host(network, "target", 200)  # it is removed with the cluster
-    for key in ("host", "user"):
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)],
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-    (folder / "sshd_config").write_text(
-        f"ListenAddress {address}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\nPidFile none\n"
-        "StrictModes no\nSubsystem sftp internal-sftp\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n",
-        encoding="utf-8",
-    )
-    Path("/run/sshd").mkdir(exist_ok=True)
-    server = spawn(
-        [*enter(network, "target", "target"), str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")],
-        folder / "sshd.log",
-    )
-    wait_until(lambda: "listening on" in (folder / "sshd.log").read_text(encoding="utf-8"))
-    yield SshHost(address, folder, server)
-    server.stop()
+    address = add_host(cluster.network, "target", 200)  # it is removed with the cluster
+    with ssh_server(cluster.network, "target", address, tmp_path_factory.mktemp("ssh")) as host:
+        yield host
 
 
 def test_over_ssh(cluster: Cluster, ssh_host: SshHost, tmp_path: Path) -> None:

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import Play, strategy_refusal
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import Play, fleet_refusal, strategy_refusal
 
 from tests.control_plane.cluster import Cluster
+from tests.tools.prepare import mitogen
 
 from .support.modules import ROOT
 from .support.plays import DRIVERS, cluster_variables, run_playbook, write_inventory
@@ -32,8 +34,9 @@ AROUND = ("check", "snapshot", "converge", "migrate", "verify")
 ONLY_MAIN = (WORKS, *[UNTESTED] * 5)
 # Empty where no test says anything. Rows without a test here: test_role.py, test_role_refusals.py, test_role_truth.py and test_no_loss_role.py.
 TABLE = {
-    "`strategy: free` or `host_pinned`": (REFUSED, *[UNTESTED] * 5),
-    "`mitogen_free` or `mitogen_host_pinned`": (REFUSED, REFUSED, REFUSED, REFUSED, UNTESTED, UNTESTED),
+    "`strategy: free` or `host_pinned`": (REFUSED, REFUSED, REFUSED, REFUSED, WORKS, REFUSED),
+    "`mitogen_free` or `mitogen_host_pinned`": (REFUSED, REFUSED, REFUSED, REFUSED, WORKS, REFUSED),
+    "`mitogen_linear`": (WORKS, UNTESTED, UNTESTED, UNTESTED, WORKS, UNTESTED),
     "`serial: 1`": ONLY_MAIN,
     "`serial` with several in a batch": (WORKS, REFUSED, REFUSED, REFUSED, UNTESTED, REFUSED),
     "`order: reverse_inventory`": ONLY_MAIN,
@@ -118,6 +121,7 @@ class Masters:
         flags: tuple[str, ...] = (),
         each: str = "",
         settings: Mapping[str, str] | None = None,
+        fresh: bool = False,
         **variables: Any,
     ) -> Told:
         """A driver that restarts each API server once, though all are at the release."""
@@ -137,7 +141,15 @@ class Masters:
         }
         with sampled(self.cluster) as seen:
             done = run_playbook(
-                "play.yml", self.folder, "-i", inventory, *flags, timeout=600, variables=given, settings=settings
+                "play.yml",
+                self.folder,
+                "-i",
+                inventory,
+                *flags,
+                timeout=600,
+                variables=given,
+                settings=settings,
+                fresh=fresh,
             )
         turns = {
             path.stem: [float(line) for line in path.read_text(encoding="utf-8").split()]
@@ -169,12 +181,83 @@ def assert_refused(told: Told, sentences: Mapping[str, str]) -> None:
         assert "rolling_upgrade : Rewrite stored objects in the new storage versions]" not in said, told.of(entry)
 
 
+# What changes nothing on these masters.
+CHEAP = ("check", "migrate", "verify")
+
+
+def cheap(keywords: str = "", entries: tuple[str, ...] = CHEAP, more: str = "") -> list[str]:
+    return [play(entry, keywords, more=more) for entry in entries]
+
+
+def assert_cheap(told: Told, entries: tuple[str, ...] = CHEAP) -> None:
+    signs = {
+        "check": "From 1.37 to 1.37: 0 blockers",
+        "migrate": "objects were rewritten, ",
+        "verify": "Whether etcd still holds stale objects was not checked",
+    }
+    assert told.code == 0 and told.touched == [] and told.worst == (), told.said
+    for entry in entries:
+        assert re.search(signs[entry], " ".join(told.of(entry).split())), (entry, told.said)
+
+
+def assert_rolled(told: Told, masters: Masters) -> None:
+    """All had their turn, one after another, and the last words say so."""
+    assert told.code == 0, told.said
+    assert told.touched == masters.cluster.masters, told.said
+    turns = sorted(told.turns.values())
+    assert all(len(turn) == 2 for turn in turns)
+    assert all(earlier[1] <= later[0] for earlier, later in zip(turns, turns[1:])), turns
+    assert len(told.worst) <= 1, told.worst
+
+
+def refused_by(row: str) -> list[str]:
+    return [entry for entry, cell in zip(COLUMNS, TABLE[row]) if cell == REFUSED]
+
+
+@pytest.mark.parametrize("strategy", ["free", "host_pinned"])
+def test_a_strategy_without_an_order(masters: Masters, strategy: str) -> None:
+    """What is around an upgrade needs none."""
+    refused = refused_by("`strategy: free` or `host_pinned`")
+    told = masters.run(
+        *(play(entry, f"strategy: {strategy}, serial: 3", rescue=True) for entry in refused),
+        *(play(entry, f"strategy: {strategy}") for entry in AROUND),
+    )
+    assert_refused(told, dict.fromkeys(refused, f"This play has the strategy {strategy}, but"))
+    assert told.code == 0 and "objects were rewritten, " in told.of("migrate"), told.said
+
+
 def test_the_strategies_of_mitogen() -> None:
-    """Mitogen is not among what is installed for tests, and the role knows its strategies by their names."""
+    """The role knows them by their names; the test below has Mitogen itself."""
     batch = ("master-1", "master-2")
     for name in ("mitogen_free", "mitogen_host_pinned"):
-        assert "strategy: linear" in strategy_refusal(Play(name, batch, batch, batch))
-    assert strategy_refusal(Play("mitogen_linear", batch, batch, batch)) == ""
+        for refusal in (strategy_refusal, fleet_refusal):
+            assert "strategy: linear" in refusal(Play(name, batch, batch, batch))
+    for refusal in (strategy_refusal, fleet_refusal):
+        assert refusal(Play("mitogen_linear", batch, batch, batch)) == ""
+
+
+@pytest.mark.long
+def test_mitogen(masters: Masters) -> None:
+    """Mitogen itself, with the ansible-core that tests are run with."""
+    packages = mitogen()
+    settings = {
+        "ANSIBLE_STRATEGY_PLUGINS": str(packages / "ansible_mitogen" / "plugins" / "strategy"),
+        "PYTHONPATH": str(packages),
+    }
+    # Not the one that is kept warm: Mitogen starts Python in its own way.
+    given: dict[str, Any] = {"settings": settings, "fresh": True, "ansible_python_interpreter": sys.executable}
+    linear = "strategy: mitogen_linear"
+    around = ("check", "migrate", "verify")
+    assert_cheap(masters.run(*cheap(linear, around), **given), around)
+    assert_rolled(masters.run(play("main", linear), **given), masters)
+    refused = refused_by("`mitogen_free` or `mitogen_host_pinned`")
+    told = masters.run(
+        *(play(entry, "strategy: mitogen_free, serial: 3", rescue=True) for entry in refused),
+        *cheap("strategy: mitogen_free", around),
+        **given,
+    )
+    assert_refused(told, dict.fromkeys(refused, "This play has the strategy mitogen_free, but"))
+    assert told.code == 0, told.said
 
 
 def test_batches_of_several(masters: Masters) -> None:

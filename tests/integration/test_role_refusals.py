@@ -30,9 +30,11 @@ ansible_python_interpreter={python}
 
 
 def run(
-    folder: Path, playbook: Path, *arguments: str, second: str = "", **variables: Any
+    folder: Path, playbook: Path, *arguments: str, second: str = "", more: str = "", **variables: Any
 ) -> subprocess.CompletedProcess[str]:
-    (folder / "hosts").write_text(HOSTS.format(second=second, python=warm_python.interpreter()), encoding="utf-8")
+    """``second``: variables of master-2; ``more``: of the inventory."""
+    inventory = HOSTS.format(second=second, python=warm_python.interpreter()) + more
+    (folder / "hosts").write_text(inventory, encoding="utf-8")
     (folder / "driver.yml").write_text("- ansible.builtin.debug: {msg: drives}\n", encoding="utf-8")
     given = {"rolling_upgrade_kubeconfig": "/nowhere", **variables}
     return run_playbook(playbook, folder, "-i", "hosts", *arguments, timeout=60, variables=given)
@@ -114,6 +116,20 @@ def test_tags_that_would_run_nothing(tmp_path: Path) -> None:
     assert other.returncode == 0 and "was run" in other.stdout, other.stdout
     static = run(tmp_path, ROLL, "--tags", "other", rolling_upgrade_version="1.37")
     assert static.returncode == 0, static.stdout
+
+
+def test_several_releases_from_its_middle(tmp_path: Path) -> None:
+    """No release was found, so that no master was upgraded: Ansible said that a variable was undefined."""
+    task = "*Upgrade to each release in turn"
+    given = {"rolling_upgrade_final_version": "1.37"}
+    role = "{name: kube_storage.upgrade.rolling_upgrade, tasks_from: several_releases}"
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(
+        f"- {{hosts: masters, gather_facts: false, tasks: [{{import_role: {role}}}]}}\n", encoding="utf-8"
+    )
+    done = run(tmp_path, playbook, "--start-at-task", task, **given)
+    words = " ".join(done.stdout.split())
+    assert done.returncode == 2 and "Nothing is proven: this run left out tasks of the role" in words, done.stdout
 
 
 @pytest.mark.parametrize(
@@ -230,3 +246,23 @@ def test_a_syntax_check_of_the_playbooks_needs_no_inventory(tmp_path: Path) -> N
     (tmp_path / "site.yml").write_text(json.dumps(imports), encoding="utf-8")
     done = run_playbook(tmp_path / "site.yml", tmp_path, "--syntax-check", timeout=60, variables={})
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("playbook", ["check", "upgrade"])
+def test_a_limit_that_leaves_no_host(tmp_path: Path, playbook: str) -> None:
+    """Ansible itself ended green. In a playbook that imports this one, it may be for another play."""
+    name = f"kube_storage.upgrade.{playbook}"
+    given = {"rolling_upgrade_hosts": "masters", "rolling_upgrade_version": "1.37"}
+    done = run(tmp_path, Path(name), "--limit", "workers", more="[workers]\nworker-1\n", **given)
+    assert done.returncode != 0 and "PLAY RECAP" not in done.stdout, done.stdout + done.stderr
+    sentence = (
+        "--limit workers leaves no host of 'masters', so there is nothing to do; run without --limit, or name the hosts"
+    )
+    assert sentence in " ".join((done.stdout + done.stderr).split()), done.stdout + done.stderr
+    site = tmp_path / "site.yml"
+    site.write_text(
+        f"- import_playbook: {name}\n- {{hosts: workers, gather_facts: false, tasks: [{{debug: {{msg: the workers}}}}]}}\n",
+        encoding="utf-8",
+    )
+    done = run(tmp_path, site, "--limit", "workers", more="[workers]\nworker-1\n", **given)
+    assert done.returncode == 0 and "the workers" in done.stdout, done.stdout + done.stderr

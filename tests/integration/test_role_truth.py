@@ -169,3 +169,22 @@ def test_the_audit_of_two_clusters_and_of_one_that_is_listed_twice(single_master
     refused = run_playbook(audit, tmp_path, "-i", "hosts", timeout=300, variables=given)
     assert "for the clusters of a, b, d; each needs a report of its own" in refused.stdout, refused.stdout
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("playbook", ["check", "migrate"])
+def test_the_other_playbooks_run_for_each_cluster_too(single_master: Cluster, tmp_path: Path, playbook: str) -> None:
+    """Issue 15, number 2. In check mode, as it is one cluster, and so one Lease."""
+    other = tmp_path / "other-cluster"
+    other.write_bytes(single_master.kubeconfig.read_bytes())
+    hosts = {"a": single_master.kubeconfig, "b": other, "c": other}
+    lines = [f"{name} rolling_upgrade_kubeconfig={path} ansible_connection=local" for name, path in hosts.items()]
+    (tmp_path / "hosts").write_text("\n".join(lines), encoding="utf-8")
+    given = {"rolling_upgrade_hosts": "all", "ansible_python_interpreter": warm_python.interpreter()}
+    done = run_playbook(
+        f"kube_storage.upgrade.{playbook}", tmp_path, "-i", "hosts", "--check", timeout=300, variables=given
+    )
+    assert done.returncode == 0 and "c reaches the same cluster as b" in done.stdout, done.stdout
+    task = "Ask every API server" if playbook == "check" else "Rewrite stored objects in the new storage versions"
+    shown = done.stdout[done.stdout.index(f"rolling_upgrade : {task}]") :].partition("TASK [")[0]
+    ran = re.findall(r"(?m)^(?:ok|changed): \[(\w)", shown)
+    assert sorted(set(ran)) == ["a", "b"], done.stdout

@@ -56,6 +56,8 @@ LOCKS = {
     "ansible": Lock(("ansible==12.*",), "3.11", ("--no-deps",)),
     # Only for axe-core, which this package contains: pip is there wherever the tests run, npm isn't.
     "axe": Lock(("axe-playwright-python",), "3.11", ("--no-deps",)),
+    # Beside the ansible-core that dev pins; it has no dependencies.
+    "mitogen": Lock(("mitogen==0.3.*",), "3.11", ("--no-deps",)),
 }
 
 

@@ -5,8 +5,8 @@
 
 """Makes the checkout importable as a collection, beside kubernetes.core.
 
-kubernetes.core is taken out of the PyPI package ``ansible``, which contains it, and is kept outside the checkout; so is axe-core,
-which the tests run in a browser.
+kubernetes.core is taken out of the PyPI package ``ansible``, which contains it, and is kept outside the checkout; so are axe-core, which the
+tests run in a browser, and Mitogen.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ def axe_core() -> str:
     """axe-core's source, from the cache if it is there: a script that finds what keeps people from reading a page."""
     member = "axe_playwright_python/axe.min.js"
     return (_unpacked("axe-core", "axe", "axe-playwright-python", member) / member).read_text(encoding="utf-8")
+
+
+def mitogen() -> Path:
+    """The folder with Mitogen's Python packages, from the cache if it is there."""
+    return _unpacked("mitogen", "mitogen", "mitogen", "")
 
 
 def _unpacked(name: str, lock: str, package: str, wanted: str) -> Path:

@@ -32,9 +32,11 @@ def run_playbook(
     timeout: float = 900,
     variables: Mapping[str, Any],
     settings: Mapping[str, str] | None = None,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Runs ansible-playbook in a folder; ``arguments`` are more of the command line, ``variables`` extra vars, ``settings`` of Ansible's environment.
 
+    ``fresh``: as a program of its own, which has imported nothing.
     No snapshot of etcd is taken unless they say where; it would be taken in the home directory.
     """
     if "rolling_upgrade_etcd_snapshot_path" not in variables and "folders" not in variables:
@@ -42,6 +44,10 @@ def run_playbook(
     given = {"ansible_python_interpreter": warm_python.interpreter(), **variables}  # Of the implicit localhost, too.
     command = [str(ANSIBLE.with_name("ansible-playbook")), str(playbook), *arguments, "-e", json.dumps(given)]
     env = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"), **(settings or {})}
+    if fresh:
+        return subprocess.run(
+            command, cwd=folder, env=env, timeout=timeout, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
     return warm_ansible.run(command, cwd=folder, env=env, timeout=timeout)
 
 

@@ -41,6 +41,16 @@ def test_the_api_server_of_a_host(names: list[Any], url: str | None, found: list
     assert own_servers(SERVERS, names, url) == [SERVERS[number] for number in found]
 
 
+def test_an_api_server_with_the_name_of_a_host_at_an_address_of_another() -> None:
+    """That of another cluster, whose masters have the same names."""
+    names = ["master-1", "10.9.0.1"]
+    assert own_servers(SERVERS, names) == SERVERS[:1] and own_servers(SERVERS, names, located=True) == []
+    assert own_servers(SERVERS, [*names, "10.0.0.1"], located=True) == SERVERS[:1]
+    assert own_servers(SERVERS, names, SERVERS[0]["url"], located=True) == SERVERS[:1]
+    by_name = ["master3.example.com", "10.0.0.3"]
+    assert own_servers(SERVERS, by_name, located=True) == SERVERS[2:]
+
+
 def node(name: str, *addresses: str) -> dict[str, Any]:
     return {"metadata": {"name": name}, "status": {"addresses": [{"address": address} for address in addresses]}}
 

@@ -382,8 +382,8 @@ def test_all_masters_are_asked_before_the_first_is_touched() -> None:
 def test_every_master_is_matched_with_an_api_server_first() -> None:
     servers = [{"url": f"https://10.0.0.{at}:6443", "name": f"node-{at}"} for at in (1, 2, 3)]
 
-    def look(name: str, names: list[str], server: str = "", sure: bool = True) -> dict[str, Any]:
-        return {"names": {name: names}, "server": {name: server}, "sure": {name: sure}}
+    def look(name: str, names: list[str], server: str = "", sure: bool = True, located: bool = False) -> dict[str, Any]:
+        return {"names": {name: names}, "server": {name: server}, "sure": {name: sure}, "located": located}
 
     def refusals(third: dict[str, Any]) -> list[str]:
         hosts = {
@@ -409,6 +409,29 @@ def test_every_master_is_matched_with_an_api_server_first() -> None:
     )
     (shared,) = refusals(look("master-3", [], "https://10.0.0.1:6443"))
     assert shared.startswith("https://10.0.0.1:6443 is the API server of master-3 and of another master, master-1")
+    assert refusals(look("master-3", ["node-3", "10.0.0.3"], located=True)) == []
+    assert refusals(look("master-3", ["node-3", "10.9.0.3"], "https://10.0.0.3:6443", located=True)) == []
+    (elsewhere,) = refusals(look("master-3", ["node-3", "10.9.0.3"], located=True))
+    assert (
+        elsewhere.startswith("No API server could be matched with master-3 (known are")
+        and "use the kubeconfig" in elsewhere
+    )
+    servers[2]["url"] = "https://master3.example.com:6443"
+    assert refusals(look("master-3", ["node-3", "10.9.0.3"], located=True)) == []
+
+
+def test_one_host_under_several_names() -> None:
+    apart = {
+        "a": ("10.0.0.1", ""),
+        "b": ("10.0.0.1", "2222"),
+        "c": ("", ""),
+        "d": ("", ""),
+        "e": ("127.0.0.1", ""),
+        "f": ("127.0.0.1", ""),
+    }
+    assert _play.same_hosts(apart) == []
+    (same,) = _play.same_hosts({**apart, "g": ("10.0.0.1", "")})
+    assert same.startswith("a, g have the same ansible_host, 10.0.0.1; ")
 
 
 def test_masters_at_the_release_are_those_that_are_surely_there() -> None:

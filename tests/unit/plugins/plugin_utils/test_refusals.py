@@ -152,7 +152,7 @@ def test_what_could_not_be_checked_is_a_reason() -> None:
     assert "in this run. " in reason
     unreachable = {"item": "m2", "unreachable": True, "msg": "Failed to connect.\nmore"}
     assert refusals([CLEAN[0], unreachable, CLEAN[2]]) == [
-        "Whether an upgrade step is still running on m2 is unknown: Failed to connect."
+        "Whether an upgrade step is still running on m2 is unknown: Failed to connect. Make sure that Ansible can log in and run tasks there, and run again."
     ]
     assert len(refusals([])) == len(refusals(None)) == 3
     assert len(refusals([*CLEAN[:2], {"item": "m3", "failed": True, "msg": "no Python"}])) == 1

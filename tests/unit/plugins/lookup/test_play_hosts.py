@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.kube_storage.upgrade.plugins.lookup.hosts_pattern import LookupModule
+from ansible_collections.kube_storage.upgrade.plugins.lookup.play_hosts import LookupModule
 
 INVENTORY = {"all": ["master-1", "master-2", "worker"], "masters": ["master-1", "master-2"], "ungrouped": ["worker"]}
 NO_INVENTORY: dict[str, list[str]] = {"all": [], "ungrouped": []}
@@ -35,7 +35,7 @@ def test_one_of_several_patterns_has_to_match() -> None:
     [
         ("masers", "masers"),
         ("masters:!masters", "masters:!masters"),
-        (["masers", "x"], "masers, x"),
+        (["masers", "x"], "masers,x"),
         ([], ""),
         ("", ""),
     ],
