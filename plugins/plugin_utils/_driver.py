@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 # Drivers of this role that know neither of the two steps nor the way back.
-_ONE_WAY = ("kubeadm", "openshift")
+_ONE_WAY = ("openshift",)
 
 
 def driver_refusals(
