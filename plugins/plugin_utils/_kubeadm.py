@@ -12,6 +12,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _PREFIX = "rolling_upgrade_kubeadm_"
+# The components that emulate a release, as ClusterConfiguration names them, and their flag for that.
+_EMULATING = ("apiServer", "controllerManager", "scheduler")
+_EMULATED_VERSION = "emulated-version"
+# In these versions of ClusterConfiguration, extraArgs are a mapping; since then, a list of names and values.
+_MAPPINGS = ("kubeadm.k8s.io/v1beta2", "kubeadm.k8s.io/v1beta3")
 _FULL_VERSION = re.compile(r"v?[0-9]+[.][0-9]+[.][0-9]+")
 
 
@@ -23,6 +28,35 @@ def refusals(options: Mapping[str, Any]) -> list[str]:
         *_files(options),
         *_feature_gates(options.get("feature_gates")),
     ]
+
+
+def adapted(configuration: Mapping[str, Any], emulate: str, feature_gates: Mapping[str, bool]) -> dict[str, Any]:
+    """kubeadm's ClusterConfiguration in which all components emulate a minor, or none if ``emulate`` is empty, with these feature gates.
+
+    What needs no change stays as it is.
+    """
+    changed = dict(configuration)
+    none: Any = {} if configuration.get("apiVersion") in _MAPPINGS else []
+    for section in _EMULATING:
+        part = changed.get(section) or {}
+        given = part.get("extraArgs") or none
+        arguments = _with_argument(given, _EMULATED_VERSION, emulate)
+        if arguments != given:
+            changed[section] = {**part, "extraArgs": arguments}
+    if any((changed.get("featureGates") or {}).get(gate) is not value for gate, value in feature_gates.items()):
+        changed["featureGates"] = {**(changed.get("featureGates") or {}), **feature_gates}
+    return changed
+
+
+def _with_argument(arguments: Any, name: str, value: str) -> Any:
+    """``extraArgs`` with one argument, or without it if the value is empty."""
+    if isinstance(arguments, Mapping):
+        return {key: given for key, given in arguments.items() if key != name} | ({name: value} if value else {})
+    now = [argument.get("value") for argument in arguments if argument.get("name") == name]
+    if now == ([value] if value else []):
+        return arguments
+    others = [argument for argument in arguments if argument.get("name") != name]
+    return [*others, {"name": name, "value": value}] if value else others
 
 
 def _version(version: str) -> Iterator[str]:

@@ -28,7 +28,7 @@ import yaml
 
 from tests.control_plane import build
 from tests.control_plane.processes import from_dict, wait_for
-from tests.integration.support.etcd import read_etcd, steady
+from tests.integration.support.etcd import etcd_request, read_etcd, steady
 from tests.integration.support.modules import ROOT, environment
 from tests.integration.support.objects import config_maps, widgets_crd
 
@@ -237,13 +237,14 @@ class Watch:
 
 
 def run(cluster: KubeadmCluster, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """The playbook, as a user runs it."""
+    """The playbook, as a user runs it; the package step installs the release that is asked for."""
+    programs = build.binaries(images.OLD if variables.get("rolling_upgrade_version") == OLD else images.NEW)
     hosts = {name: {"ansible_host": cluster.address(name), **cluster.ssh} for name in cluster.masters}
     (folder / "inventory.yml").write_text(yaml.safe_dump({"kube_control_plane": {"hosts": hosts}}), encoding="utf-8")
     (folder / "packages.yml").write_text(
         "- name: Replace the programs, as packages do\n"
         "  ansible.builtin.file:\n"
-        f"    src: '{build.binaries(images.NEW)}/{{{{ item }}}}'\n"
+        f"    src: '{programs}/{{{{ item }}}}'\n"
         "    path: /usr/local/sbin/{{ item }}\n"
         "    state: link\n"
         "    force: true\n"
@@ -330,6 +331,68 @@ def test_from_the_old_release_to_the_new_and_nothing_a_second_time(cluster: Kube
     assert {key: entry.mod_revision for key, entry in kept.items() if "/minions/" not in key} == {
         key: entry.mod_revision for key, entry in stored.items() if "/minions/" not in key
     }
+
+
+def etcd_versions(cluster: KubeadmCluster) -> set[str]:
+    return {
+        etcd_request(cluster, "/v3/maintenance/status", {}, member)["version"] for member in cluster.etcd["endpoints"]
+    }
+
+
+def emulated(cluster: KubeadmCluster) -> set[tuple[str, ...]]:
+    """Of each master: which release its API server emulates, and which ones its manifests and kubeadm's configuration name."""
+    configuration = cluster.kubectl("get", "cm", "-n", "kube-system", "kubeadm-config", "-o", "yaml")
+    found = set()
+    for name in cluster.masters:
+        told = json.loads(cluster.ask(name, "/version"))
+        manifests = cluster.path(name, "/etc/kubernetes/manifests")
+        flags = [
+            flag
+            for program in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+            for flag in re.findall(
+                r"--emulated-version=(\S+)", (manifests / f"{program}.yaml").read_text(encoding="utf-8")
+            )
+        ]
+        found.add((told["emulationMinor"], *flags, "configured" if "emulated-version" in configuration else "not"))
+    return found
+
+
+def test_two_steps_and_the_way_back(cluster: KubeadmCluster, tmp_path: Path) -> None:
+    """1.37 as 1.36, back to 1.36, again as 1.36, then 1.37 and to the end. etcd, which kubeadm takes along once, stays."""
+    old = OLD.removeprefix("v").rpartition(".")[0]
+    policies = "mutatingadmissionpolicies"
+
+    def step_one() -> None:
+        done = run(cluster, tmp_path, rolling_upgrade_emulate=old, rolling_upgrade_version=NEW)
+        assert done.returncode == 0 and f"is at {NEW} and emulates {old}, so it stores" in done.stdout, done.stdout
+        assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {NEW}
+        assert emulated(cluster) == {(old.partition(".")[2], old, old, old, "configured")}
+        assert stored_as(cluster, policies) == {"admissionregistration.k8s.io/v1beta1"}
+
+    step_one()
+    etcd = etcd_versions(cluster)
+    assert etcd == {images.NEW.release.etcd}
+    before = steady(read_etcd(cluster, f"/registry/{policies}/"))
+    back = run(cluster, tmp_path, rolling_upgrade_version=OLD, rolling_upgrade_rollback=True)
+    assert back.returncode == 0 and "Proven from etcd: 0 of" in back.stdout, back.stdout
+    assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {OLD}
+    assert emulated(cluster) == {(old.partition(".")[2], "not")}
+    assert f"kubernetesVersion: {OLD}" in cluster.kubectl(
+        "get", "cm", "-n", "kube-system", "kubeadm-config", "-o", "yaml"
+    )
+    assert len(json.loads(cluster.kubectl("get", policies, "-o", "json"))["items"]) == len(before) == 3
+    assert stored_as(cluster, policies) == {"admissionregistration.k8s.io/v1beta1"}
+    assert etcd_versions(cluster) == etcd, "kubeadm leaves a newer etcd alone"
+
+    step_one()
+    kubelets = {name: life(cluster, name)["processes"] for name in cluster.masters}
+    done = run(cluster, tmp_path, rolling_upgrade_version=NEW)
+    assert done.returncode == 0 and "Proven from etcd: 0 of" in done.stdout, done.stdout
+    assert emulated(cluster) == {(NEW.split(".")[1], "not")}
+    assert stored_as(cluster, policies) == {"admissionregistration.k8s.io/v1"}
+    for name, processes in kubelets.items():
+        kubelet = {process for process in processes if process[0] == "kubelet"}
+        assert kubelet and kubelet <= life(cluster, name)["processes"], "only flags changed, so its kubelet stays"
 
 
 def test_one_that_fails_halfway_stops_the_roll_which_resumes_once_it_is_repaired(
