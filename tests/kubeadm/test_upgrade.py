@@ -37,6 +37,15 @@ from .cluster import RESTART_KUBELET, KubeadmCluster
 
 OLD, NEW = images.OLD.kubernetes_version, images.NEW.kubernetes_version
 API_SERVER_IMAGE = f"{images.REPOSITORY}/kube-apiserver:{NEW}"
+MINOR = OLD.removeprefix("v").rpartition(".")[0]
+POLICIES = "mutatingadmissionpolicies"
+# Checks of kubeadm that fail on a machine like this one.
+TROUBLE_HERE = ["SystemVerification", "ContainerRuntimeVersion"]
+WITHOUT_ADDONS = {
+    "ignorePreflightErrors": ["all"],
+    "imagePullPolicy": "Never",
+    "skipPhases": ["addon/coredns", "addon/kube-proxy"],
+}
 
 
 @contextmanager
@@ -236,8 +245,13 @@ class Watch:
         return False
 
 
-def run(cluster: KubeadmCluster, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """The playbook, as a user runs it; the package step installs the release that is asked for."""
+def run(
+    cluster: KubeadmCluster, folder: Path, common: Mapping[str, Any] = WITHOUT_ADDONS, **variables: Any
+) -> subprocess.CompletedProcess[str]:
+    """The playbook, as a user runs it; the package step installs the release that is asked for.
+
+    ``common``: what the UpgradeConfiguration says for the first master and for the others.
+    """
     programs = build.binaries(images.OLD if variables.get("rolling_upgrade_version") == OLD else images.NEW)
     hosts = {name: {"ansible_host": cluster.address(name), **cluster.ssh} for name in cluster.masters}
     (folder / "inventory.yml").write_text(yaml.safe_dump({"kube_control_plane": {"hosts": hosts}}), encoding="utf-8")
@@ -251,16 +265,11 @@ def run(cluster: KubeadmCluster, folder: Path, **variables: Any) -> subprocess.C
         '  loop: "{{ rolling_upgrade_kubeadm_package_names }}"\n',
         encoding="utf-8",
     )
-    common = {
-        "ignorePreflightErrors": ["all"],
-        "imagePullPolicy": "Never",
-        "skipPhases": ["addon/coredns", "addon/kube-proxy"],
-    }
     configuration = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "UpgradeConfiguration",
-        "apply": common,
-        "node": common,
+        "apply": dict(common),
+        "node": dict(common),
         "plan": {"ignorePreflightErrors": ["all"]},
         # How long kubeadm waits for a static pod before it rolls back.
         "timeouts": {"upgradeManifests": "90s"},
@@ -274,6 +283,7 @@ def run(cluster: KubeadmCluster, folder: Path, **variables: Any) -> subprocess.C
         "rolling_upgrade_kubeadm_restart_command": RESTART_KUBELET,
         "rolling_upgrade_kubeconfig": str(cluster.kubeconfig),
         "rolling_upgrade_etcd": cluster.etcd,
+        "rolling_upgrade_etcd_snapshot_path": str(folder / "snapshots"),
         "rolling_upgrade_report_path": str(folder / "report.html"),
         **variables,
     }
@@ -340,8 +350,7 @@ def etcd_versions(cluster: KubeadmCluster) -> set[str]:
 
 
 def emulated(cluster: KubeadmCluster) -> set[tuple[str, ...]]:
-    """Of each master: which release its API server emulates, and which ones its manifests and kubeadm's configuration name."""
-    configuration = cluster.kubectl("get", "cm", "-n", "kube-system", "kubeadm-config", "-o", "yaml")
+    """Of each master: which minor its API server emulates, and which releases the manifests of its control plane name."""
     found = set()
     for name in cluster.masters:
         told = json.loads(cluster.ask(name, "/version"))
@@ -353,46 +362,144 @@ def emulated(cluster: KubeadmCluster) -> set[tuple[str, ...]]:
                 r"--emulated-version=(\S+)", (manifests / f"{program}.yaml").read_text(encoding="utf-8")
             )
         ]
-        found.add((told["emulationMinor"], *flags, "configured" if "emulated-version" in configuration else "not"))
+        found.add((f"{told['emulationMajor']}.{told['emulationMinor']}", *flags))
     return found
 
 
-def test_two_steps_and_the_way_back(cluster: KubeadmCluster, tmp_path: Path) -> None:
-    """1.37 as 1.36, back to 1.36, again as 1.36, then 1.37 and to the end. etcd, which kubeadm takes along once, stays."""
-    old = OLD.removeprefix("v").rpartition(".")[0]
-    policies = "mutatingadmissionpolicies"
+def kubeadm_configuration(cluster: KubeadmCluster) -> dict[str, Any]:
+    """What kubeadm keeps about the cluster."""
+    found = json.loads(cluster.kubectl("get", "configmap", "-n", "kube-system", "kubeadm-config", "-o", "json"))
+    configuration: dict[str, Any] = yaml.safe_load(found["data"]["ClusterConfiguration"])
+    return configuration
 
-    def step_one() -> None:
-        done = run(cluster, tmp_path, rolling_upgrade_emulate=old, rolling_upgrade_version=NEW)
-        assert done.returncode == 0 and f"is at {NEW} and emulates {old}, so it stores" in done.stdout, done.stdout
-        assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {NEW}
-        assert emulated(cluster) == {(old.partition(".")[2], old, old, old, "configured")}
-        assert stored_as(cluster, policies) == {"admissionregistration.k8s.io/v1beta1"}
 
-    step_one()
-    etcd = etcd_versions(cluster)
-    assert etcd == {images.NEW.release.etcd}
-    before = steady(read_etcd(cluster, f"/registry/{policies}/"))
-    back = run(cluster, tmp_path, rolling_upgrade_version=OLD, rolling_upgrade_rollback=True)
-    assert back.returncode == 0 and "Proven from etcd: 0 of" in back.stdout, back.stdout
-    assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {OLD}
-    assert emulated(cluster) == {(old.partition(".")[2], "not")}
-    assert f"kubernetesVersion: {OLD}" in cluster.kubectl(
-        "get", "cm", "-n", "kube-system", "kubeadm-config", "-o", "yaml"
+def emulating(configuration: Mapping[str, Any], version: str, minor: str) -> dict[str, Any]:
+    """kubeadm's configuration, when all three programs of a release emulate another one."""
+    flag = {"name": "emulated-version", "value": minor}
+    sections = ("apiServer", "controllerManager", "scheduler")
+    return {
+        **configuration,
+        "kubernetesVersion": version,
+        **{section: {**(configuration.get(section) or {}), "extraArgs": [flag]} for section in sections},
+    }
+
+
+def readable(cluster: KubeadmCluster) -> set[str]:
+    """Every object, as type and name, but those that come and go by themselves; each master lists them all."""
+    found = set()
+    for name in cluster.masters:
+        server = ("--server", f"https://{cluster.address(name)}:6443")
+        types = cluster.kubectl("api-resources", "--verbs=list", "-o", "name", *server).split()
+        lasting = [kind for kind in types if not kind.startswith(("events", "leases.", "certificatesigningrequests."))]
+        listed = cluster.kubectl("get", ",".join(lasting), "-A", "--no-headers", "-o", "name", *server).split()
+        found.add(frozenset(line for line in listed if not line.startswith(("job.batch/upgrade-health", "pod/"))))
+    assert len(found) == 1, found
+    return set(*found)
+
+
+def contents(cluster: KubeadmCluster) -> dict[str, bytes]:
+    """What etcd holds of what ``fill`` made and of what kubeadm set up, but for what controllers write all the time."""
+    groups = (
+        "clusterrolebindings",
+        "clusterroles",
+        "configmaps",
+        POLICIES,
+        "namespaces",
+        "rolebindings",
+        "roles",
+        "secrets",
+        "serviceaccounts",
+        "shop.example.com/widgets",
     )
-    assert len(json.loads(cluster.kubectl("get", policies, "-o", "json"))["items"]) == len(before) == 3
-    assert stored_as(cluster, policies) == {"admissionregistration.k8s.io/v1beta1"}
-    assert etcd_versions(cluster) == etcd, "kubeadm leaves a newer etcd alone"
+    found = {}
+    for group in groups:
+        stored = steady(read_etcd(cluster, f"/registry/{group}/"))
+        assert stored, f"etcd holds no {group}"
+        found.update({key: entry.value for key, entry in stored.items()})
+    return found
 
-    step_one()
-    kubelets = {name: life(cluster, name)["processes"] for name in cluster.masters}
-    done = run(cluster, tmp_path, rolling_upgrade_version=NEW)
-    assert done.returncode == 0 and "Proven from etcd: 0 of" in done.stdout, done.stdout
-    assert emulated(cluster) == {(NEW.split(".")[1], "not")}
-    assert stored_as(cluster, policies) == {"admissionregistration.k8s.io/v1"}
-    for name, processes in kubelets.items():
-        kubelet = {process for process in processes if process[0] == "kubelet"}
-        assert kubelet and kubelet <= life(cluster, name)["processes"], "only flags changed, so its kubelet stays"
+
+def different(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> set[str]:
+    """The keys that are gone or have other bytes, but for what kubeadm and API servers write of themselves at a new release."""
+    changed = {key for key, value in before.items() if after.get(key) != value}
+    return {key for key in changed if not any(part in key for part in ("kubeadm", "kubelet", "/system:"))}
+
+
+def kubelets(cluster: KubeadmCluster) -> dict[str, set[tuple[str, ...]]]:
+    """The kubelet of each master, with its pid and start."""
+    found = {name: life(cluster, name)["processes"] for name in cluster.masters}
+    return {name: {process for process in all_ if process[0] == "kubelet"} for name, all_ in found.items()}
+
+
+def test_the_first_of_two_steps_and_back(cluster: KubeadmCluster, tmp_path: Path) -> None:
+    """1.37 as 1.36, and back. Kubelets, which must not be newer than their API servers, stay at 1.36; so does what etcd holds."""
+    configuration, there, stored = kubeadm_configuration(cluster), readable(cluster), contents(cluster)
+    running, moved = kubelets(cluster), pods(cluster)
+    assert configuration["kubernetesVersion"] == OLD and all(running.values())
+    with Watch(cluster) as watch:
+        done = run(cluster, tmp_path, rolling_upgrade_version=NEW, rolling_upgrade_emulate=MINOR)
+    assert done.returncode == 0 and f"is at {NEW} and emulates {MINOR}, so it stores" in done.stdout, done.stdout
+    assert max(map(len, watch.down)) == 1, "two masters were down at the same time"
+    assert set(versions(cluster).values()) == {NEW} and set(kubelet_versions(cluster).values()) == {OLD}
+    assert emulated(cluster) == {(MINOR, MINOR, MINOR, MINOR)}
+    assert kubeadm_configuration(cluster) == emulating(configuration, NEW, MINOR)
+    assert different(stored, contents(cluster)) == set()
+    assert stored_as(cluster, POLICIES) == {"admissionregistration.k8s.io/v1beta1"}
+    assert there <= readable(cluster), there - readable(cluster)
+
+    with Watch(cluster) as watch:
+        back = run(cluster, tmp_path, rolling_upgrade_version=OLD, rolling_upgrade_rollback=True)
+    assert back.returncode == 0 and re.search(r"Proven from etcd: 0 of \d+ objects are stale\.", back.stdout), (
+        back.stdout
+    )
+    assert max(map(len, watch.down)) == 1, "two masters were down at the same time"
+    assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {OLD}
+    assert emulated(cluster) == {(MINOR,)} and kubeadm_configuration(cluster) == configuration
+    assert kubelets(cluster) == running and pods(cluster) == moved, "they had nothing to do with it"
+    assert {key for key in different(stored, contents(cluster)) if "/widgets/" not in key} == set()
+    assert stored_as(cluster, POLICIES) == {"admissionregistration.k8s.io/v1beta1"}
+    assert stored_as(cluster, "shop.example.com/widgets") == {"shop.example.com/v1"}
+    assert there <= readable(cluster), there - readable(cluster)
+    assert etcd_versions(cluster) == {images.NEW.release.etcd}, "kubeadm leaves a newer etcd alone"
+
+
+def coredns(cluster: KubeadmCluster) -> str:
+    """The version of CoreDNS that kubeadm has deployed."""
+    found = json.loads(cluster.kubectl("get", "deployment", "-n", "kube-system", "coredns", "-o", "json"))
+    return str(found["spec"]["template"]["spec"]["containers"][0]["image"].rpartition(":")[2])
+
+
+def test_the_second_step_and_back_with_kubelet_and_addons(tmp_path: Path) -> None:
+    """Both steps, but nothing is migrated, then back. kubeadm can't replace CoreDNS with an older version, so it stays."""
+    common = {"ignorePreflightErrors": TROUBLE_HERE, "imagePullPolicy": "Never", "skipPhases": ["addon/kube-proxy"]}
+    with masters(tmp_path / "cluster", masters=1) as cluster:
+        setup = ("--config", str(cluster.folder / "kubeadm-master-1.yml"), "--kubeconfig", "/etc/kubernetes/admin.conf")
+        cluster.run("master-1", "kubeadm", "init", "phase", "addon", "coredns", *setup)
+        configuration, there, older = kubeadm_configuration(cluster), readable(cluster), coredns(cluster)
+        step = {"rolling_upgrade_version": NEW, "rolling_upgrade_emulate": MINOR}
+        first = run(cluster, tmp_path, {**common, "etcdUpgrade": False}, **step)
+        assert first.returncode == 0, first.stdout
+        assert set(kubelet_versions(cluster).values()) == {OLD} and coredns(cluster) == older
+        assert etcd_versions(cluster) == {images.OLD.release.etcd}
+
+        second = run(cluster, tmp_path, common, rolling_upgrade_version=NEW, rolling_upgrade_stop_before="migrate")
+        assert second.returncode == 0 and "no old object was rewritten" in second.stdout, second.stdout
+        assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {NEW}
+        assert emulated(cluster) == {(NEW.removeprefix("v").rpartition(".")[0],)}
+        assert kubeadm_configuration(cluster) == {**configuration, "kubernetesVersion": NEW}
+        assert stored_as(cluster, POLICIES) == {"admissionregistration.k8s.io/v1beta1"}
+        newer = coredns(cluster)
+        assert newer != older, "nothing would be left that kubeadm refuses"
+        assert etcd_versions(cluster) == {images.NEW.release.etcd}
+
+        back = run(cluster, tmp_path, common, rolling_upgrade_version=OLD, rolling_upgrade_rollback=True)
+        assert back.returncode == 0 and "Proven from etcd: 0 of" in back.stdout, back.stdout
+        assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {OLD}
+        assert emulated(cluster) == {(MINOR,)} and kubeadm_configuration(cluster) == configuration
+        assert coredns(cluster) == newer and there <= readable(cluster)
+        assert etcd_versions(cluster) == {images.NEW.release.etcd}, "kubeadm leaves a newer etcd alone"
+        (node,) = json.loads(cluster.kubectl("get", "nodes", "-o", "json"))["items"]
+        assert not node["spec"].get("unschedulable")
 
 
 def test_one_that_fails_halfway_stops_the_roll_which_resumes_once_it_is_repaired(
