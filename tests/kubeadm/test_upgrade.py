@@ -246,11 +246,16 @@ class Watch:
 
 
 def run(
-    cluster: KubeadmCluster, folder: Path, common: Mapping[str, Any] = WITHOUT_ADDONS, **variables: Any
+    cluster: KubeadmCluster,
+    folder: Path,
+    common: Mapping[str, Any] = WITHOUT_ADDONS,
+    patience: str = "5m",
+    **variables: Any,
 ) -> subprocess.CompletedProcess[str]:
     """The playbook, as a user runs it; the package step installs the release that is asked for.
 
-    ``common``: what the UpgradeConfiguration says for the first master and for the others.
+    ``common``: what the UpgradeConfiguration says for the first master and for the others. ``patience``: how long kubeadm waits for a static
+    pod before it rolls back.
     """
     programs = build.binaries(images.OLD if variables.get("rolling_upgrade_version") == OLD else images.NEW)
     hosts = {name: {"ansible_host": cluster.address(name), **cluster.ssh} for name in cluster.masters}
@@ -271,8 +276,7 @@ def run(
         "apply": dict(common),
         "node": dict(common),
         "plan": {"ignorePreflightErrors": ["all"]},
-        # How long kubeadm waits for a static pod before it rolls back.
-        "timeouts": {"upgradeManifests": "90s"},
+        "timeouts": {"upgradeManifests": patience},
     }
     (folder / "upgrade-configuration.yml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
     given = {
@@ -509,7 +513,7 @@ def test_one_that_fails_halfway_stops_the_roll_which_resumes_once_it_is_repaired
     cluster.run("master-2", "ctr", "-n", "k8s.io", "image", "rm", API_SERVER_IMAGE)
     third = life(cluster, "master-3")
     with Watch(cluster) as watch:
-        done = run(cluster, tmp_path)
+        done = run(cluster, tmp_path, patience="90s")
     assert done.returncode != 0, done.stdout
     assert max(map(len, watch.down)) == 1, "two masters were down at the same time"
     assert "kubeadm upgrade node failed with exit code 1." in done.stdout, done.stdout
