@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.control_plane import build
+from tests.control_plane import build, releases
 from tests.control_plane.processes import from_dict, wait_for
 from tests.integration.support.etcd import etcd_request, read_etcd, steady
 from tests.integration.support.modules import ROOT, environment
@@ -36,6 +36,7 @@ from . import images
 from .cluster import RESTART_KUBELET, KubeadmCluster
 
 OLD, NEW = images.OLD.kubernetes_version, images.NEW.kubernetes_version
+NEW_ETCD, OLD_ETCD = (release.etcd for release in releases.KUBEADM_HOST)
 API_SERVER_IMAGE = f"{images.REPOSITORY}/kube-apiserver:{NEW}"
 MINOR = OLD.removeprefix("v").rpartition(".")[0]
 POLICIES = "mutatingadmissionpolicies"
@@ -464,7 +465,7 @@ def test_the_first_of_two_steps_and_back(cluster: KubeadmCluster, tmp_path: Path
     assert stored_as(cluster, POLICIES) == {"admissionregistration.k8s.io/v1beta1"}
     assert stored_as(cluster, "shop.example.com/widgets") == {"shop.example.com/v1"}
     assert there <= readable(cluster), there - readable(cluster)
-    assert etcd_versions(cluster) == {images.NEW.release.etcd}, "kubeadm leaves a newer etcd alone"
+    assert etcd_versions(cluster) == {NEW_ETCD}, "kubeadm leaves a newer etcd alone"
 
 
 def coredns(cluster: KubeadmCluster) -> str:
@@ -484,7 +485,7 @@ def test_the_second_step_and_back_with_kubelet_and_addons(tmp_path: Path) -> Non
         first = run(cluster, tmp_path, {**common, "etcdUpgrade": False}, **step)
         assert first.returncode == 0, first.stdout
         assert set(kubelet_versions(cluster).values()) == {OLD} and coredns(cluster) == older
-        assert etcd_versions(cluster) == {images.OLD.release.etcd}
+        assert etcd_versions(cluster) == {OLD_ETCD}
 
         second = run(cluster, tmp_path, common, rolling_upgrade_version=NEW, rolling_upgrade_stop_before="migrate")
         assert second.returncode == 0 and "no old object was rewritten" in second.stdout, second.stdout
@@ -494,14 +495,14 @@ def test_the_second_step_and_back_with_kubelet_and_addons(tmp_path: Path) -> Non
         assert stored_as(cluster, POLICIES) == {"admissionregistration.k8s.io/v1beta1"}
         newer = coredns(cluster)
         assert newer != older, "nothing would be left that kubeadm refuses"
-        assert etcd_versions(cluster) == {images.NEW.release.etcd}
+        assert etcd_versions(cluster) == {NEW_ETCD}
 
         back = run(cluster, tmp_path, common, rolling_upgrade_version=OLD, rolling_upgrade_rollback=True)
         assert back.returncode == 0 and "Proven from etcd: 0 of" in back.stdout, back.stdout
         assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {OLD}
         assert emulated(cluster) == {(MINOR,)} and kubeadm_configuration(cluster) == configuration
         assert coredns(cluster) == newer and there <= readable(cluster)
-        assert etcd_versions(cluster) == {images.NEW.release.etcd}, "kubeadm leaves a newer etcd alone"
+        assert etcd_versions(cluster) == {NEW_ETCD}, "kubeadm leaves a newer etcd alone"
         (node,) = json.loads(cluster.kubectl("get", "nodes", "-o", "json"))["items"]
         assert not node["spec"].get("unschedulable")
 
