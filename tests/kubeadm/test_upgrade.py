@@ -395,7 +395,7 @@ def emulating(configuration: Mapping[str, Any], version: str, minor: str) -> dic
 
 
 def readable(cluster: KubeadmCluster) -> set[str]:
-    """Every object, as type and name, but those that come and go by themselves; each master lists them all."""
+    """Every object, as type and name, except those that come and go by themselves; each master lists them all."""
     found = set()
     for name in cluster.masters:
         server = ("--server", f"https://{cluster.address(name)}:6443")
@@ -408,7 +408,7 @@ def readable(cluster: KubeadmCluster) -> set[str]:
 
 
 def contents(cluster: KubeadmCluster) -> dict[str, bytes]:
-    """What etcd holds of what ``fill`` made and of what kubeadm set up, but for what controllers write all the time."""
+    """What etcd holds of what ``fill`` made and of what kubeadm set up, without what controllers write all the time."""
     groups = (
         "clusterrolebindings",
         "clusterroles",
@@ -430,7 +430,7 @@ def contents(cluster: KubeadmCluster) -> dict[str, bytes]:
 
 
 def different(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> set[str]:
-    """The keys that are gone or have other bytes, but for what kubeadm and API servers write of themselves at a new release."""
+    """The keys that are gone or have other bytes, except for what kubeadm and API servers write of themselves at a new release."""
     changed = {key for key, value in before.items() if after.get(key) != value}
     return {key for key in changed if not any(part in key for part in ("kubeadm", "kubelet", "/system:"))}
 

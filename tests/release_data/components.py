@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def flags(asked: Mapping[str, Iterable[Release]]) -> dict[str, dict[str, frozenset[str]]]:
-    """By program and minor, oldest first, what it accepts: what these releases say now, and what the current data say of others."""
+    """By program and minor, oldest first, what it accepts: what these releases say now, and what the current data say about others."""
     found = {}
     for program in (*PROGRAMS, SCHEDULER):
         by_minor = _kept(program)
