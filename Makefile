@@ -49,6 +49,7 @@ bench: setup
 data: setup
 	$(BIN)/python -m tests.release_data.generate $(RELEASES)
 	$(BIN)/python -m tests.release_data.components
+	$(BIN)/python -m tests.release_data.lifecycles
 
 # Files of tests run side by side: mostly they wait for servers to start. SHARD=2/3 runs the second of three parts, for CI that
 # spreads the tests over machines; the first part includes the linters.

@@ -35,6 +35,7 @@ _ROLLS = ("main", "clusters", "upgrade_master", "rotate_encryption_key")
 # With the one that includes main, which then checks its own variables.
 _IN_ORDER = (*_ROLLS, "several_releases")
 _GROUP, _REPORT = "rolling_upgrade_cluster_group", "rolling_upgrade_report_path"
+_HOP, _STOP_BEFORE = "rolling_upgrade_hop", "rolling_upgrade_stop_before"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed for this
@@ -69,6 +70,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         specs = self._argument_specs()
         own_options = specs.get(entry, {}).get("options", {})
         values, problems = self._values(own_options, variables)
+        if _HOP in variables and values.get(_STOP_BEFORE) == "finalize":  # several_releases knows what that means here.
+            values.pop(_STOP_BEFORE, None)
         options = {name for spec in specs.values() for name in spec.get("options", {})}
         # Those of other entry points count, too: rolling_upgrade_emulate is in the release that each of them expects.
         values.update({name: None for name in options - set(own_options) if variables.get(name, "") is None})

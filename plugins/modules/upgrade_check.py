@@ -136,7 +136,7 @@ blockers:
           V(managers_of_older_version), V(crd_terminating), V(crd_refused), V(crd_drops_storage_version), V(crd_drops_stored_version),
           V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors),
           V(impossible_release), V(etcd_space), V(etcd_member_down), V(etcd_no_leader), V(etcd_learner), V(etcd_versions_differ),
-          V(etcd_before_3_6), V(etcd_hashes_differ), V(feature_gate), V(component_flag), V(deprecated_api) or
+          V(etcd_before_3_6), V(etcd_hashes_differ), V(feature_gate), V(component_flag), V(deprecated_api), V(last_applied) or
           V(peer_proxy).
       type: str
     resource:
@@ -211,6 +211,13 @@ current_version:
   type: str
 running_versions:
   description: The minor releases as which the API servers that are ready run now, oldest first; more than one in a half-upgraded cluster.
+  returned: success
+  type: list
+  elements: str
+  version_added: 0.1.0
+binary_versions:
+  description:
+    - The minor releases of these API servers' own programs, oldest first. They differ from RV(running_versions) where API servers emulate an older release.
   returned: success
   type: list
   elements: str

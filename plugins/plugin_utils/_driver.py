@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 # Drivers of this role that support neither the two steps nor rollback.
-_ONE_WAY = ("kubeadm", "openshift")
+_ONE_WAY = ("openshift",)
 
 
 def driver_refusals(

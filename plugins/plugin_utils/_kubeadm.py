@@ -2,19 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the driver kubeadm refuses before anything is touched. Pure, except for checking whether files exist."""
+"""What the driver kubeadm refuses, how it configures kubeadm, and what it tells it. Pure, except for checking whether files exist."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import minor_of
 
 _PREFIX = "rolling_upgrade_kubeadm_"
+# The components that emulate a release, as ClusterConfiguration names them, and their flag for that.
+_EMULATING = ("apiServer", "controllerManager", "scheduler")
+_EMULATED_VERSION = "emulated-version"
+# In these versions of ClusterConfiguration, extraArgs are a mapping; since then, a list of names and values.
+_MAPPINGS = ("kubeadm.k8s.io/v1beta2", "kubeadm.k8s.io/v1beta3")
+# kubeadm's checks that fail if CoreDNS would become older, and its phases that leave what they name as it is.
+_COREDNS_CHECKS = ("CoreDNSMigration", "CoreDNSUnsupportedPlugins")
+_ADDONS, _COREDNS, _KUBELET = "addon", "addon/coredns", "kubelet-config"
 _FULL_VERSION = re.compile(r"v?[0-9]+[.][0-9]+[.][0-9]+")
 
 
@@ -40,6 +48,74 @@ def unfinished(note: str, version: str, cordoned: bool) -> dict[str, Any]:
     if minor_of(str(found.get("version") or "")) != minor_of(version):
         found = {name: value for name, value in found.items() if name in ("version", "was_cordoned")}
     return {**found, "was_cordoned": cordoned and bool(found.get("was_cordoned", True))}
+
+
+def flags_of_upgrade(
+    verb: str, options: Mapping[str, Any], *, emulate: bool, rollback: bool, keep_kubelet: bool
+) -> list[str]:
+    """The flags of ``kubeadm upgrade apply`` or ``node``.
+
+    ``options``: ``config``, the path of an UpgradeConfiguration on the master; ``documents``, what that file holds; ``patches`` and
+    ``ignore_preflight_errors``. kubeadm takes ``--skip-phases`` instead of the file's ``skipPhases``, so the flag names these, too.
+    """
+    section = _section(options.get("documents") or (), verb)
+    ignored = [str(check) for check in options.get("ignore_preflight_errors") or ()]
+    if rollback and verb == "apply" and not _ignores_all([*ignored, *(section.get("ignorePreflightErrors") or ())]):
+        ignored += _COREDNS_CHECKS
+    skipped = [_ADDONS] if emulate else [_COREDNS] if rollback else []
+    if keep_kubelet and (emulate or rollback):
+        skipped.append(_KUBELET)
+    if skipped:
+        skipped += [phase for phase in section.get("skipPhases") or () if phase not in skipped]
+    given = {
+        "--config": options.get("config"),
+        "--patches": options.get("patches"),
+        "--ignore-preflight-errors": ",".join(ignored),
+        "--skip-phases": ",".join(skipped),
+    }
+    return [word for flag, value in given.items() if value for word in (flag, str(value))]
+
+
+def _section(documents: Iterable[Any], verb: str) -> Mapping[str, Any]:
+    """What the UpgradeConfiguration says about ``kubeadm upgrade apply`` or ``node``."""
+    for document in documents:
+        if isinstance(document, Mapping) and document.get("kind") == "UpgradeConfiguration":
+            return document.get(verb) or {}
+    return {}
+
+
+def _ignores_all(checks: Iterable[Any]) -> bool:
+    """Whether all checks are ignored; kubeadm then refuses the name of any."""
+    return any(str(check).lower() == "all" for check in checks)
+
+
+def adapted(configuration: Mapping[str, Any], emulate: str, feature_gates: Mapping[str, bool]) -> dict[str, Any]:
+    """kubeadm's ClusterConfiguration in which all components emulate a minor, or none if ``emulate`` is empty, with these feature gates.
+
+    What needs no change stays as it is.
+    """
+    changed = dict(configuration)
+    none: Any = {} if configuration.get("apiVersion") in _MAPPINGS else []
+    for section in _EMULATING:
+        part = changed.get(section) or {}
+        given = part.get("extraArgs") or none
+        arguments = _with_argument(given, _EMULATED_VERSION, emulate)
+        if arguments != given:
+            changed[section] = {**part, "extraArgs": arguments}
+    if any((changed.get("featureGates") or {}).get(gate) is not value for gate, value in feature_gates.items()):
+        changed["featureGates"] = {**(changed.get("featureGates") or {}), **feature_gates}
+    return changed
+
+
+def _with_argument(arguments: Any, name: str, value: str) -> Any:
+    """``extraArgs`` with one argument, or without it if the value is empty."""
+    if isinstance(arguments, Mapping):
+        return {key: given for key, given in arguments.items() if key != name} | ({name: value} if value else {})
+    now = [argument.get("value") for argument in arguments if argument.get("name") == name]
+    if now == ([value] if value else []):
+        return arguments
+    others = [argument for argument in arguments if argument.get("name") != name]
+    return [*others, {"name": name, "value": value}] if value else others
 
 
 def _version(version: str) -> Iterator[str]:

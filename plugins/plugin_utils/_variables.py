@@ -34,7 +34,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "impact": ("low", "normal", "high"),
     "kubeadm_packages": ("tasks", "distribution"),
     "report_kind": ("upgrade", "check"),
-    "stop_before": ("migrate", "trim"),
+    "stop_before": ("finalize", "migrate", "trim"),
     "fleet_purpose": ("audit", "check", "migrate"),
     "fleet_stop_on": SEVERITIES,
     "fleet_fail_on": SEVERITIES,
@@ -105,6 +105,7 @@ def wrong_values(values: Mapping[str, Any], entry_point: str) -> list[str]:
         *(f"{name} is null (nothing follows its colon); give it a value, or remove it." for name in nulls),
         *_release(given.get("version", ""), entry_point if f"{_PREFIX}version" not in nulls else ""),
         *_emulated(given.get("emulate", "")),
+        *_finalized(given, entry_point),
         *_choices(given),
         *_booleans(given),
         *_lists(given),
@@ -130,6 +131,12 @@ def _release(value: Any, entry_point: str) -> Iterator[str]:
 def _emulated(value: Any) -> Iterator[str]:
     if value != "" and (isinstance(value, float) or not _MINOR.fullmatch(str(value))):
         yield f"{_PREFIX}emulate is '{value}', but must be a minor release in quotes, such as \"1.36\"."
+
+
+def _finalized(given: Mapping[str, Any], entry_point: str) -> Iterator[str]:
+    """Without a release to emulate, there would be nothing to stop before; several_releases knows which one."""
+    if given.get("stop_before") == "finalize" and given.get("emulate", "") == "" and entry_point in _NEED_A_RELEASE:
+        yield f"{_PREFIX}stop_before is 'finalize', which needs {_PREFIX}emulate: the release to emulate until then, such as \"1.36\"."
 
 
 def _choices(given: Mapping[str, Any]) -> Iterator[str]:

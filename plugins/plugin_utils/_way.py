@@ -16,19 +16,51 @@ _UNDONE = ("unfinished_migration", "outstanding_migration")
 
 
 def way(checked: Mapping[str, Any], target: str, named: Sequence[Any], stop_before: str = "") -> list[dict[str, str]]:
-    """The current release, if something must be finished there, and each after it, as ``release`` and ``stops_before``.
+    """The current release, if something must be finished there, and each after it, as ``release``, ``emulate`` and ``stops_before``.
 
-    ``named``: patch releases for some of them; the last one is the target as the user wrote it. With ``stop_before: migrate`` the way
-    ends at the first newer release, before its migration: what was left undone before that comes first, so every run gets one release further.
+    ``named``: patch releases for some of them; the last one is the target as the user wrote it. With ``stop_before`` the way ends at the
+    first newer release: before its migration (``migrate``), or while it emulates the one before it (``finalize``). What the run before left
+    undone comes first, so every run gets one release further.
     """
     minors = _minors(checked)
+    current = str(checked.get("current_version"))
+    patches = {minor_of(str(name)): str(name) for name in (target, *named)}
+    hops = []
+    if not minors:
+        hops.append((current, "", ""))
+    elif _must_migrate_here(checked):
+        # API servers that emulate the current release migrate as they are; they don't go back for it.
+        hops.append((minors[0], current, "") if _emulating(checked) and not _mixed(checked) else (current, "", ""))
+    if stop_before == "migrate":
+        hops += [(minor, "", "migrate") for minor in minors[:1]]
+    elif stop_before == "finalize":
+        hops += _one_further(current, minors, begun=_emulating(checked) or _mixed(checked))
+    else:
+        hops += [(minor, "", "") for minor in minors]
+    return [
+        {"release": patches.get(minor, minor), "emulate": emulate, "stops_before": end} for minor, emulate, end in hops
+    ]
+
+
+def _one_further(current: str, minors: Sequence[str], *, begun: bool) -> list[tuple[str, str, str]]:
+    """The second step to the release to which the first one was made (``begun``), then the first step to the one after it."""
+    second, rest = (minors[:1], minors[1:]) if begun else ((), minors)
+    before = [current, *second][-1]
+    return [(minor, "", "") for minor in second] + [(minor, before, "finalize") for minor in rest[:1]]
+
+
+def _must_migrate_here(checked: Mapping[str, Any]) -> bool:
+    """Whether something must be migrated before any API server runs as a newer release."""
     findings = [finding for key in ("blockers", "concerns") for finding in checked.get(key) or ()]
     undone = any(finding.get("check") in _UNDONE for finding in findings) and not _mixed(checked)
-    first = not minors or undone or checked["path"][0].get("migrate_first")
-    current = [(str(checked.get("current_version")), "")] if first else []
-    newer = [(minors[0], "migrate")] if stop_before == "migrate" and minors else [(minor, "") for minor in minors]
-    patches = {minor_of(str(name)): str(name) for name in (target, *named)}
-    return [{"release": patches.get(minor, minor), "stops_before": end} for minor, end in current + newer]
+    return undone or bool(checked["path"][0].get("migrate_first"))
+
+
+def _emulating(checked: Mapping[str, Any]) -> bool:
+    """Whether all API servers are of a newer release, and only emulate the current one."""
+    return str(checked.get("current_version")) not in (
+        checked.get("binary_versions") or [checked.get("current_version")]
+    )
 
 
 def _mixed(checked: Mapping[str, Any]) -> bool:

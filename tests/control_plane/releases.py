@@ -135,9 +135,10 @@ KINE = Etcd("0.17.5", folder="kine", minutes=4)
 # kube-storage-version-migrator, of which there is no release since, only this commit; in tests/control_plane/go.
 MIGRATOR = Etcd("0.0.6-0.20230721195810-5c8923c5ff96", folder="migrator", minutes=2)
 # The hosts of tests/kubeadm, which go from the last to the first; in tests/kubeadm/go.
+# The hosts of tests/kubeadm, which go from the last to the first; in tests/kubeadm/go. With the same releases as above, Go has compiled most already.
 KUBEADM_HOST = (
     Release("1.37.2", etcd="3.7.0", go_mod="go.mod", minutes=12),
-    Release("1.36.3", etcd="3.6.8", go_mod="go-1.36.mod", minutes=8),
+    Release("1.36.5", etcd="3.6.8", go_mod="go-1.36.mod", minutes=8),
 )
 NEWEST = CONTROL_PLANE[0]
 # The newest and the one before it, which upgrades come from.

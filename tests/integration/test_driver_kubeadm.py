@@ -108,7 +108,7 @@ def test_bad_options_are_refused_before_anything_is_touched(tmp_path: Path) -> N
         assert message in found[name] and "No master was touched." in found[name], (name, found[name])
 
 
-def test_only_a_cluster_of_kubeadm_and_only_one_release_up(single_master: Cluster, tmp_path: Path) -> None:
+def test_only_a_cluster_of_kubeadm_and_only_one_release_at_a_time(single_master: Cluster, tmp_path: Path) -> None:
     none = refusals(tmp_path, single_master, {"none": {}})["none"]
     assert (
         "kube-system/kubeadm-config doesn't exist, so kubeadm didn't set up this cluster; use another driver." in none
@@ -126,8 +126,19 @@ def test_only_a_cluster_of_kubeadm_and_only_one_release_up(single_master: Cluste
     found = refusals(
         tmp_path,
         single_master,
-        {"far": {"rolling_upgrade_version": "v1.38.0"}, "back": {"rolling_upgrade_version": "1.35"}, "next": {}},
+        {
+            "far": {"rolling_upgrade_version": "v1.38.0"},
+            "back": {"rolling_upgrade_version": "1.35"},
+            "far back": {"rolling_upgrade_version": "1.34", "rolling_upgrade_rollback": True},
+            "up": {"rolling_upgrade_version": "1.37", "rolling_upgrade_rollback": True},
+            "one back": {"rolling_upgrade_version": "1.35", "rolling_upgrade_rollback": True},
+            "next": {},
+        },
     )
+    for name, version in (("far back", "1.34"), ("up", "1.37")):
+        assert "kubeadm goes back one minor release at a time, and this cluster is at v1.36.3" in found[name]
+        assert f"so it can't go to {version}. No master was touched." in found[name]
+    assert "admin.conf" in found["one back"]
     for name, version in (("far", "v1.38.0"), ("back", "1.35")):
         assert "kubeadm upgrades one minor release at a time, and this cluster is at v1.36.3" in found[name]
         assert f"so it can't go to {version}. No master was touched." in found[name]

@@ -527,6 +527,26 @@ def test_a_user_with_few_permissions_learns_what_was_not_checked(
     assert "Whether webhooks would refuse" in said
 
 
+def test_a_manifest_in_a_version_that_the_target_does_not_serve(
+    new_cluster: Callable[..., Cluster], module: Callable[..., Result]
+) -> None:
+    """Only its version is read from the annotation in which kubectl keeps it."""
+    cluster = new_cluster(masters=1, version="1.36", flags=["runtime-config=networking.k8s.io/v1beta1=true"])
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": "hunter2"}}
+    spec = {"cidrs": ["10.200.0.0/24"]}
+    manifest = {"kind": "ServiceCIDR", "metadata": {"name": "more"}, "spec": spec}
+    apply(cluster, secret, {**manifest, "apiVersion": "networking.k8s.io/v1beta1"})
+    found = module(cluster, NAME, target_version="1.37")
+    concern = by_id(found["concerns"])["last_applied/servicecidrs.networking.k8s.io"]
+    assert concern["what"] == (
+        "1 object was last applied by kubectl from a manifest with apiVersion networking.k8s.io/v1beta1, which 1.37 does not serve."
+    )
+    assert found["safe"] is True and "hunter2" not in found.output
+    apply(cluster, {**manifest, "apiVersion": "networking.k8s.io/v1"})
+    again = module(cluster, NAME, target_version="1.37")
+    assert not [finding for finding in again["concerns"] if finding["check"] == "last_applied"]
+
+
 def test_from_an_older_server_to_the_next_release(
     new_cluster: Callable[..., Cluster], module: Callable[..., Result], tmp_path: Path
 ) -> None:

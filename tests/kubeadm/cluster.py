@@ -161,8 +161,9 @@ class KubeadmCluster(ClusterFolder):
                 os.kill(pid, signal.SIGKILL)
         hosts.release_network(self.data["network"])
         _remove_cgroups(containers)
-        for path in self.data["made"]:
-            # Another cluster may have it in use, or a program of this machine.
+        # A program of this machine may have it in use, or another cluster, which would lose what it has mounted there.
+        wait_for(lambda: not self.pids(), 20.0, 0.2)
+        for path in set(self.data["made"]) - mount_points():
             with suppress(OSError):
                 os.rmdir(path)
         shutil.rmtree(self.folder / "hosts", ignore_errors=True)
@@ -447,6 +448,15 @@ def _depth(path: str) -> int:
     if own is None:
         raise KubeadmError(f"{path} is not a host's own.")
     return own.strip("/").count("/")
+
+
+def mount_points() -> set[str]:
+    """Every mount point that some process sees."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/mountinfo"):
+        with suppress(OSError):
+            found |= {line.split()[4] for line in path.read_text(encoding="utf-8").splitlines()}
+    return found
 
 
 def _require_programs() -> None:

@@ -102,6 +102,10 @@ def test_installed_in_just_that_version_and_held_there(tmp_path: Path) -> None:
         assert said.splitlines()[-4:] == [*(f"{name} {wanted} hold" for name in sorted(NAMES)), wanted], said
         changed = re.search(r"changed=(\d+)", said)
         assert changed and (changed[1] != "0") == changes, said
+    # An older one is installed only on purpose.
+    for more, wanted in (("", "1.37.2-2.1"), (" -e rolling_upgrade_rollback=true", "1.36.3-1.1")):
+        said = in_a_room_of_its_own(tmp_path, f"{ansible} -e rolling_upgrade_version=v1.36.3{more} || true; {query}")
+        assert said.splitlines()[-3:] == [f"{name} {wanted} hold" for name in sorted(NAMES)], said
     # Another build of the same release can be asked for by its name.
     said = in_a_room_of_its_own(
         tmp_path,

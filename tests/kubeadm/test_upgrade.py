@@ -26,9 +26,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.control_plane import build
+from tests.control_plane import build, releases
 from tests.control_plane.processes import from_dict, wait_for
-from tests.integration.support.etcd import read_etcd, steady
+from tests.integration.support.etcd import etcd_request, read_etcd, steady
 from tests.integration.support.modules import ROOT, environment
 from tests.integration.support.objects import config_maps, widgets_crd
 
@@ -36,7 +36,17 @@ from . import images
 from .cluster import RESTART_KUBELET, KubeadmCluster
 
 OLD, NEW = images.OLD.kubernetes_version, images.NEW.kubernetes_version
+NEW_ETCD, OLD_ETCD = (release.etcd for release in releases.KUBEADM_HOST)
 API_SERVER_IMAGE = f"{images.REPOSITORY}/kube-apiserver:{NEW}"
+MINOR = OLD.removeprefix("v").rpartition(".")[0]
+POLICIES = "mutatingadmissionpolicies"
+# Checks of kubeadm that fail on a machine like this one.
+TROUBLE_HERE = ["SystemVerification", "ContainerRuntimeVersion"]
+WITHOUT_ADDONS = {
+    "ignorePreflightErrors": ["all"],
+    "imagePullPolicy": "Never",
+    "skipPhases": ["addon/coredns", "addon/kube-proxy"],
+}
 
 
 @contextmanager
@@ -236,33 +246,38 @@ class Watch:
         return False
 
 
-def run(cluster: KubeadmCluster, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """The playbook, as a user runs it."""
+def run(
+    cluster: KubeadmCluster,
+    folder: Path,
+    common: Mapping[str, Any] = WITHOUT_ADDONS,
+    patience: str = "5m",
+    **variables: Any,
+) -> subprocess.CompletedProcess[str]:
+    """The playbook, as a user runs it; the package step installs the release that is asked for.
+
+    ``common``: what the UpgradeConfiguration says for the first master and for the others. ``patience``: how long kubeadm waits for a static
+    pod before it rolls back.
+    """
+    programs = build.binaries(images.OLD if variables.get("rolling_upgrade_version") == OLD else images.NEW)
     hosts = {name: {"ansible_host": cluster.address(name), **cluster.ssh} for name in cluster.masters}
     (folder / "inventory.yml").write_text(yaml.safe_dump({"kube_control_plane": {"hosts": hosts}}), encoding="utf-8")
     (folder / "packages.yml").write_text(
         "- name: Replace the programs, as packages do\n"
         "  ansible.builtin.file:\n"
-        f"    src: '{build.binaries(images.NEW)}/{{{{ item }}}}'\n"
+        f"    src: '{programs}/{{{{ item }}}}'\n"
         "    path: /usr/local/sbin/{{ item }}\n"
         "    state: link\n"
         "    force: true\n"
         '  loop: "{{ rolling_upgrade_kubeadm_package_names }}"\n',
         encoding="utf-8",
     )
-    common = {
-        "ignorePreflightErrors": ["all"],
-        "imagePullPolicy": "Never",
-        "skipPhases": ["addon/coredns", "addon/kube-proxy"],
-    }
     configuration = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "UpgradeConfiguration",
-        "apply": common,
-        "node": common,
+        "apply": dict(common),
+        "node": dict(common),
         "plan": {"ignorePreflightErrors": ["all"]},
-        # How long kubeadm waits for a static pod before it rolls back.
-        "timeouts": {"upgradeManifests": "90s"},
+        "timeouts": {"upgradeManifests": patience},
     }
     (folder / "upgrade-configuration.yml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
     given = {
@@ -273,6 +288,7 @@ def run(cluster: KubeadmCluster, folder: Path, **variables: Any) -> subprocess.C
         "rolling_upgrade_kubeadm_restart_command": RESTART_KUBELET,
         "rolling_upgrade_kubeconfig": str(cluster.kubeconfig),
         "rolling_upgrade_etcd": cluster.etcd,
+        "rolling_upgrade_etcd_snapshot_path": str(folder / "snapshots"),
         "rolling_upgrade_report_path": str(folder / "report.html"),
         **variables,
     }
@@ -285,6 +301,11 @@ def run(cluster: KubeadmCluster, folder: Path, **variables: Any) -> subprocess.C
         done.stdout + done.stderr, encoding="utf-8"
     )
     return done
+
+
+def unfolded(done: subprocess.CompletedProcess[str]) -> str:
+    """What was printed, in one line: Ansible's is folded."""
+    return " ".join(done.stdout.split())
 
 
 def assert_finished(cluster: KubeadmCluster, done: subprocess.CompletedProcess[str], folder: Path) -> None:
@@ -332,6 +353,169 @@ def test_from_the_old_release_to_the_new_and_nothing_a_second_time(cluster: Kube
     }
 
 
+def etcd_versions(cluster: KubeadmCluster) -> set[str]:
+    return {
+        etcd_request(cluster, "/v3/maintenance/status", {}, member)["version"] for member in cluster.etcd["endpoints"]
+    }
+
+
+def emulated(cluster: KubeadmCluster) -> set[tuple[str, ...]]:
+    """Of each master: which minor its API server emulates, and which releases the manifests of its control plane name."""
+    found = set()
+    for name in cluster.masters:
+        told = json.loads(cluster.ask(name, "/version"))
+        manifests = cluster.path(name, "/etc/kubernetes/manifests")
+        flags = [
+            flag
+            for program in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+            for flag in re.findall(
+                r"--emulated-version=(\S+)", (manifests / f"{program}.yaml").read_text(encoding="utf-8")
+            )
+        ]
+        found.add((f"{told['emulationMajor']}.{told['emulationMinor']}", *flags))
+    return found
+
+
+def kubeadm_configuration(cluster: KubeadmCluster) -> dict[str, Any]:
+    """What kubeadm keeps about the cluster."""
+    found = json.loads(cluster.kubectl("get", "configmap", "-n", "kube-system", "kubeadm-config", "-o", "json"))
+    configuration: dict[str, Any] = yaml.safe_load(found["data"]["ClusterConfiguration"])
+    return configuration
+
+
+def emulating(configuration: Mapping[str, Any], version: str, minor: str) -> dict[str, Any]:
+    """kubeadm's configuration, when all three programs of a release emulate another one."""
+    flag = {"name": "emulated-version", "value": minor}
+    sections = ("apiServer", "controllerManager", "scheduler")
+    return {
+        **configuration,
+        "kubernetesVersion": version,
+        **{section: {**(configuration.get(section) or {}), "extraArgs": [flag]} for section in sections},
+    }
+
+
+def readable(cluster: KubeadmCluster) -> set[str]:
+    """Every object, as type and name, except those that come and go by themselves; each master lists them all."""
+    found = set()
+    for name in cluster.masters:
+        server = ("--server", f"https://{cluster.address(name)}:6443")
+        types = cluster.kubectl("api-resources", "--verbs=list", "-o", "name", *server).split()
+        lasting = [kind for kind in types if not kind.startswith(("events", "leases.", "certificatesigningrequests."))]
+        listed = cluster.kubectl("get", ",".join(lasting), "-A", "--no-headers", "-o", "name", *server).split()
+        found.add(frozenset(line for line in listed if not line.startswith(("job.batch/upgrade-health", "pod/"))))
+    assert len(found) == 1, found
+    return set(*found)
+
+
+def contents(cluster: KubeadmCluster) -> dict[str, bytes]:
+    """What etcd holds of what ``fill`` made and of what kubeadm set up, without what controllers write all the time."""
+    groups = (
+        "clusterrolebindings",
+        "clusterroles",
+        "configmaps",
+        POLICIES,
+        "namespaces",
+        "rolebindings",
+        "roles",
+        "secrets",
+        "serviceaccounts",
+        "shop.example.com/widgets",
+    )
+    found = {}
+    for group in groups:
+        stored = steady(read_etcd(cluster, f"/registry/{group}/"))
+        assert stored, f"etcd holds no {group}"
+        found.update({key: entry.value for key, entry in stored.items()})
+    return found
+
+
+def different(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> set[str]:
+    """The keys that are gone or have other bytes, except for what kubeadm and API servers write of themselves at a new release."""
+    changed = {key for key, value in before.items() if after.get(key) != value}
+    return {key for key in changed if not any(part in key for part in ("kubeadm", "kubelet", "/system:"))}
+
+
+def kubelets(cluster: KubeadmCluster) -> dict[str, set[tuple[str, ...]]]:
+    """The kubelet of each master, with its pid and start."""
+    found = {name: life(cluster, name)["processes"] for name in cluster.masters}
+    return {name: {process for process in all_ if process[0] == "kubelet"} for name, all_ in found.items()}
+
+
+def test_the_first_of_two_steps_and_back(cluster: KubeadmCluster, tmp_path: Path) -> None:
+    """1.37 as 1.36, and back. Kubelets, which must not be newer than their API servers, stay at 1.36; so does what etcd holds."""
+    configuration, there, stored = kubeadm_configuration(cluster), readable(cluster), contents(cluster)
+    running, moved = kubelets(cluster), pods(cluster)
+    assert configuration["kubernetesVersion"] == OLD and all(running.values())
+    with Watch(cluster) as watch:
+        done = run(cluster, tmp_path, rolling_upgrade_version=NEW, rolling_upgrade_emulate=MINOR)
+    assert done.returncode == 0 and f"is at {NEW} and emulates {MINOR}, so it stores" in unfolded(done), done.stdout
+    assert max(map(len, watch.down)) == 1, "two masters were down at the same time"
+    assert set(versions(cluster).values()) == {NEW} and set(kubelet_versions(cluster).values()) == {OLD}
+    assert emulated(cluster) == {(MINOR, MINOR, MINOR, MINOR)}
+    assert kubeadm_configuration(cluster) == emulating(configuration, NEW, MINOR)
+    assert different(stored, contents(cluster)) == set()
+    assert stored_as(cluster, POLICIES) == {"admissionregistration.k8s.io/v1beta1"}
+    assert there <= readable(cluster), there - readable(cluster)
+
+    with Watch(cluster) as watch:
+        back = run(cluster, tmp_path, rolling_upgrade_version=OLD, rolling_upgrade_rollback=True)
+    assert back.returncode == 0 and re.search(r"Proven from etcd: 0 of \d+ objects are stale\.", back.stdout), (
+        back.stdout
+    )
+    assert max(map(len, watch.down)) == 1, "two masters were down at the same time"
+    assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {OLD}
+    assert emulated(cluster) == {(MINOR,)} and kubeadm_configuration(cluster) == configuration
+    assert kubelets(cluster) == running and pods(cluster) == moved, "they had nothing to do with it"
+    assert {key for key in different(stored, contents(cluster)) if "/widgets/" not in key} == set()
+    assert stored_as(cluster, POLICIES) == {"admissionregistration.k8s.io/v1beta1"}
+    assert stored_as(cluster, "shop.example.com/widgets") == {"shop.example.com/v1"}
+    assert there <= readable(cluster), there - readable(cluster)
+    assert etcd_versions(cluster) == {NEW_ETCD}, "kubeadm leaves a newer etcd alone"
+
+
+def coredns(cluster: KubeadmCluster) -> str:
+    """The version of CoreDNS that kubeadm has deployed."""
+    found = json.loads(cluster.kubectl("get", "deployment", "-n", "kube-system", "coredns", "-o", "json"))
+    return str(found["spec"]["template"]["spec"]["containers"][0]["image"].rpartition(":")[2])
+
+
+def test_the_second_step_and_back_with_kubelet_and_addons(tmp_path: Path) -> None:
+    """Both steps, but nothing is migrated, then back. kubeadm can't replace CoreDNS with an older version, so it stays."""
+    common = {"ignorePreflightErrors": TROUBLE_HERE, "imagePullPolicy": "Never", "skipPhases": ["addon/kube-proxy"]}
+    with masters(tmp_path / "cluster", masters=1) as cluster:
+        setup = ("--config", str(cluster.folder / "kubeadm-master-1.yml"), "--kubeconfig", "/etc/kubernetes/admin.conf")
+        cluster.run("master-1", "kubeadm", "init", "phase", "addon", "coredns", *setup)
+        # kubeadm init was told to leave it out, and remembers that.
+        configuration = {**kubeadm_configuration(cluster), "dns": {}}
+        patch = json.dumps({"data": {"ClusterConfiguration": yaml.safe_dump(configuration)}})
+        cluster.kubectl("patch", "configmap", "-n", "kube-system", "kubeadm-config", "--type=merge", "-p", patch)
+        there, older = readable(cluster), coredns(cluster)
+        step = {"rolling_upgrade_version": NEW, "rolling_upgrade_emulate": MINOR}
+        first = run(cluster, tmp_path, {**common, "etcdUpgrade": False}, **step)
+        assert first.returncode == 0, first.stdout
+        assert set(kubelet_versions(cluster).values()) == {OLD} and coredns(cluster) == older
+        assert etcd_versions(cluster) == {OLD_ETCD}
+
+        second = run(cluster, tmp_path, common, rolling_upgrade_version=NEW, rolling_upgrade_stop_before="migrate")
+        assert second.returncode == 0 and "no old object was rewritten" in unfolded(second), second.stdout
+        assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {NEW}
+        assert emulated(cluster) == {(NEW.removeprefix("v").rpartition(".")[0],)}
+        assert kubeadm_configuration(cluster) == {**configuration, "kubernetesVersion": NEW}
+        assert stored_as(cluster, POLICIES) == {"admissionregistration.k8s.io/v1beta1"}
+        newer = coredns(cluster)
+        assert newer != older, "nothing would be left that kubeadm refuses"
+        assert etcd_versions(cluster) == {NEW_ETCD}
+
+        back = run(cluster, tmp_path, common, rolling_upgrade_version=OLD, rolling_upgrade_rollback=True)
+        assert back.returncode == 0 and "Proven from etcd: 0 of" in back.stdout, back.stdout
+        assert set(versions(cluster).values()) == set(kubelet_versions(cluster).values()) == {OLD}
+        assert emulated(cluster) == {(MINOR,)} and kubeadm_configuration(cluster) == configuration
+        assert coredns(cluster) == newer and there <= readable(cluster)
+        assert etcd_versions(cluster) == {NEW_ETCD}, "kubeadm leaves a newer etcd alone"
+        (node,) = json.loads(cluster.kubectl("get", "nodes", "-o", "json"))["items"]
+        assert not node["spec"].get("unschedulable")
+
+
 def test_one_that_fails_halfway_stops_the_roll_which_resumes_once_it_is_repaired(
     cluster: KubeadmCluster, tmp_path: Path
 ) -> None:
@@ -339,7 +523,7 @@ def test_one_that_fails_halfway_stops_the_roll_which_resumes_once_it_is_repaired
     cluster.run("master-2", "ctr", "-n", "k8s.io", "image", "rm", API_SERVER_IMAGE)
     third = life(cluster, "master-3")
     with Watch(cluster) as watch:
-        done = run(cluster, tmp_path)
+        done = run(cluster, tmp_path, patience="90s")
     assert done.returncode != 0, done.stdout
     assert max(map(len, watch.down)) == 1, "two masters were down at the same time"
     assert "kubeadm upgrade node failed with exit code 1." in done.stdout, done.stdout

@@ -5,32 +5,43 @@
 """Makes plugins/module_utils/_data/components.py: the feature gates and flags that each release's control plane accepts.
 
     python -m tests.release_data.components                # as `make data` does
-    python -m tests.release_data.components 1.36.5 1.37.2  # flags of these releases
+    python -m tests.release_data.components 1.34.4 1.35.4  # flags of these releases
+    python -m tests.release_data.components --scheduler    # and of the schedulers that `make test-kubeadm` builds
 
 Gates come from the Go modules of every release in the table of the test control plane that lists them (1.32 and newer); nothing is built for
 that. Flags come from a release's own programs, whose build takes ten minutes, so by default only those that `make test` builds anyway are asked.
-Their help hides deprecated flags, so a flag that another release shows is tried.
+Of the others, what the current data say stays. The programs' help hides deprecated flags, so a flag that another release shows is tried.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+ROOT = Path(__file__).resolve().parents[2]
+for folder in (ROOT, ROOT / ".ansible" / "collections"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._data import components as data
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import number_of, within
+
 from tests.control_plane import build
-from tests.control_plane.releases import CONTROL_PLANE, OF_MAKE_TEST, Release, release
+from tests.control_plane.releases import CONTROL_PLANE, KUBEADM_HOST, OF_MAKE_TEST, Release, release
+from tests.kubeadm import images
 from tests.release_data.releases import ReleaseError, _module
 
-ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "plugins" / "module_utils" / "_data" / "components.py"
 PROGRAMS = ("kube-apiserver", "kube-controller-manager")
+SCHEDULER = "kube-scheduler"
 # In k8s.io/kubernetes: the lists that hack/update-featuregates.sh makes, and the gates' constants. In k8s.io/client-go: its own gates.
 GATE_LISTS = ("test/*/reference/*versioned_feature_list.yaml", "test/*/test_data/*versioned_feature_list.yaml")
 GATES = "pkg/features/kube_features.go"
@@ -64,31 +75,50 @@ class Answer:
 
 
 def main() -> None:
-    rows = [release(name) for name in sys.argv[1:]] or list(OF_MAKE_TEST)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("releases", nargs="*", help="the patch releases of which to ask API server and controllers")
+    parser.add_argument("--scheduler", action="store_true", help="ask the schedulers of kubeadm's hosts, too")
+    options = parser.parse_args()
+    rows = [release(name) for name in options.releases] or list(OF_MAKE_TEST)
+    asked = {program: rows for program in PROGRAMS} | ({SCHEDULER: KUBEADM_HOST} if options.scheduler else {})
     listing = [row for row in reversed(CONTROL_PLANE) if row.minor >= LISTED_SINCE]
     known = {f"1.{row.minor}": Answer(row.kubernetes, *gates(row)) for row in listing}
-    TARGET.write_text(render(known, flags(sorted(rows, key=lambda row: row.minor))), encoding="utf-8")
+    TARGET.write_text(render(known, flags(asked)), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(TARGET)], check=True, cwd=ROOT)
     print(
-        f"{TARGET.relative_to(ROOT)}: gates of {', '.join(known)}; flags of {', '.join(row.kubernetes for row in rows)}"
+        f"{TARGET.relative_to(ROOT)}: gates of {', '.join(known)}; flags asked of {', '.join(row.kubernetes for row in rows)}"
     )
 
 
-def flags(rows: list[Release]) -> dict[str, dict[str, frozenset[str]]]:
-    """By program and minor, oldest first, what it accepts."""
+def flags(asked: Mapping[str, Iterable[Release]]) -> dict[str, dict[str, frozenset[str]]]:
+    """By program and minor, oldest first, what it accepts: what these releases say now, and what the current data say about others."""
     found = {}
-    for program in PROGRAMS:
-        shown = {row: _shown(row, program) for row in rows}
-        every = frozenset().union(*shown.values())
-        found[program] = {
-            f"1.{row.minor}": own | frozenset(flag for flag in every - own if _accepts(row, program, flag))
-            for row, own in shown.items()
-        }
-    return found
+    for program in (*PROGRAMS, SCHEDULER):
+        by_minor = _kept(program)
+        shown = {row: _shown(row, program) for row in asked.get(program, ())}
+        every = frozenset().union(*by_minor.values(), *shown.values())
+        for row, own in shown.items():
+            hidden = frozenset(flag for flag in every - own if _accepts(row, program, flag))
+            by_minor[f"1.{row.minor}"] = own | hidden
+        found[program] = {minor: by_minor[minor] for minor in sorted(by_minor, key=number_of)}
+    return {program: by_minor for program, by_minor in found.items() if by_minor}
+
+
+def _kept(program: str) -> dict[str, frozenset[str]]:
+    """What the current data say, by minor."""
+    spans = data.FLAGS.get(program, {})
+    return {
+        minor: frozenset(flag for flag, within_ in spans.items() if within(minor, within_))
+        for minor in data.FLAGS_OF.get(program, ())
+    }
 
 
 def _program(row: Release, program: str) -> str:
-    return str(build.binaries(build.control_plane(row)) / program)
+    if program == SCHEDULER:
+        (module,) = (module for module in (images.NEW, images.OLD) if module.release == row)
+    else:
+        module = build.control_plane(row)
+    return str(build.binaries(module) / program)
 
 
 def _shown(row: Release, program: str) -> frozenset[str]:

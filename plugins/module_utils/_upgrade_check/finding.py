@@ -48,6 +48,7 @@ Check = Literal[
     "feature_gate",
     "component_flag",
     "deprecated_api",
+    "last_applied",
     "peer_proxy",
 ]
 

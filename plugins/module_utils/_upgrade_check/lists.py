@@ -39,6 +39,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects
     with_query,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import ObjectKey
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.applied import last_applied_as
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.crds import readd_version
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding, count, listed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
@@ -74,7 +75,7 @@ class Lists:
     ``vanished``: the API server answered 404, as for resources that it doesn't serve.
     ``namespaces``: by resource and namespace, how many objects, and one of them. ``namespace_names``: those that
     exist; None if not all could be listed. ``managed``: by resource, how many objects have field managers at which
-    group version.
+    group version; ``applied``: how many kubectl applied last as which one.
     """
 
     counts: dict[str, int | None] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Lists:
     namespaces: dict[str, dict[str, tuple[int, ObjectKey]]] = field(default_factory=dict)
     namespace_names: frozenset[str] | None = None
     managed: dict[str, dict[str, int]] = field(default_factory=dict)
+    applied: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 async def list_all(server: ApiServer, served: Mapping[str, ServedResource]) -> Lists:
@@ -107,12 +109,16 @@ class _Listed:
     names: set[str] = field(default_factory=set)
     sample: ObjectKey | None = None
     managed: dict[str, int] = field(default_factory=dict)
+    applied: dict[str, int] = field(default_factory=dict)
 
     def take(self, metadata: Mapping[str, Any]) -> None:
         key = ObjectKey(metadata.get("namespace"), metadata["name"], metadata.get("resourceVersion"))
         self.number += 1
         for version in {str(entry.get("apiVersion") or "") for entry in metadata.get("managedFields") or ()}:
             self.managed[version] = self.managed.get(version, 0) + 1
+        applied = last_applied_as(metadata)
+        if applied is not None:
+            self.applied[applied] = self.applied.get(applied, 0) + 1
         self.sample = self.sample or key
         if key.namespace is None:
             self.names.add(key.name)
@@ -136,6 +142,7 @@ async def _list(server: ApiServer, resource: ServedResource, found: Lists) -> No
     if listed.sample is not None:
         found.samples[resource.name] = listed.sample
     found.managed[resource.name] = listed.managed
+    found.applied[resource.name] = listed.applied
     if listed.namespaces:
         found.namespaces[resource.name] = listed.namespaces
     if resource.name == "namespaces":

@@ -34,6 +34,7 @@ def build_result(cluster: ObservedCluster, lists: Lists, whole: WhatIsStored, fo
         "cross_checked": cluster.seen.cross_checked,
         "current_version": path.current,
         "running_versions": list(path.running),
+        "binary_versions": list(path.binaries),
         "target_version": path.target,
         "upgrade_pending": path.pending,
         "path": [hop.as_dict() for hop in hops(path, releases, whole.versions)],

@@ -29,6 +29,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
     stored,
     writes,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.applied import evaluate_applied
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.components import check_components
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.each_server import (
     compare_servers,
@@ -73,6 +74,7 @@ async def upgrade_check(options: CheckOptions, check_mode: bool, report: Report)
         held = _check_stored(cluster, listed_resources, found)
         found.add(await check_crds(cluster, listed_resources))
         check_built_in_managers(cluster, listed_resources, found)
+        found.take(evaluate_applied(listed_resources.applied, cluster.served, cluster.releases, cluster.path))
         report(Event("notice", "Rehearsing one write of each resource.", {}))
         found.add(await writes.check_writes(cluster, listed_resources))
         found.add(await check_etcd(cluster.etcd))

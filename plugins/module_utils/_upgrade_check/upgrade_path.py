@@ -24,12 +24,16 @@ _COMPATIBILITY_FLAG_SINCE = (1, 35)
 
 @dataclass(frozen=True)
 class UpgradePath:
-    """Minors such as ``1.36``. ``pending``: some API server is not at the target yet. ``running``: all that API servers run as, oldest first."""
+    """Minors such as ``1.36``. ``pending``: some API server is not at the target yet. ``running``: all that API servers run as, oldest first.
+
+    ``binaries``: all releases that API servers are of, oldest first, whatever they emulate.
+    """
 
     current: str
     target: str
     pending: bool = True
     running: tuple[str, ...] = ()
+    binaries: tuple[str, ...] = ()
 
     @property
     def back(self) -> bool:
@@ -49,9 +53,10 @@ def upgrade_path(reports: Iterable[ServerReport], target: str) -> UpgradePath:
         why = " ".join(str(report.error) for report in reports if report.error) or "none was found."
         raise NotConvergedError(f"No API server can be asked: {why}")
     minors = sorted({minor_of(str(report.effective_version)) for report in usable}, key=number_of)
+    binaries = sorted({minor_of(str(report.version or report.effective_version)) for report in usable}, key=number_of)
     goal = minor_of(target)
     current = minors[-1] if number_of(goal) < number_of(minors[-1]) else minors[0]
-    return UpgradePath(current, goal, minors != [goal] or len(usable) < len(reports), tuple(minors))
+    return UpgradePath(current, goal, minors != [goal] or len(usable) < len(reports), tuple(minors), tuple(binaries))
 
 
 def evaluate_downgrade(path: UpgradePath, releases: Releases) -> list[Finding]:

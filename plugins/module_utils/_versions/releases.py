@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._data import lifecycles
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._data import releases as data
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import split_group_version
 
@@ -32,6 +33,7 @@ class Releases:
     decodes: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: data.DECODES, repr=False)
     stores: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: data.STORES, repr=False)
     emulated: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: data.EMULATED, repr=False)
+    removed: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: lifecycles.REMOVED, repr=False)
 
     @property
     def newest(self) -> str:
@@ -69,6 +71,19 @@ class Releases:
         """The first release on the way to the target that can't decode a stored version; None if all can."""
         readers = self.readers(version, kind)
         return next((release for release in self.between(current, target) if release not in readers), None)
+
+    def no_longer_served(self, version: str, kind: str, current: str, target: str) -> str | None:
+        """The first release on the way to the target that doesn't serve a built-in version; None if all do, as far as is known.
+
+        A release may still be able to decode what it doesn't serve.
+        """
+        group, name = split_group_version(version)
+        if not self.is_built_in(group, kind):
+            return None
+        removed = self.removed.get(f"{group}/{kind}", {}).get(name)
+        if removed is not None and number_of(current) < number_of(removed) <= number_of(target):
+            return removed
+        return self.first_that_cannot(version, kind, current, target)
 
     def versions(self, group: str, kind: str) -> tuple[str, ...]:
         """Every version of a kind that some release in the data can decode, such as ``autoscaling/v2beta2``."""

@@ -22,7 +22,9 @@ THREE = ["m1", "m2", "m3"]
         ("tasks", MAIN, {"emulate": "1.36"}),
         ("/mine", MAIN, {"rollback": True}),
         ("openshift", ALL, {"sampling": {"connections": 4}}),
-        ("kubeadm", MAIN, {"emulate": "", "rollback": False}),
+        ("kubeadm", MAIN, {"emulate": "1.36"}),
+        ("kubeadm", MAIN, {"rollback": True}),
+        ("openshift", ALL, {"emulate": "", "rollback": False}),
     ],
 )
 def test_what_it_can_do(driver: str, files: list[str], more: dict[str, Any]) -> None:
@@ -41,7 +43,7 @@ def test_what_it_can_do(driver: str, files: list[str], more: dict[str, Any]) -> 
         ),
         ("/mine", [*MAIN, *ALL], {}, "with either a main.yml or an all_masters.yml."),
         ("tasks", MAIN, {"sampling": {"connections": 4}}, "behind one address (rolling_upgrade_sampling)"),
-        ("kubeadm", MAIN, {"emulate": "1.36"}, "The driver kubeadm supports neither rolling_upgrade_emulate"),
+        ("openshift", ALL, {"emulate": "1.36"}, "The driver openshift supports neither rolling_upgrade_emulate"),
         ("openshift", ALL, {"rollback": True}, "The driver openshift supports neither"),
     ],
 )

@@ -267,7 +267,12 @@ def test_masters_that_are_a_text() -> None:
         ({"ignore_blockers": ["downgrade", "webhook/deny.example.com"]}, ""),
         ({"emulate": 1.36}, "emulate is '1.36', but must be a minor release in quotes"),
         ({"emulate": "v1.36.5"}, "emulate is 'v1.36.5'"),
-        ({"stop_before": "finalise"}, "stop_before is 'finalise', but must be migrate or trim"),
+        (
+            {"stop_before": "finalise"},
+            "stop_before is 'finalise', but must be finalize, migrate or trim; did you mean finalize?",
+        ),
+        ({"stop_before": "finalize"}, "stop_before is 'finalize', which needs rolling_upgrade_emulate"),
+        ({"stop_before": "finalize", "emulate": "1.36"}, ""),
     ],
 )
 def test_values(values: dict[str, Any], says: str) -> None:

@@ -49,14 +49,43 @@ def test_mixed_masters_resume_at_the_newer_release() -> None:
     assert releases({**mixed, "running_versions": ["1.34"]}, "1.36") == ["1.34", "1.35", "1.36"]
 
 
+def hop(release: str, stops_before: str = "", emulate: str = "") -> dict[str, str]:
+    return {"release": release, "emulate": emulate, "stops_before": stops_before}
+
+
 def test_each_run_gets_one_release_further() -> None:
     """What the run before left undone comes first, and doesn't stop again."""
-    first = upgrade_way(WHOLE, "1.37", [], "migrate")
-    assert first == [{"release": "1.35", "stops_before": "migrate"}]
+    assert upgrade_way(WHOLE, "1.37", [], "migrate") == [hop("1.35", "migrate")]
     then = upgrade_way(checked("1.36", "1.37", current="1.35", **UNDONE), "1.37", [], "migrate")
-    assert then == [{"release": "1.35", "stops_before": ""}, {"release": "1.36", "stops_before": "migrate"}]
+    assert then == [hop("1.35"), hop("1.36", "migrate")]
     last = upgrade_way(checked(current="1.37", **UNDONE), "v1.37.2", [], "migrate")
-    assert last == [{"release": "v1.37.2", "stops_before": ""}]
+    assert last == [hop("v1.37.2")]
+
+
+def test_each_release_in_two_steps() -> None:
+    """A run makes the second step to one release, and the first step to the next."""
+    first = upgrade_way(WHOLE, "1.37", ["v1.35.4"], "finalize")
+    assert first == [hop("v1.35.4", "finalize", "1.34")]
+    emulating = checked("1.35", "1.36", "1.37", running_versions=["1.34"], binary_versions=["1.35"])
+    assert upgrade_way(emulating, "1.37", ["v1.35.4"], "finalize") == [hop("v1.35.4"), hop("1.36", "finalize", "1.35")]
+    # Whoever doesn't stop anymore goes on to the end.
+    assert upgrade_way(emulating, "1.37", []) == [hop("1.35"), hop("1.36"), hop("1.37")]
+    last = checked("1.37", current="1.36", running_versions=["1.36"], binary_versions=["1.37"])
+    assert upgrade_way(last, "v1.37.2", [], "finalize") == [hop("v1.37.2")]
+    there = checked(current="1.37", running_versions=["1.37"], binary_versions=["1.37"])
+    assert upgrade_way(there, "1.37", [], "finalize") == [hop("1.37")]
+
+
+def test_a_step_that_was_interrupted_is_finished_as_it_was_begun() -> None:
+    first = checked("1.35", "1.36", running_versions=["1.34"], binary_versions=["1.34", "1.35"])
+    assert upgrade_way(first, "1.36", [], "finalize") == [hop("1.35", "finalize", "1.34")]
+    second = checked("1.35", "1.36", running_versions=["1.34", "1.35"], binary_versions=["1.35"])
+    assert upgrade_way(second, "1.36", [], "finalize") == [hop("1.35"), hop("1.36", "finalize", "1.35")]
+
+
+def test_what_must_be_migrated_first_is_while_the_older_release_is_emulated() -> None:
+    emulating = checked("1.35", "1.36", running_versions=["1.34"], binary_versions=["1.35"], **UNDONE)
+    assert upgrade_way(emulating, "1.36", ["v1.34.4"]) == [hop("1.35", "", "1.34"), hop("1.35"), hop("1.36")]
 
 
 def test_what_does_not_lead_there_is_refused() -> None:
