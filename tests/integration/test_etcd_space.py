@@ -19,6 +19,7 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
+from .support.controllers import IN_TREE
 from .support.etcd import etcd_request
 from .support.modules import Result
 from .support.stock import MERGE_PATCH, Api, Stock
@@ -83,8 +84,12 @@ def test_writes_wait_for_compaction(
     assert checked["safe"], checked["blockers"]
     (concern,) = [finding for finding in checked["concerns"] if finding["check"] == "etcd_space"]
     assert "48.0 MiB" in concern["what"] and "compact" in concern["why"]
+    options = {"select": "stale", "resources": [stock.name], "etcd": cluster.etcd}
+    refused = module(cluster, MIGRATE, engine=IN_TREE, **options)  # It would have to wait, and a controller can't.
+    assert refused.failed and refused.data["error"] == "incomplete" and "engine: direct" in refused.message
+    assert len(stock.stale()) == NUMBER and refused.data["etcd_space"]["outlook"] == "needs pacing"
     with neighbor(stock.api) as other:
-        done = module(cluster, MIGRATE, select="stale", resources=[stock.name], etcd=cluster.etcd)
+        done = module(cluster, MIGRATE, **options)
     assert done["rewritten"] == NUMBER and stock.stale() == [] and stock.stored_versions() == ["v1"]
     assert other.refused == [] and other.written > 100 and alarms(cluster) == []
     space = done["etcd_space"]

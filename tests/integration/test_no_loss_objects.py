@@ -9,20 +9,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from tests.control_plane.cluster import Cluster
 
-from .support.etcd import delete, etcd_request
+from .support.controllers import IN_TREE
+from .support.etcd import delete, etcd_request, put
 from .support.modules import Result
+from .support.runs import Running
 from .support.servers import Fault, FaultyServer
 from .support.stock import GROUP, MERGE_PATCH, Api, Stock
 from .support.waiting import wait_until
 
 NAME = "storage_migrate"
+MIGRATION = "kube-storage-upgrade-configmaps"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 LOST = "its namespace lost no longer exists: create it again or delete the object"
 
@@ -276,6 +279,26 @@ def test_a_full_etcd_stops_the_run_at_once(
     cluster.kubectl("delete", "lease", "-n", "kube-system", "kube-storage-upgrade")  # Else it expires in half a minute.
     done = module(cluster, NAME, select="changed", resources=[stock.name])
     assert done["rewritten"] == len(stale) and stock.stale() == [] and stock.stored_versions() == ["v1"]
+
+    # A controller's migration must not stay, as the controller would go on once there is space.
+    running = Running(cluster, engine=IN_TREE, resources=["configmaps"])
+    wait_until(lambda: MIGRATION in migrations(cluster))
+    fill(stock.api, cluster)
+    full = running.end()
+    assert full.failed and full.data["error"] == "etcd_full", full.message
+    assert _is_refused(stock.api) and migrations(cluster) == ""
+
+
+def migrations(cluster: Cluster) -> str:
+    return cluster.kubectl("get", "storageversionmigrations.storagemigration.k8s.io", "-o", "name")
+
+
+def fill(api: Api, cluster: Cluster) -> None:
+    """With something that no API server knows."""
+    with suppress(OSError):  # By then etcd refuses it.
+        for number in range(64):
+            put(cluster, f"/filler/{number}", os.urandom(1 << 20))
+    wait_until(lambda: _is_refused(api))
 
 
 def follow_the_remedy(cluster: Cluster) -> None:

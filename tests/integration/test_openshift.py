@@ -514,6 +514,11 @@ def test_an_operator_that_stays_degraded_ends_it(shift: OpenShift) -> None:
     degraded = shift.run(grace=1)
     assert degraded.failed and "Operator etcd is degraded (PodsMissing: 1 of 3 members is down)" in degraded.message
     assert "oc describe clusteroperator etcd" in degraded.message and "run again" in degraded.message
+    shift.say(history=[entry(NEW), entry(OLD)])
+    at_the_end = shift.run(grace=1)
+    assert at_the_end.failed and "Operator etcd is degraded" in at_the_end.message
+    accepted = shift.run(grace=1, allow_upgrade_with_warnings=True)
+    assert (accepted["changed"], accepted["state"]) == (False, "Completed")
 
 
 def test_each_removed_rule_is_named(shift: OpenShift) -> None:
