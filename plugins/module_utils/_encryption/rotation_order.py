@@ -97,7 +97,8 @@ def why_not_yet(rotation_state: RotationState, stage: int, master: str, own_url:
     if down:
         why = " ".join(server["error"] for server in down if server["error"]) or "not ready."
         return f"{left} {', '.join(server['url'] for server in down)} can't be used: {why} Fix that and run again; the rotation resumes from there."
-    strange = _with_another_file(rotation_state.plan, stage, others)
+    # Before the second stage, a server may not have loaded yet what a killed run wrote; the plan knows only what is there now.
+    strange = _with_another_file(rotation_state.plan, stage, others) if stage > 1 else []
     if strange:
         return (
             f"{left} {', '.join(strange)} loaded a configuration that is none of this rotation's. Something else writes the file, such as "

@@ -518,6 +518,7 @@ def steps(name: str) -> list[dict[str, str]]:
     ("stage", "loaded", "allowed"),
     [
         (1, "b-0", True),
+        (1, "written before a killed run", True),
         (2, "b-1", True),
         (3, "b-2", True),
         (3, "b-3", True),
