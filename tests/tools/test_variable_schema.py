@@ -71,7 +71,7 @@ def test_an_editor_marks_what_the_role_refuses(variables: dict[str, Any], wrong:
 
 def test_a_release_must_be_quoted_and_a_name_must_exist() -> None:
     assert marks(version=1.4) and not marks(version="1.40")
-    assert marks(verison="1.37"), "a misspelt name"
+    assert marks(versions="1.37"), "no such name"
     assert list(SCHEMA.iter_errors({"ansible_host": "10.0.0.11"})) == [], "other variables are not ours"
 
 
