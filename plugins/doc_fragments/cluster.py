@@ -54,7 +54,8 @@ options:
   state_store:
     description:
       - Where the baseline and the progress of migrations are kept.
-      - What was saved for another cluster is refused. Clusters are distinguished by the uid of their namespace C(kube-system), if the user may get it.
+      - What was saved for another cluster is refused. Clusters are distinguished by the uid of their namespace C(kube-system). A file that has a
+        uid is also refused if the user may not get that namespace.
     type: dict
     suboptions:
       kind:

@@ -63,7 +63,8 @@ options:
         O(managed_fields), which only V(direct) supports. Otherwise it uses V(storage_version_migration) if v1 or v1beta1
         of its API is served and the user may use it, otherwise V(kube_storage_version_migrator) under the same conditions. If none
         of them fits, it uses V(direct), which reports the missing permission. RV(engine_reason) says why.
-      - A controller can't be made to wait for etcd's compaction, so it is refused where a migration would have to (RV(etcd_space)). A migration that has to be
+      - A controller can't be made to wait for etcd's compaction, so it is refused if O(select=stale) shows that a migration would have to
+        (RV(etcd_space)); otherwise a notice says that it may fill etcd. A migration that has to be
         withdrawn in the middle doesn't end at once, as the controller may still write the rest of a resource that it has begun.
       - A controller rewrites whole resources. With O(on_error=continue), V(direct) finishes what the controller can't do,
         if the user may list and patch that resource; RV(resources) says which engine did what.

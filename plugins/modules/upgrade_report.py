@@ -149,6 +149,7 @@ options:
         another run, such as a nightly audit, may replace the report while this one goes on.
       - M(kube_storage.upgrade.upgrade_fleet) counts a report without it as the result of an audit or a check, but never as that of a migration.
     type: dict
+    version_added: 0.1.0
     suboptions:
       purpose:
         description: What that run does with each cluster.

@@ -33,7 +33,7 @@ def check_text(checked: Mapping[str, Any], width: int | None = None) -> list[str
 
 
 def _summary(checked: Mapping[str, Any]) -> str:
-    source = "read from etcd" if checked["proven_from_etcd"] else "not read from etcd"
+    source = "read from etcd" if checked["proven_from_etcd"] else "not read from etcd, or not completely"
     found = f"{count(len(checked['blockers']), 'blocker')}, {count(len(checked['concerns']), 'concern')}"
     readers = readable_up_to(checked["safe_up_to"], newest_release(checked))
     return (
@@ -54,7 +54,7 @@ def readable_up_to(safe_up_to: str | None, newest: str | None) -> str:
         return "no known release can read all of it"
     if safe_up_to == newest:
         return f"{safe_up_to}, the newest release known to this version of the collection, can read all of it"
-    return f"{safe_up_to} is the last release that can read all of it"
+    return f"{safe_up_to} is the last release known to read all of it"
 
 
 def _findings(kind: str, findings: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -168,7 +168,11 @@ class Prober:
         last: tuple[str, int, Variant] | None = None
         for server in servers:
             doubt, asked.in_doubt = asked.in_doubt, True  # The patch may be interrupted.
-            done = await self._patch(server, resource, place)
+            try:
+                done = await self._patch(server, resource, place)
+            except EtcdFullError:
+                asked.in_doubt = doubt  # It was not written.
+                raise
             if isinstance(done, Unpatched):
                 asked.in_doubt = doubt or done.perhaps_done
                 continue
@@ -203,6 +207,9 @@ class Prober:
         except StorageUpgradeError as error:
             self.not_put_back.append(NotPutBack(resource.name, asked.place, stored, None, error.message))
             raise
+        self.not_put_back = [
+            left for left in self.not_put_back if (left.resource, left.place) != (resource.name, asked.place)
+        ]
         if now is not None and not may_be_alike(before, _without_key_id(now)):  # None: it was deleted.
             why = done.why if isinstance(done, Unpatched) else f"{home.url} no longer writes it so"
             self.not_put_back.append(NotPutBack(resource.name, asked.place, stored, now, why))

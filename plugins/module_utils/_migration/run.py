@@ -257,7 +257,7 @@ class _Migration:
         result.space = space
         seen = await _judge(space, amounts, chosen)
         if seen.fit is Fit.PACED:
-            self._report(Event("notice", f"{seen.why} {seen.remedy}", {}))
+            self._report(Event("notice", f"{seen.why} {waits_for_nothing(chosen) or seen.remedy}", {}))
         elif space.unknown is not None and seen.fit is Fit.UNKNOWN:
             self._report(Event("notice", space.unknown, {}))
         return space
@@ -408,11 +408,14 @@ async def _work(context: RunContext, observed: Observed) -> None:
 
 
 async def _judge(space: Space, amounts: Mapping[str, Amount], chosen: Chosen, *, changed: bool = False) -> Outlook:
-    """Whether what is to be rewritten fits into etcd; raises like ``Space.judge``, also if the engine would have to wait."""
+    """Whether what is to be rewritten fits into etcd; raises like ``Space.judge``, also if the engine would have to wait.
+
+    Without a scan, nothing but the size of etcd is known, of which the migration may have to rewrite little.
+    """
     seen = await space.judge(amounts, changed=changed)
     why = waits_for_nothing(chosen)
-    if seen.fit is Fit.PACED and why is not None:
-        raise space.refusal(f"Nothing was migrated, because it might fill etcd: {why} {seen.why}", changed=changed)
+    if seen.fit is Fit.PACED and why is not None and amounts:
+        raise space.refusal(f"Nothing was migrated, because it might fill etcd. {why} {seen.why}", changed=changed)
     return seen
 
 

@@ -358,11 +358,16 @@ def still_to_come(look: Look, target: UpdateTarget, accepted: Collection[str] = 
 
 
 def accepted_troubles(look: Look, overrides: Overrides) -> frozenset[str]:
-    """What a look before the update shows that the overrides accept: no more than what ``obstacle`` lets pass with them."""
+    """What the first look of a run shows that the overrides accept: no more than what ``obstacle`` lets pass with them."""
     if not (overrides.warnings or overrides.force):
         return frozenset()
-    failing = {_FAILING} if _with_status(look.cluster_version, "Failing", "True") else set[str]()
-    return frozenset(failing.union(_degraded_keys(look.operators)))
+    failing = _with_status(look.cluster_version, "Failing", "True")
+    return frozenset({*_degraded_keys(look.operators), *([_failing_key(failing.reason)] if failing else [])})
+
+
+def _failing_key(reason: str) -> str:
+    """A failure for another reason is another one."""
+    return f"{_FAILING} {reason}"
 
 
 def _degraded_keys(operators: Iterable[Document]) -> set[str]:
@@ -375,8 +380,15 @@ def troubles(look: Look, target: UpdateTarget, accepted: Collection[str] = ()) -
     failing = _with_status(look.cluster_version, "Failing", "True")
     degraded = _degraded_keys(look.operators)
     if failing and failing.reason in _FAILS_FOR_OPERATORS and degraded and degraded <= set(accepted):
-        found.pop(_FAILING, None)  # The same trouble in other words, which may come up only during the update.
+        found.pop(
+            _failing_key(failing.reason), None
+        )  # The same trouble in other words, which may come up only during the update.
     return found
+
+
+def still_accepted(look: Look, target: UpdateTarget, accepted: Collection[str]) -> list[str]:
+    """What is wrong at this moment and ``accepted``, a clause each."""
+    return [text for key, text in _all_troubles(look, target).items() if key in accepted]
 
 
 def _all_troubles(look: Look, target: UpdateTarget) -> dict[str, str]:
@@ -389,7 +401,9 @@ def _all_troubles(look: Look, target: UpdateTarget) -> dict[str, str]:
         found["accepted"] = f"the release was not accepted ({refused}); see: oc adm upgrade"
     failing = _with_status(look.cluster_version, "Failing", "True")
     if failing:
-        found[_FAILING] = f"the cluster-version operator is failing ({failing}); see: oc describe clusterversion"
+        found[_failing_key(failing.reason)] = (
+            f"the cluster-version operator is failing ({failing}); see: oc describe clusterversion"
+        )
     gone = _with_status(look.cluster_version, "Available", "False")
     if gone:
         found["available"] = f"the cluster is not available ({gone}); see: oc get clusteroperators"

@@ -48,6 +48,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift.ru
     obstacle,
     offer_of,
     refused_for_good,
+    still_accepted,
     still_to_come,
     superseded,
     target_of,
@@ -190,7 +191,11 @@ class _Update:
             except UpdateError as error:
                 raise UpdateError(error.message, self._result(watch, before)) from error
         migrator = (await self._cluster.entry.request("GET", _MIGRATOR)).status == 200
-        return {**self._result(watch, before), "migrator": migrator, "msg": self._sentence(at, before)}
+        return {
+            **self._result(watch, before),
+            "migrator": migrator,
+            "msg": f"{self._sentence(at, before)}{self._not_waited_for()}",
+        }
 
     # Whether it may begin, and its beginning
 
@@ -406,6 +411,15 @@ class _Update:
         first = [f"{', '.join(self._done.acknowledged)} acknowledged"] if self._done.acknowledged else []
         first += [f"channel {self._done.channel} set"] if self._done.channel else []
         return f"The update from {before} to {self._target} would be started{', with ' + ' and '.join(first) if first else ''}."
+
+    def _not_waited_for(self) -> str:
+        """A sentence on what the options accept and is still so; empty if nothing is."""
+        accepted = still_accepted(self._last, self._target, self._accepted)
+        return (
+            f" Not waited for, as allow_upgrade_with_warnings or force is set: {'; '.join(accepted)}."
+            if accepted
+            else ""
+        )
 
 
 def _mixed(seen: Observation | None) -> list[str]:

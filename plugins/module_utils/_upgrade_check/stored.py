@@ -55,16 +55,21 @@ class StoredVersion:
 
 @dataclass
 class WhatIsStored:
-    """``unknown``: sentences about unknown facts. ``possible``: by resource, versions that some of its objects may be stored in."""
+    """``unknown``: sentences about unknown facts. ``possible``: by resource, versions that some of its objects may be stored in.
+
+    ``reported``: resources of which ``unknown`` already says that the target may not read them.
+    """
 
     versions: list[StoredVersion] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     possible: dict[str, StoredKinds] = field(default_factory=dict)
+    reported: set[str] = field(default_factory=set)
 
     def add(self, other: WhatIsStored) -> None:
         self.versions += other.versions
         self.unknown += other.unknown
         self.possible.update(other.possible)
+        self.reported |= other.reported
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ def stored_in_etcd(
         if hidden and kind is not None:
             whole.possible[name] = _possible(group, kind, releases, upgrade_path, "are encrypted or damaged")
         if hidden and unreadable:
+            whole.reported.add(name)
             unknown.append(
                 f"The version of {count(hidden, 'object')} of {name} can't be seen in etcd, as they are encrypted or "
                 f"damaged; whether some are stored as {listed(unreadable)}, which {upgrade_path.target} can't read, is unknown."
@@ -133,6 +139,7 @@ def stored_on_record(
             may_hold = _unreadable(resource.group, resource.kind, releases, upgrade_path)
             if may_hold:
                 unrecorded.append(f"{name} ({listed(may_hold)})")
+                whole.reported.add(name)
         for digest in dict.fromkeys((*persisted, *resource.hashes)):
             version = decode_hash(digest, resource.group, resource.kind, resource.versions, groups)
             source = "record" if digest in persisted else "hash"
@@ -142,7 +149,7 @@ def stored_on_record(
             found.append(_stored_version(name, resource.kind, version, source, releases, upgrade_path, None))
     if unrecorded:
         unknown.append(
-            f"Whether objects are still stored in a version that {upgrade_path.target} can't read, as etcd was not read and no "
+            f"Whether objects are still stored in a version that {upgrade_path.target} can't read, as etcd doesn't show it and no "
             f"complete migration is on record: {listed(unrecorded, 10)}."
         )
     return whole
@@ -208,7 +215,7 @@ def beyond_is_unknown(stored: WhatIsStored, releases: Releases) -> list[str]:
     }
     found: dict[str, list[str]] = {}
     for name, possible in sorted(stored.possible.items()):
-        if possible.versions and name not in known:
+        if possible.versions and name not in known | stored.reported:
             found.setdefault(possible.why, []).append(f"{name} ({listed(possible.versions)})")
     return [
         f"Whether releases after {safe_up_to(stored, releases)[0]} can read all that is stored, as objects of these resources {why} and may "

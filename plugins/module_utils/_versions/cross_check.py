@@ -158,7 +158,9 @@ def compare(
     )
     why_not, remedy, chosen = _why_not(asked, leases.alive, expired), _GRANT, False
     if why_not is None:
-        why_not, remedy = _unidentified(free, rest, starts), _IDENTIFY
+        # A single server that was asked is the single one that is alive.
+        alone = len(asked) == len(living) == 1
+        why_not, remedy = None if alone else _unidentified(free, rest, starts), _IDENTIFY
     if ALL_OTHERS in ignored:
         why_not, chosen, unlisted = _ALL_IGNORED, True, ()
     return CrossCheck(

@@ -73,7 +73,7 @@ def _verdict(title: str, check: Check) -> Heading:
     """Without blockers, except for those that the user ignores."""
     text = f"From {check.current_version} to {check.target_version}: nothing was found that blocks it"
     if not check.proven_from_etcd:
-        text += ", as far as is known without reading etcd"
+        text += ", as far as is known without reading all of etcd"
     if check.concerns:
         text += f"; {things(len(check.concerns), 'concern')} to consider"
     if check.blockers:
@@ -91,15 +91,20 @@ def _to_do(record: Snapshot) -> list[str]:
         steps = record.failures[1:]
     if _open_blockers(record) or record.failures:
         steps = [*steps, "Run the check again. The upgrade's playbook runs it, too, before it touches a master."]
-    elif record.check and not record.check.proven_from_etcd:
+    elif record.check and not record.check.proven_from_etcd and not _etcd_was_read(record.check):
         steps = ["Set rolling_upgrade_etcd to read what is stored instead of inferring it."]
     return steps
+
+
+def _etcd_was_read(check: Check) -> bool:
+    """If only in part."""
+    return any(stored.source == "etcd" for stored in check.stored)
 
 
 def _limit(check: Check) -> str:
     if check.safe_up_to and check.safe_up_to == check.newest:
         return "the newest release known to this version of the collection"
-    return "the last release that can read all that is stored"
+    return "the last release known to read all that is stored"
 
 
 def _figures(record: Snapshot) -> list[Figure]:
@@ -138,7 +143,7 @@ def _claims(record: Snapshot) -> list[ProofClaim]:
         how = (
             "etcd was read"
             if proven
-            else "inferred from records and from what the API servers write; etcd was not read"
+            else "inferred from records and from what the API servers write; etcd was not read, or not completely"
         )
         found.append(ProofClaim(proven, f"{readable} ({how})."))
     found += [ProofClaim(None, unknown) for unknown in check.unknown]

@@ -23,7 +23,7 @@ CHECKED: dict[str, Any] = {
 
 def test_nothing_is_in_the_way() -> None:
     assert upgrade_check_text(CHECKED) == [
-        "From 1.36 to 1.37: 0 blockers, 0 concerns. What is stored was not read from etcd; as far as is known, no known release "
+        "From 1.36 to 1.37: 0 blockers, 0 concerns. What is stored was not read from etcd, or not completely; as far as is known, no known release "
         "can read all of it.",
         "",
         "No storage version will change.",
@@ -35,7 +35,7 @@ def test_the_end_of_the_data_is_no_limit_of_what_is_stored() -> None:
     known = {**CHECKED, "data": {"releases": ["1.36", "1.37"]}}
     newest = "1.37, the newest release known to this version of the collection, can read all of it."
     assert newest in upgrade_check_text({**known, "safe_up_to": "1.37"})[0]
-    assert "1.36 is the last release that can read all of it." in upgrade_check_text({**known, "safe_up_to": "1.36"})[0]
+    assert "1.36 is the last release known to read all of it." in upgrade_check_text({**known, "safe_up_to": "1.36"})[0]
 
 
 def test_the_last_snapshot_has_its_age() -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
@@ -22,7 +23,12 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     StateStoreError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import Amount, Member
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import (
+    Amount,
+    Fit,
+    Member,
+    Outlook,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration import run as run_module
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.options import MigrateOptions
@@ -354,15 +360,38 @@ def test_a_controllers_migration_is_withdrawn_from_a_full_etcd(setting: Setting)
     assert any("secrets was withdrawn, but" in event.message for event in setting.events)
 
 
-@pytest.mark.parametrize("check_mode", [False, True])
-def test_a_controller_is_refused_where_writes_would_have_to_wait(setting: Setting, check_mode: bool) -> None:
-    """It can't be made to: it goes through the whole resource, whatever becomes of its migration object."""
-    controlled = Controlled(setting.server, 30)
-    with pytest.raises(MigrationIncompleteError, match=r"can't be made to wait.*engine: direct.*30\.0 MiB") as refused:
-        setting.migrate(engine=IN_TREE, etcd_quota=48 * MIB, check_mode=check_mode)
-    assert refused.value.result["etcd_space"]["outlook"] == "needs pacing" and controlled.sent == []
-    assert refused.value.result["changed"] is False and setting.server.patched == []
-    assert setting.migrate(etcd_quota=48 * MIB)["rewritten"] == 3, "direct may"
+def test_that_a_controller_can_not_wait_is_said_where_only_the_size_of_etcd_is_known(setting: Setting) -> None:
+    """It goes through the whole resource, whatever becomes of its migration object; but there may be little to rewrite."""
+    Controlled(setting.server, 30)
+    done = setting.migrate(engine=IN_TREE, etcd_quota=48 * MIB, check_mode=True)
+    assert done["etcd_space"]["outlook"] == "needs pacing"
+    told = [event.message for event in setting.events if "can't be made to wait" in event.message]
+    assert len(told) == 1 and "30.0 MiB" in told[0] and "Use engine: direct, which waits" in told[0]
+    assert "storage_migrate waits" not in told[0]
+
+
+class Paced:
+    """etcd's space, in which a migration would have to wait."""
+
+    async def judge(self, amounts: Mapping[str, Amount], *, changed: bool = False) -> Outlook:
+        return Outlook(Fit.PACED, "About 30.0 MiB must be rewritten.")
+
+    def refusal(self, message: str, *, changed: bool) -> MigrationIncompleteError:
+        return MigrationIncompleteError(message, {"changed": changed})
+
+
+@pytest.mark.parametrize(
+    ("dialect", "amounts", "refused"),
+    [("in-tree", {"etcd": Amount(1)}, True), ("in-tree", {}, False), (None, {"etcd": Amount(1)}, False)],
+)
+def test_a_controller_is_refused_if_a_scan_shows_that_it_would_have_to_wait(
+    dialect: str | None, amounts: dict[str, Amount], refused: bool
+) -> None:
+    chosen = cast(Any, SimpleNamespace(name=IN_TREE, dialect=dialect))
+    expected = pytest.raises(MigrationIncompleteError, match=r"can't be made to wait.*engine: direct.*30\.0 MiB")
+    with expected if refused else nullcontext():
+        seen = asyncio.run(run_module._judge(cast(Any, Paced()), amounts, chosen))
+        assert seen.fit is Fit.PACED
 
 
 def test_what_could_not_be_listed_is_not_counted_as_nothing(setting: Setting) -> None:

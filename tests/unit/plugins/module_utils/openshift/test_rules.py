@@ -23,6 +23,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._openshift.ru
     obstacle,
     offer_of,
     refused_for_good,
+    still_accepted,
     still_to_come,
     superseded,
     target_of,
@@ -263,14 +264,23 @@ def test_a_degraded_operator_that_was_accepted_may_also_be_called_a_failure() ->
     failing = cluster_version(entry(NEW), conditions=(said("Failing", reason="ClusterOperatorDegraded"),))
     accepted = accepted_troubles(replace(DONE, operators=(dns,)), Overrides(warnings=True))
     look = replace(DONE, cluster_version=failing, operators=(dns,))
-    assert troubles(look, TARGET, accepted) == {} and set(troubles(look, TARGET)) == {"failing", "operator dns"}
-    assert set(troubles(replace(look, operators=(dns, etcd)), TARGET, accepted)) == {"failing", "operator etcd"}
-    other = cluster_version(entry(NEW), conditions=(said("Failing", reason="UpdatePayloadFailed"),))
-    assert set(troubles(replace(look, cluster_version=other), TARGET, accepted)) == {"failing"}
-    assert accepted_troubles(replace(look, cluster_version=other), Overrides(warnings=True)) == {
-        "failing",
+    assert troubles(look, TARGET, accepted) == {} and set(troubles(look, TARGET)) == {
+        "failing ClusterOperatorDegraded",
         "operator dns",
     }
+    assert set(troubles(replace(look, operators=(dns, etcd)), TARGET, accepted)) == {
+        "failing ClusterOperatorDegraded",
+        "operator etcd",
+    }
+    other = cluster_version(entry(NEW), conditions=(said("Failing", reason="UpdatePayloadFailed"),))
+    assert set(troubles(replace(look, cluster_version=other), TARGET, accepted)) == {"failing UpdatePayloadFailed"}
+    assert accepted_troubles(replace(look, cluster_version=other), Overrides(warnings=True)) == {
+        "failing UpdatePayloadFailed",
+        "operator dns",
+    }
+    assert still_accepted(look, TARGET, accepted) == [
+        "Operator dns is degraded (Because: It is so); see: oc describe clusteroperator dns"
+    ]
 
 
 def test_an_update_has_finished_when_all_of_it_has() -> None:
@@ -313,7 +323,7 @@ def test_trouble_is_reported_with_its_own_reason_and_message() -> None:
         "lastFailedRevisionErrors": ["no\nroom"],
     }
     found = troubles(Look(document, nodes(9, 7, **failed), (operator("dns", said("Degraded")),)), TARGET)
-    assert set(found) == {"accepted", "failing", "available", "operator dns", "master master-1"}
+    assert set(found) == {"accepted", "failing Because", "available", "operator dns", "master master-1"}
     assert "(InstallerFailed: no room)" in found["master master-1"]
     assert all("Because: It is so" in text for key, text in found.items() if key != "master master-1")
 
