@@ -29,8 +29,8 @@ class ObservedCluster:
     """``server``: the address that users have; ``servers``: each API server that can be asked individually.
 
     ``scanned``: what etcd holds; None if it was not read. ``amounts``: what a migration will have to write to each etcd.
-    ``in_doubt``: resources that this etcd may not hold, or not completely, so they are judged as if it had not been read. ``uncounted``: others
-    of which it has objects, but nobody knows whether it has all.
+    ``in_doubt``: resources that this etcd doesn't hold completely, so they are judged as if it had not been read. ``uncounted``: others of
+    which nobody knows whether it has all.
     ``show_messages``: whether servers' messages may be shown.
     """
 

@@ -117,11 +117,8 @@ async def _read_etcd(cluster: ObservedCluster, found: Findings, report: Report) 
     found.unknown += count_problems(evaluation.uncounted)
     if not evaluation.stored.consistent:
         found.unknown.append("What etcd held at one moment, as it was compacted while it was read; check again.")
-    # Without a single object of a resource, and without a count to compare with, another etcd may keep it.
     in_doubt = {
-        name: cluster.served[name]
-        for name, doubt in evaluation.uncounted.items()
-        if doubt.kind == COUNTS_DIFFER or not evaluation.stored.resources.get(name)
+        name: cluster.served[name] for name, doubt in evaluation.uncounted.items() if doubt.kind == COUNTS_DIFFER
     }
     uncounted = frozenset(evaluation.uncounted) - frozenset(in_doubt)
     amounts = amounts_of(cluster.etcd, evaluation, cluster.served, _changing(cluster))
