@@ -11,8 +11,8 @@ version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - The driver C(kubeadm) of P(kube_storage.upgrade.rolling_upgrade#role) marks a master as unfinished with a note. Of a note about another minor release
-    only counts whether the Node was cordoned before.
+  - The driver C(kubeadm) of P(kube_storage.upgrade.rolling_upgrade#role) marks a master as unfinished with a note. If the note is about another minor
+    release, all that counts is whether the Node was cordoned before.
 positional: version, cordoned
 options:
   _input:

@@ -12,8 +12,8 @@ author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
   - From the result of a check, lists each minor release up to the target. If something remains to be migrated at the current release, that one comes first.
-  - If O(stop_before) is V(migrate), the list ends with the first newer release. If it is V(finalize), it ends with the first newer release that isn't
-    emulating the one before it yet.
+  - If O(stop_before) is V(migrate), the list ends with the first newer release. If it is V(finalize), it ends with the first newer release at which
+    API servers don't emulate the one before it yet.
 options:
   _input:
     description: The result of M(kube_storage.upgrade.upgrade_check) for the last release.
@@ -44,7 +44,7 @@ RETURN = r"""
 _value:
   description:
     - The releases in order, each as C(release).
-    - C(emulate) is the release that its API servers emulate, empty for none, and C(stops_before) is before what the upgrade to it ends.
+    - C(emulate) is the release that its API servers emulate, empty for none, and C(stops_before) is the step before which the upgrade to it ends.
   type: list
   elements: dict
 """

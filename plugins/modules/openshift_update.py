@@ -55,7 +55,7 @@ options:
     description:
       - Start the update even if the cluster-version operator is failing or an operator is degraded, as C(oc adm upgrade
         --allow-upgrade-with-warnings) does. OpenShift still makes its own checks.
-      - What is failing or degraded when a run of this module begins is then not waited for either, during the update and at its end.
+      - The module then doesn't wait for whatever was already failing or degraded when its run began, either during the update or at its end.
         O(force) does the same.
     type: bool
     default: false

@@ -217,7 +217,7 @@ running_versions:
   version_added: 0.1.0
 binary_versions:
   description:
-    - The minor releases of these API servers' own programs, oldest first. They differ from RV(running_versions) where API servers emulate an older release.
+    - The minor releases of these API servers' binaries, oldest first. They differ from RV(running_versions) where API servers emulate an older release.
   returned: success
   type: list
   elements: str
@@ -261,8 +261,8 @@ path:
 safe_up_to:
   description:
     - The last release in the data that is known to read everything that is stored; null if no release can.
-    - Objects whose stored version is unknown, as they are encrypted, or as etcd was not read and no complete migration is on record, count as
-      stored in the oldest version that the current release reads. RV(unknown) names them.
+    - Objects whose stored version is unknown, because they are encrypted, or because etcd was not read and no complete migration is on record,
+      count as stored in the oldest version that the current release reads. RV(unknown) names them.
   returned: success
   type: str
   sample: "1.36"

@@ -66,7 +66,7 @@ options:
   finished_wave:
     description:
       - The wave that has just ended, by its number from 0.
-      - In a task with O(clusters), the reports that are there count, however old they are.
+      - In a task with O(clusters), existing reports count, however old they are.
     type: int
   stop_on:
     description:
@@ -170,7 +170,7 @@ waves:
       type: list
       elements: str
 done:
-  description: The clusters of the run that are done, as far as the results of this run, or of the one that it resumes, say.
+  description: The clusters of the run that are done, according to the results of this run or of the one that it resumes.
   returned: success
   type: list
   elements: str

@@ -49,7 +49,7 @@ options:
     description:
       - The uid of the namespace C(kube-system), which no other cluster has, such as RV(kube_storage.upgrade.upgrade_lease#module:uid). By default that in
         O(observed), if there is one. If a report of another cluster is at O(path), it is archived and a new one begins.
-      - Where the uid is unknown, another O(cluster_name), or O(masters) of which none is in the report, mean another cluster.
+      - If the uid is unknown, a different O(cluster_name), or O(masters) none of which is in the report, means another cluster.
     type: str
     version_added: 0.1.0
   version:
@@ -145,7 +145,7 @@ options:
     type: str
   fleet:
     description:
-      - With O(kind=audit), which run over a fleet the result is of. It is also kept in a file of its own, such as C(state-migrate.json), because
+      - With O(kind=audit), the run over a fleet that the result belongs to. It is also kept in a file of its own, such as C(state-migrate.json), because
         another run, such as a nightly audit, may replace the report while this one goes on.
       - M(kube_storage.upgrade.upgrade_fleet) counts a report without it as the result of an audit or a check, but never as that of a migration.
     type: dict

@@ -85,7 +85,7 @@ def _section(documents: Iterable[Any], verb: str) -> Mapping[str, Any]:
 
 
 def _ignores_all(checks: Iterable[Any]) -> bool:
-    """Whether all checks are ignored; kubeadm then refuses the name of any."""
+    """Whether all checks are ignored; kubeadm then refuses the names of single ones."""
     return any(str(check).lower() == "all" for check in checks)
 
 

@@ -51,7 +51,7 @@ def fleet_report_refusals(extra: Collection[str], values: Mapping[str, Any]) -> 
     if "rolling_upgrade_report_path" not in extra or values.get("rolling_upgrade_fleet_purpose") != "migrate":
         return []
     return [
-        "rolling_upgrade_report_path is an extra variable, so that all clusters would have the same report; leave it out: the report of each "
+        "rolling_upgrade_report_path is an extra variable, so all clusters would get the same report; leave it out: the report of each "
         "migration is in the folder clusters/NAME of rolling_upgrade_fleet_path."
     ]
 
@@ -136,7 +136,7 @@ def shared_reports(hosts: Iterable[tuple[str, str]], identity: Callable[[str], s
 def hosts_refusals(
     play: Play, masters: Sequence[str], inventory: Collection[str], *, all_in_play: bool = False
 ) -> list[str]:
-    """Masters that are no hosts, are named twice, or failed before the role; with ``all_in_play`` also those that the play leaves out."""
+    """Masters that aren't hosts, are named twice, or failed before the role; with ``all_in_play`` also those that the play leaves out."""
     problems = []
     if not masters:
         return ["rolling_upgrade_masters is empty; it must list the masters in order, or be left out."]

@@ -68,8 +68,8 @@ def _again(command: Sequence[str], extra_variables: Iterable[str]) -> list[str]:
     if not command:
         return []
     if not all(given.startswith("@") for given in extra_variables):
-        return ["Next: once this is fixed, the same command again."]
-    return ["Next, once this is fixed:", f"    {shlex.join(command)}"]
+        return ["Next: fix this, then run the same command again."]
+    return ["Next: fix this, then run:", f"    {shlex.join(command)}"]
 
 
 def _report_line(report: str) -> list[str]:

@@ -116,7 +116,7 @@ def test_each_removed_rule_is_named(limited: Limited, module: Callable[..., Resu
             for rule in (("cross-check", 0), ("cross-check", 1), ("check", 0), ("check", 1), ("sampling", 0))
         ),
     }
-    # readable_objects_info reports that the user may not get an object; that is no error.
+    # readable_objects_info reports each object that the user may not get, which is not an error.
     optional.add(("ClusterRole", "read", 0))
     # Without it nothing says whose state a ConfigMap holds, but that is in the cluster itself.
     optional.add(("Role", "state", 4))

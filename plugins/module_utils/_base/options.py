@@ -80,7 +80,7 @@ _STATE_OF_RELEASE = re.compile(_RELEASE.pattern + r"( emulating v?\d+\.\d+| itse
 
 
 def require_positive(params: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Refuses zero and negative numbers, and what is no number."""
+    """Refuses zero and negative numbers, and anything that isn't a number."""
     for name in names:
         value = params.get(name)
         if value is not None and not 0 < value < math.inf:
@@ -88,7 +88,7 @@ def require_positive(params: Mapping[str, Any], names: Iterable[str]) -> None:
 
 
 def require_not_negative(params: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Refuses negative numbers, and what is no number."""
+    """Refuses negative numbers, and anything that isn't a number."""
     for name in names:
         value = params.get(name)
         if value is not None and not 0 <= value < math.inf:

@@ -101,7 +101,7 @@ def why_not_yet(rotation_state: RotationState, stage: int, master: str, own_url:
     strange = _with_another_file(rotation_state.plan, stage, others) if stage > 1 else []
     if strange:
         return (
-            f"{left} {', '.join(strange)} loaded a configuration that is none of this rotation's. Something else writes the file, such as "
+            f"{left} {', '.join(strange)} loaded a configuration that isn't part of this rotation. Something else writes the file, such as "
             "configuration management: stop that, and run again."
         )
     return ""

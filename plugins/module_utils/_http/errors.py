@@ -98,7 +98,7 @@ def _unverified(origin: str, chain: list[BaseException], text: str) -> Unreachab
 
 def _tls_failure(origin: str, reason: str) -> UnreachableError:
     if reason in _NOT_TLS:
-        sentence = f"{origin} does not speak TLS; check the port, and that the URL should not begin with http://."
+        sentence = f"{origin} does not speak TLS; check the port, and whether the URL should begin with http://."
     else:
         sentence = f"TLS with {origin} failed ({reason}); check that the URL, ca_cert, client_cert and client_key fit together."
     return UnreachableError(sentence, kind=UnreachableKind.TLS)

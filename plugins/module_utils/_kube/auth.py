@@ -234,15 +234,15 @@ def _token_of(chosen: KubeContext | None, context: ssl.SSLContext | None) -> Tok
 
 
 def _provider_problem(chosen: KubeContext | None) -> str | None:
-    """What to do if the user's auth provider, of those that kubectl had before plugins, gave no token; None without one."""
+    """What to do if the user's auth provider (what kubectl had before credential plugins) gave no token; None without one."""
     if chosen is None or "auth-provider" not in chosen.user:
         return None
     provider = chosen.user["auth-provider"]
     name = provider.get("name") if isinstance(provider, Mapping) else None
     what = f"The auth provider '{name}' of {chosen.whose} gives no token"
     if name == "oidc":
-        return f"{what}; its id-token has ended, or isn't one, and could not be renewed. Log in again."
-    return f"{what}; kubectl doesn't have it anymore either. Use the provider's credential plugin instead (exec in the kubeconfig)."
+        return f"{what}; its id-token has expired or is not valid, and could not be renewed. Log in again."
+    return f"{what}; kubectl no longer supports it either. Use the provider's credential plugin instead (exec in the kubeconfig)."
 
 
 def _certificate_name(configuration: Any, chosen: KubeContext | None) -> str:

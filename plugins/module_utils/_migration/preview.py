@@ -73,8 +73,8 @@ def _sentence(known: int, resources: int, unknown: Sequence[str]) -> str:
     if not unknown:
         return f"{known} objects of {resources} resources would be visited; nothing was written."
     return (
-        f"At least {known} objects of {resources} resources would be visited, but how many is unknown, because {some_of(unknown)} "
-        "could not be listed; nothing was written."
+        f"At least {known} objects of {resources} resources would be visited; the exact number is unknown, because {some_of(unknown)} "
+        "could not be listed. Nothing was written."
     )
 
 

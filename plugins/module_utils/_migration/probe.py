@@ -211,7 +211,7 @@ class Prober:
             left for left in self.not_put_back if (left.resource, left.place) != (resource.name, asked.place)
         ]
         if now is not None and not may_be_alike(before, _without_key_id(now)):  # None: it was deleted.
-            why = done.why if isinstance(done, Unpatched) else f"{home.url} no longer writes it so"
+            why = done.why if isinstance(done, Unpatched) else f"{home.url} no longer writes it that way"
             self.not_put_back.append(NotPutBack(resource.name, asked.place, stored, now, why))
 
     async def _patch(self, server: ApiServer, resource: ServedResource, place: StoredObject) -> _Patched | Unpatched:

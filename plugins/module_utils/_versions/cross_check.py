@@ -224,7 +224,7 @@ def _why_not(asked: Sequence[ServerReport], living: Sequence[Alive], expired: Ma
 def _distinct(
     free: Sequence[ServerReport], claimed: Collection[str], starts: Mapping[str, str | None]
 ) -> list[ServerReport]:
-    """Those of the free ones that are no other process at another address."""
+    """The free ones, except those that are a process seen before at another address."""
     seen = {starts.get(url) for url in claimed}
     found = []
     for report in free:

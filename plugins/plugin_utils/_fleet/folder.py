@@ -47,7 +47,7 @@ class FleetFolder:
             return None
 
     def reports(self, task: FleetTask) -> dict[str, Report]:
-        """The reports about each cluster, by its name in the inventory. What is no report, or can't be read, is left out."""
+        """The reports about each cluster, by its name in the inventory. Whatever isn't a report, or can't be read, is left out."""
         found = {}
         for folder in sorted(self.path.glob(f"{CLUSTERS}/*")):
             newest = folder / f"{STATE}.json"

@@ -99,7 +99,7 @@ class ReportFiles:
 
 
 def read_report(path: Path) -> AnyRecord | None:
-    """The record in a file; None if there is none, or it is no record. Raises OSError if the file can't be read."""
+    """The record in a file; None if there is none, or it isn't a record. Raises OSError if the file can't be read."""
     try:
         return read_record(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError):

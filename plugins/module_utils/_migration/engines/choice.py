@@ -184,7 +184,7 @@ def waits_for_nothing(chosen: Chosen) -> str | None:
         return None
     return (
         f"With engine: {chosen.name} the controller can't be made to wait for compaction. Use engine: direct, which waits, and needs "
-        "the permission to list and patch; or defragment the members (etcdctl defrag) or raise --quota-backend-bytes, "
+        "permission to list and patch; or defragment the members (etcdctl defrag) or raise --quota-backend-bytes, "
         "and run again."
     )
 

@@ -67,7 +67,7 @@ def test_why_it_stopped_and_what_to_do() -> None:
         "STOPPED: The upgrade failed.",
         "output",
         "Report: /r.html",
-        "Next, once this is fixed:",
+        "Next: fix this, then run:",
         "    ansible-playbook -i 'my hosts' up.yml",
     ]
 
@@ -96,7 +96,7 @@ def test_values_on_the_command_line_are_not_repeated(words: list[str], monkeypat
         monkeypatch.setattr(upgrade_verdict_filter.context, "CLIARGS", {"extra_vars": tuple(given)})
         return upgrade_verdict(THREE, outcomes=failed)[-1]
 
-    assert said(*words) == "Next: once this is fixed, the same command again."
+    assert said(*words) == "Next: fix this, then run the same command again."
     assert said("-e", "@vars.yml", "--extra=@more.yml") == "    ansible-playbook up.yml -e @vars.yml --extra=@more.yml"
     assert said("-Kb", "--check") == "    ansible-playbook up.yml -Kb --check"
 
