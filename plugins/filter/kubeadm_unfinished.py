@@ -12,7 +12,7 @@ author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
   - The driver C(kubeadm) of P(kube_storage.upgrade.rolling_upgrade#role) marks a master as unfinished with a note. Of a note about another minor release
-    only counts whether the Node was cordoned before.
+    only counts whether the Node was cordoned before, and whether the kubelet was to stay.
 positional: version, cordoned
 options:
   _input:

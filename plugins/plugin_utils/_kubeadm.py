@@ -23,6 +23,8 @@ _MAPPINGS = ("kubeadm.k8s.io/v1beta2", "kubeadm.k8s.io/v1beta3")
 # kubeadm's checks that fail if CoreDNS would become older, and its phases that leave what they name as it is.
 _COREDNS_CHECKS = ("CoreDNSMigration", "CoreDNSUnsupportedPlugins")
 _ADDONS, _COREDNS, _KUBELET = "addon", "addon/coredns", "kubelet-config"
+# What of a note counts also for an upgrade or rollback to another minor: a kubelet that was to stay has not been touched.
+_OF_ANY_RELEASE = ("version", "was_cordoned", "keeps_kubelet")
 _FULL_VERSION = re.compile(r"v?[0-9]+[.][0-9]+[.][0-9]+")
 
 
@@ -46,7 +48,7 @@ def unfinished(note: str, version: str, cordoned: bool) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = json.loads(note)
     if minor_of(str(found.get("version") or "")) != minor_of(version):
-        found = {name: value for name, value in found.items() if name in ("version", "was_cordoned")}
+        found = {name: value for name, value in found.items() if name in _OF_ANY_RELEASE}
     return {**found, "was_cordoned": cordoned and bool(found.get("was_cordoned", True))}
 
 
