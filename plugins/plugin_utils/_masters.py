@@ -36,13 +36,16 @@ def own_servers(
 
 
 def _is_elsewhere(url: str, names: Collection[str]) -> bool:
-    """Whether the URL has an IP address that is none of these folded names."""
+    """Whether the URL has an IP address that is none of these folded names.
+
+    Nobody knows that of a public one, which NAT may translate, so that it is on no interface.
+    """
     host = urlsplit(url).hostname or ""
     try:
-        ip_address(host)
+        public = ip_address(host).is_global
     except ValueError:
         return False
-    return same_address(host) not in names
+    return not public and same_address(host) not in names
 
 
 def own_nodes(nodes: Iterable[Result], names: Iterable[str], name: str | None = None) -> list[Result]:

@@ -42,6 +42,7 @@ def test_a_node_that_somebody_uncordoned_meanwhile_does_not_stay_cordoned() -> N
     assert kubeadm_unfinished(note, "1.37", "False")["was_cordoned"] is False
 
 
-def test_a_note_that_is_not_json_stops_the_driver() -> None:
-    with pytest.raises(ValueError):
-        kubeadm_unfinished("{", "1.37", False)
+@pytest.mark.parametrize("note", ["{", "[]", "true"])
+def test_a_note_that_is_damaged_stops_the_driver(note: str) -> None:
+    with pytest.raises(ValueError, match="is damaged; delete /etc/note.json, and"):
+        kubeadm_unfinished(note, "1.37", False, "/etc/note.json")

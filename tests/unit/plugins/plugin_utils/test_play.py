@@ -293,7 +293,7 @@ def test_null_is_a_value() -> None:
         for name in spec["options"]:
             given = {"rolling_upgrade_version": "1.37", name: None}
             assert [sentence for sentence in wrong_values(given, entry) if name in sentence] == [
-                f"{name} is null (nothing follows its colon); give it a value, or remove it."
+                f"{name} is null (empty after its colon, or a template without a value); give it a value, or remove it."
             ]
 
 
