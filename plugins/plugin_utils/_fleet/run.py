@@ -113,7 +113,7 @@ def _resumes(record: UnfinishedRun, by: FleetRecord, within: float) -> bool:
 
 
 def _without(run: UnfinishedRun, record: FleetRecord) -> UnfinishedRun:
-    """What is left to resume of that run, once this one has its turn with its own clusters."""
+    """What remains to resume of that run, once this one has its turn with its own clusters."""
     if not _has_task_of(run, record):
         return run
     return replace(run, clusters=[host for host in run.clusters if host not in record.hosts])
