@@ -35,6 +35,16 @@ _ROLLS = ("main", "clusters", "upgrade_master", "rotate_encryption_key")
 # With the one that includes main, which then checks its own variables.
 _IN_ORDER = (*_ROLLS, "several_releases")
 _GROUP, _REPORT = "rolling_upgrade_cluster_group", "rolling_upgrade_report_path"
+# What hosts with the same address may differ in: behind NAT, a bastion that takes the host from the user's name, or a Proxmox host with containers.
+_REACHED_BY = (
+    "ansible_host",
+    "ansible_port",
+    "ansible_ssh_port",
+    "ansible_user",
+    "ansible_ssh_user",
+    "ansible_ssh_common_args",
+    "proxmox_vmid",
+)
 _HOP, _STOP_BEFORE = "rolling_upgrade_hop", "rolling_upgrade_stop_before"
 
 
@@ -78,7 +88,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         extra = load_extra_vars(self._loader)
         problems += [
             *(self._hosts_refusals(entry, play, masters, variables) if entry in _IN_ORDER else ()),
-            *_play.same_hosts(self._addresses(masters, variables) if entry in _IN_ORDER else {}),
+            *(self._same_hosts(masters, variables) if entry in _IN_ORDER else ()),
             *_play.unknown_extra_variables(extra, options),
             *_play.mistyped_variables(set(variables) - set(extra), options, self._names_in_role()),
             *self._of_variables(entry, values),
@@ -274,15 +284,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             return clean_line(str(error).splitlines()[0])
         return ""
 
-    def _addresses(self, masters: Collection[str], variables: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-        """The ansible_host and ansible_port of each master."""
+    def _same_hosts(self, masters: Collection[str], variables: Mapping[str, Any]) -> list[str]:
         hosts = variables.get("hostvars") or {}
-        found = {}
+        addresses, nodenames = {}, {}
         for name in masters:
             own = hosts[name] if name in hosts else {}
-            host, port = (self._templar.template(own.get(key) or "") for key in ("ansible_host", "ansible_port"))
-            found[name] = (str(host), str(port))
-        return found
+            addresses[name] = tuple(self._text(own, key) for key in _REACHED_BY)
+            nodenames[name] = str((own.get("ansible_facts") or {}).get("nodename") or "")
+        return _play.same_hosts(addresses, nodenames)
+
+    def _text(self, own: Mapping[str, Any], name: str) -> str:
+        """A variable of a host; empty if it has none, or if that can't be evaluated."""
+        try:
+            return str(self._templar.template(own.get(name) or ""))
+        except Exception:  # a variable that has no value here
+            return ""
 
     def _names(self, name: str, own: Mapping[str, Any]) -> list[str]:
         """Every name and address of a host, as tasks/own_server.yml has them."""

@@ -12,8 +12,8 @@ author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
   - The driver C(kubeadm) of P(kube_storage.upgrade.rolling_upgrade#role) marks a master as unfinished with a note. If the note is about another minor
-    release, all that counts is whether the Node was cordoned before.
-positional: version, cordoned
+    release, all that counts is whether the Node was cordoned before, and whether the kubelet was to stay.
+positional: version, cordoned, path
 options:
   _input:
     description: The note, a JSON text; empty if there is none.
@@ -27,6 +27,10 @@ options:
     description: Whether the Node is cordoned now.
     type: bool
     required: true
+  path:
+    description: The file with the note, for the error if it is damaged.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -49,8 +53,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _kubeadm as kubeadm
 
 
-def kubeadm_unfinished(note: Any, version: Any, cordoned: Any) -> dict[str, Any]:
-    return kubeadm.unfinished(str(note), str(version), bool(boolean(cordoned, strict=False)))
+def kubeadm_unfinished(note: Any, version: Any, cordoned: Any, path: Any = "") -> dict[str, Any]:
+    return kubeadm.unfinished(str(note), str(version), bool(boolean(cordoned, strict=False)), str(path))
 
 
 class FilterModule:

@@ -76,7 +76,10 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # ansible-core is not typ
 
 def _texts(terms: Iterable[Any]) -> Iterable[str]:
     for term in terms:
-        yield from (str(term),) if isinstance(term, str) else _texts(term)
+        if isinstance(term, (list, tuple)):
+            yield from _texts(term)
+        elif term is not None:
+            yield str(term)
 
 
 def _run_directly(playbooks: Sequence[str]) -> bool:

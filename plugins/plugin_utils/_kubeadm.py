@@ -23,6 +23,8 @@ _MAPPINGS = ("kubeadm.k8s.io/v1beta2", "kubeadm.k8s.io/v1beta3")
 # kubeadm's checks that fail if CoreDNS would become older, and its phases that leave what they name as it is.
 _COREDNS_CHECKS = ("CoreDNSMigration", "CoreDNSUnsupportedPlugins")
 _ADDONS, _COREDNS, _KUBELET = "addon", "addon/coredns", "kubelet-config"
+# What of a note counts also for an upgrade or rollback to another minor: a kubelet that was to stay has not been touched.
+_OF_ANY_RELEASE = ("version", "was_cordoned", "keeps_kubelet")
 _FULL_VERSION = re.compile(r"v?[0-9]+[.][0-9]+[.][0-9]+")
 
 
@@ -36,18 +38,30 @@ def refusals(options: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def unfinished(note: str, version: str, cordoned: bool) -> dict[str, Any]:
+def unfinished(note: str, version: str, cordoned: bool, path: str = "") -> dict[str, Any]:
     """What an interrupted run noted on a master, as far as it is still true for an upgrade to ``version``; empty without a note.
 
-    Raises ValueError if the note isn't JSON. ``cordoned``: whether the Node is now. One that was cordoned before that run stays cordoned in it, so if it no
+    Raises ValueError if the note is damaged. ``cordoned``: whether the Node is now. One that was cordoned before that run stays cordoned in it, so if it no
     longer is, somebody uncordoned it since.
     """
     if not note.strip():
         return {}
-    found: dict[str, Any] = json.loads(note)
+    found = _noted(note, path)
     if minor_of(str(found.get("version") or "")) != minor_of(version):
-        found = {name: value for name, value in found.items() if name in ("version", "was_cordoned")}
+        found = {name: value for name, value in found.items() if name in _OF_ANY_RELEASE}
     return {**found, "was_cordoned": cordoned and bool(found.get("was_cordoned", True))}
+
+
+def _noted(note: str, path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(note)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"The note that an interrupted run left on this master is damaged; delete {path or 'it'}, and uncordon the Node if that run drained it."
+        )
+    return found
 
 
 def flags_of_upgrade(

@@ -17,7 +17,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.has
 
 Result = Mapping[str, Any]
 _NO_SERVER = "No API server"
-_KUBECONFIG = "use the kubeconfig of the cluster of these masters, or "
+_KUBECONFIG = ", or use the kubeconfig of the cluster of these masters"
 
 
 def own_servers(
@@ -36,13 +36,16 @@ def own_servers(
 
 
 def _is_elsewhere(url: str, names: Collection[str]) -> bool:
-    """Whether the URL has an IP address that is none of these folded names."""
+    """Whether the URL has an IP address that is none of these folded names.
+
+    Nobody knows that of a public one, which NAT may translate, so that it is on no interface.
+    """
     host = urlsplit(url).hostname or ""
     try:
-        ip_address(host)
+        public = ip_address(host).is_global
     except ValueError:
         return False
-    return same_address(host) not in names
+    return not public and same_address(host) not in names
 
 
 def own_nodes(nodes: Iterable[Result], names: Iterable[str], name: str | None = None) -> list[Result]:
@@ -125,9 +128,8 @@ def unmatched_masters(servers: Sequence[Result], hosts: Mapping[str, Mapping[str
     known = ", ".join(str(server["url"]) for server in servers)
     return [
         *(
-            f"{number} could be matched with {' or '.join(names)} (known are {known}); {_KUBECONFIG if number == _NO_SERVER else ''}set "
-            f"rolling_upgrade_server for "
-            f"{'this host to its URL' if len(names) == 1 else 'each host to its own URL'}."
+            f"{number} could be matched with {' or '.join(names)} (known are {known}); set rolling_upgrade_server for "
+            f"{'this host to its URL' if len(names) == 1 else 'each host to its own URL'}{_KUBECONFIG if number == _NO_SERVER else ''}."
             for number, names in unmatched.items()
             if names
         ),

@@ -170,19 +170,21 @@ def no_hosts_refusal(patterns: Sequence[str], limit: str = "") -> str:
     return f"No host of the inventory matches '{','.join(patterns)}', so there is nothing to do; {name}, and the inventory with -i."
 
 
-def same_hosts(addresses: Mapping[str, tuple[str, str]]) -> list[str]:
-    """Masters that are one host under several names. ``addresses``: the ansible_host and ansible_port of each master, empty if not given.
+def same_hosts(addresses: Mapping[str, tuple[str, ...]], nodenames: Mapping[str, str] | None = None) -> list[str]:
+    """Masters that are one host under several names.
 
-    Behind a loopback address there may be different hosts, as with containers and virtual machines.
+    ``addresses``: of each master its ansible_host, then whatever else Ansible may tell hosts behind one address apart by; empty if not given.
+    ``nodenames``: how hosts call themselves, as far as that is known. Behind a loopback address there may be different hosts, as with containers.
     """
-    names: dict[tuple[str, str], list[str]] = {}
-    for name, (host, port) in addresses.items():
+    names: dict[tuple[str, ...], list[str]] = {}
+    for name, address in addresses.items():
+        host = address[0]
         if host and host != "localhost" and not host.startswith("127.") and host != "::1":
-            names.setdefault((host, port), []).append(name)
+            names.setdefault(address, []).append(name)
     return [
-        f"{', '.join(same)} have the same ansible_host, {host}; leave only one of them in the play, or correct the address."
-        for (host, _port), same in names.items()
-        if len(same) > 1
+        f"{', '.join(same)} have the same ansible_host, {address[0]}; leave only one of them in the play, or correct the address."
+        for address, same in names.items()
+        if len(same) > 1 and len({(nodenames or {}).get(name) for name in same} - {None, ""}) < len(same)
     ]
 
 

@@ -53,8 +53,8 @@ def in_its_turn(master: str, found: Any, own: Any, others: Collection[str], expe
     known = ", ".join(str(server.get("url")) for server in found.get("servers") or ())
     if not isinstance(own, Sequence) or len(own) != 1:
         return (
-            f"No API server could be matched with {master} (known are {known}); use the kubeconfig of its cluster, or set rolling_upgrade_server "
-            "for this host to its URL. "
+            f"No API server could be matched with {master} (known are {known}); set rolling_upgrade_server for this host to its URL, or use the "
+            "kubeconfig of its cluster. "
             f"{untouched}."
         )
     url = own[0].get("url")

@@ -102,7 +102,10 @@ def wrong_values(values: Mapping[str, Any], entry_point: str) -> list[str]:
     given = {name[len(_PREFIX) :]: value for name, value in values.items() if value is not None}
     nulls = sorted(name for name, value in values.items() if value is None)
     return [
-        *(f"{name} is null (nothing follows its colon); give it a value, or remove it." for name in nulls),
+        *(
+            f"{name} is null (empty after its colon, or a template without a value); give it a value, or remove it."
+            for name in nulls
+        ),
         *_release(given.get("version", ""), entry_point if f"{_PREFIX}version" not in nulls else ""),
         *_emulated(given.get("emulate", "")),
         *_finalized(given, entry_point),

@@ -108,7 +108,7 @@ def test_the_kubeconfig_of_another_cluster(mistakes: Mistakes, another: Cluster)
     kubeconfig = str(another.kubeconfig)
     mistakes.refused(
         {"master-1": {}},
-        f"No API server could be matched with master-1 (known are {url}); use the kubeconfig of the cluster of these masters, or set",
+        f"No API server could be matched with master-1 (known are {url}); set rolling_upgrade_server for this host to its URL, or use the kubeconfig",
         "No master was touched",
         rolling_upgrade_kubeconfig=kubeconfig,
     )

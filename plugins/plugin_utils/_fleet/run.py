@@ -85,9 +85,8 @@ def begun(
     unfinished = _unfinished_runs(before)
     resumed = [run for run in unfinished if _resumes(run, record, resume_within)]
     kept_for = max(resume_within, _FORGOTTEN_AFTER)
-    record.unfinished = [
-        run for run in unfinished if not _replaces(record, run) and _age(run, record.started) <= kept_for
-    ]
+    left = [_without(run, record) for run in unfinished if _age(run, record.started) <= kept_for]
+    record.unfinished = [run for run in left if run.clusters]
     if resumed:
         record.started, record.resumed = max(resumed, key=lambda run: run.updated).started, now
     return record
@@ -113,8 +112,11 @@ def _resumes(record: UnfinishedRun, by: FleetRecord, within: float) -> bool:
     return bool(shared) and _has_task_of(record, by) and _age(record, by.started) <= within
 
 
-def _replaces(record: FleetRecord, run: UnfinishedRun) -> bool:
-    return _has_task_of(run, record) and set(run.clusters) <= set(record.hosts)
+def _without(run: UnfinishedRun, record: FleetRecord) -> UnfinishedRun:
+    """What remains to resume of that run, once this one has its turn with its own clusters."""
+    if not _has_task_of(run, record):
+        return run
+    return replace(run, clusters=[host for host in run.clusters if host not in record.hosts])
 
 
 def _has_task_of(run: UnfinishedRun, record: FleetRecord) -> bool:

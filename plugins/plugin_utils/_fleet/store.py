@@ -15,6 +15,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.folder
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.metrics import exposition
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.page import fleet_page
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record import (
+    MIGRATE,
     STOPPED,
     FleetRecord,
     Severity,
@@ -75,7 +76,10 @@ def keep(folder: FleetFolder, news: FleetNews, now: str, write: bool = True) -> 
         folder.require_writable()
         run = _run_of(folder.read(), news, now, folder)
         reports = folder.reports(run.task)
-        record = _next(_from_reports(run, reports) if news.only_reports else run, reports, news, now)
+        if news.only_reports:
+            reports = _as_results(run, reports)
+            run = _from_reports(run, reports)
+        record = _next(run, reports, news, now)
         if write:
             folder.write_record(record)
             folder.files.write_page(fleet_page(record))
@@ -103,9 +107,17 @@ def _begun(before: FleetRecord | None, news: FleetNews, now: str) -> FleetRecord
     return begun(before, news.run, news.purpose, news.version, waves, now, news.resume_within)
 
 
+def _as_results(record: FleetRecord, reports: Mapping[str, Report]) -> Mapping[str, Report]:
+    """The reports as those of the run, whichever task they are of; but no audit shows that a cluster was migrated."""
+    if record.purpose == MIGRATE:
+        return reports
+    return {host: Report(replace(report.snapshot, fleet=record.task), report.pages) for host, report in reports.items()}
+
+
 def _from_reports(record: FleetRecord, reports: Mapping[str, Report]) -> FleetRecord:
     """The run as if it had begun before the reports of its clusters."""
-    times = [reports[host].snapshot.updated for host in record.hosts if host in reports]
+    found = [reports[host] for host in record.hosts if host in reports]
+    times = [snapshot.updated for report in found for snapshot in (report.snapshot, report.result) if snapshot]
     return replace(record, started=min([record.started, *times]))
 
 

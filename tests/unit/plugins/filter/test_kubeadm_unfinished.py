@@ -26,7 +26,14 @@ def test_an_upgrade_to_the_same_minor_release_is_resumed(version: Any) -> None:
 def test_a_note_about_another_release_chooses_nothing(version: str) -> None:
     """It made a later upgrade run kubeadm upgrade apply on a master that should only follow."""
     found = kubeadm_unfinished(json.dumps(NOTE), version, True)
-    assert found == {"version": "1.37", "was_cordoned": False}, "drained by the run that was interrupted"
+    assert "verb" not in found and found["was_cordoned"] is False, "drained by the run that was interrupted"
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_note_about_another_release_says_whether_the_kubelet_was_to_stay(keeps: bool) -> None:
+    """So a rollback leaves the kubelet alone if the run that it takes back did, and a step one after a rollback does, too."""
+    found = kubeadm_unfinished(json.dumps({**NOTE, "keeps_kubelet": keeps}), "1.36", True)
+    assert found == {"version": "1.37", "was_cordoned": False, "keeps_kubelet": keeps}
 
 
 def test_a_node_that_somebody_uncordoned_meanwhile_does_not_stay_cordoned() -> None:
@@ -35,6 +42,7 @@ def test_a_node_that_somebody_uncordoned_meanwhile_does_not_stay_cordoned() -> N
     assert kubeadm_unfinished(note, "1.37", "False")["was_cordoned"] is False
 
 
-def test_a_note_that_is_not_json_stops_the_driver() -> None:
-    with pytest.raises(ValueError):
-        kubeadm_unfinished("{", "1.37", False)
+@pytest.mark.parametrize("note", ["{", "[]", "true"])
+def test_a_note_that_is_damaged_stops_the_driver(note: str) -> None:
+    with pytest.raises(ValueError, match="is damaged; delete /etc/note.json, and"):
+        kubeadm_unfinished(note, "1.37", False, "/etc/note.json")

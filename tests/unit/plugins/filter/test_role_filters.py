@@ -47,6 +47,8 @@ def test_an_api_server_with_the_name_of_a_host_at_an_address_of_another() -> Non
     assert own_servers(SERVERS, names) == SERVERS[:1] and own_servers(SERVERS, names, located=True) == []
     assert own_servers(SERVERS, [*names, "10.0.0.1"], located=True) == SERVERS[:1]
     assert own_servers(SERVERS, names, SERVERS[0]["url"], located=True) == SERVERS[:1]
+    public = {**SERVERS[0], "url": "https://8.8.8.8:6443"}
+    assert own_servers([public], names, located=True) == [public], "NAT may translate it to an address of the host"
     by_name = ["master3.example.com", "10.0.0.3"]
     assert own_servers(SERVERS, by_name, located=True) == SERVERS[2:]
 

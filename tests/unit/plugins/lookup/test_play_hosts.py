@@ -38,6 +38,9 @@ def test_one_of_several_patterns_has_to_match() -> None:
         (["masers", "x"], "masers,x"),
         ([], ""),
         ("", ""),
+        (None, ""),
+        (["masers", None], "masers"),
+        (5, "5"),
     ],
 )
 def test_a_pattern_that_matches_no_host_is_refused(pattern: Any, shown: str) -> None:

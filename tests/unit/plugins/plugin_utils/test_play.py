@@ -293,7 +293,7 @@ def test_null_is_a_value() -> None:
         for name in spec["options"]:
             given = {"rolling_upgrade_version": "1.37", name: None}
             assert [sentence for sentence in wrong_values(given, entry) if name in sentence] == [
-                f"{name} is null (nothing follows its colon); give it a value, or remove it."
+                f"{name} is null (empty after its colon, or a template without a value); give it a value, or remove it."
             ]
 
 
@@ -410,7 +410,7 @@ def test_every_master_is_matched_with_an_api_server_first() -> None:
     (none,) = play_refusals(THREE, strangers, THREE, found={"servers": servers})
     assert (
         "could be matched with master-1 or master-2 or master-3 (known are" in none
-        and "for each host to its own URL." in none
+        and "for each host to its own URL, or use the kubeconfig of the cluster of these masters." in none
     )
     (shared,) = refusals(look("master-3", [], "https://10.0.0.1:6443"))
     assert shared.startswith("https://10.0.0.1:6443 is the API server of master-3 and of another master, master-1")
@@ -437,6 +437,12 @@ def test_one_host_under_several_names() -> None:
     assert _play.same_hosts(apart) == []
     (same,) = _play.same_hosts({**apart, "g": ("10.0.0.1", "")})
     assert same.startswith("a, g have the same ansible_host, 10.0.0.1; ")
+    users = {"a": ("10.0.0.1", "", "root@cp-1"), "b": ("10.0.0.1", "", "root@cp-2")}
+    assert _play.same_hosts(users) == [], "a bastion takes the host from the user's name"
+    one = {"a": ("10.0.0.1", ""), "b": ("10.0.0.1", "")}
+    assert _play.same_hosts(one, {"a": "cp-1", "b": "cp-2"}) == []
+    for nodenames in ({"a": "cp-1", "b": "cp-1"}, {"a": "cp-1", "b": ""}, {"a": "cp-1"}):
+        assert len(_play.same_hosts(one, nodenames)) == 1, nodenames
 
 
 def test_masters_at_the_release_are_those_that_are_surely_there() -> None:

@@ -60,3 +60,14 @@ def test_a_page_of_reports_that_are_there_already(tmp_path: Path) -> None:
     news = FleetNews("run-1", clusters=["a", "b", "c"], finished_wave=0, end=True)
     result = keep(FleetFolder(str(tmp_path)), news, at(90))
     assert result["states"] == {"a": "fine", "b": "fine", "c": "failure"} and result["status"] == "finished"
+
+
+def test_a_page_of_reports_of_any_task(tmp_path: Path) -> None:
+    """Those of a migration and of an audit for a release are reports of their clusters, too; but nobody else's makes a cluster count as migrated."""
+    tell(tmp_path, "a", 10, fleet={"purpose": "migrate", "version": None})
+    tell(tmp_path, "b", 20, fleet={"purpose": "audit", "version": "1.37"})
+    page = FleetNews("run-1", clusters=["a", "b"], finished_wave=0, end=True)
+    assert keep(FleetFolder(str(tmp_path)), page, at(90))["states"] == {"a": "fine", "b": "fine"}
+    tell(tmp_path, "a", 30)
+    migrated = FleetNews("run-2", "migrate", clusters=["a", "b"], finished_wave=0, end=True)
+    assert keep(FleetFolder(str(tmp_path)), migrated, at(95))["states"] == {"a": "fine", "b": "failure"}

@@ -206,6 +206,19 @@ def test_a_slice_neither_resumes_nor_forgets_another_one() -> None:
     assert late.started == at(600)
 
 
+def test_a_cluster_that_was_resumed_alone_is_looked_at_again_by_the_next_run() -> None:
+    """Otherwise each run with --limit would find it done by the run that was once resumed."""
+    stopped = begun(None, "run-1", "audit", None, [Wave("all", ["a", "b", "c"])], at(0))
+    only_c = [Wave("all", ["c"])]
+    resumed = begun(stopped, "run-2", "audit", None, only_c, at(20), resume_within=100)
+    assert resumed.started == at(0) and [run.clusters for run in resumed.unfinished] == [["a", "b"]]
+    done = ended(folded(wave_finished(resumed, 0, at(30)), {"c": report(25)}, at(30)), at(30))
+    again = begun(done, "run-3", "audit", None, only_c, at(40), resume_within=100)
+    assert again.started == at(40) and done_before(folded(again, {"c": report(25)}, at(40))) == []
+    rest = begun(done, "run-3", "audit", None, [Wave("all", ["a", "b"])], at(40), resume_within=100)
+    assert rest.started == at(0) and rest.unfinished == []
+
+
 def test_a_finished_run_is_not_resumed() -> None:
     record = wave_finished(run_over("a", {"a": report()}), 0, at(30))
     again = begun(ended(record, at(30)), "run-1", "audit", None, [Wave("all", ["a"])], at(40), resume_within=100)
