@@ -168,7 +168,10 @@ def test_null(tmp_path: Path, entry: str, names: tuple[str, ...]) -> None:
     given = {"rolling_upgrade_version": "1.37", "rolling_upgrade_tasks_file": str(tmp_path / "driver.yml")}
     given |= {f"rolling_upgrade_{name}": None for name in names}
     done = run(tmp_path, INCLUDED, "--limit", "master-1", entry_point=entry, **given)
-    assert_refused(done, *(f"rolling_upgrade_{name} is null (empty after its colon, or a template without a value)" for name in names))
+    assert_refused(
+        done,
+        *(f"rolling_upgrade_{name} is null (empty after its colon, or a template without a value)" for name in names),
+    )
 
 
 def test_the_engine_that_the_driver_chose_is_that_of_all_masters(tmp_path: Path) -> None:

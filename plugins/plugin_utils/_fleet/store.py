@@ -77,7 +77,7 @@ def keep(folder: FleetFolder, news: FleetNews, now: str, write: bool = True) -> 
         run = _run_of(folder.read(), news, now, folder)
         reports = folder.reports(run.task)
         if news.only_reports:
-            reports = _as_results(run, reports)
+            reports = dict(_as_results(run, reports))
             run = _from_reports(run, reports)
         record = _next(run, reports, news, now)
         if write:
