@@ -196,6 +196,7 @@ def test_one_at_a_time_in_each_cluster_and_a_lost_master_ends_its_own_cluster_on
     assert [(step["master"], step["state"]) for step in report["steps"]] == [("south-1", "done"), ("south-2", "failed")]
 
 
+@pytest.mark.long
 def test_a_master_that_fails_and_the_run_that_goes_on(two: Clusters) -> None:
     failed = two.run("clusters.yml", rolling_upgrade_version="1.36", fail_on="south-2")
     assert failed.returncode == 2, failed.stdout + failed.stderr
@@ -208,6 +209,7 @@ def test_a_master_that_fails_and_the_run_that_goes_on(two: Clusters) -> None:
     assert two.report("south")["status"] == "succeeded" and two.releases("south") == ["1.36", "1.36"]
 
 
+@pytest.mark.long
 def test_slices_of_an_inventory_of_clusters_each_at_its_own_pace(two: Clusters) -> None:
     """As AWX cuts an inventory: each slice has the hosts of its clusters only. Both slices run at the same time."""
     for name in NAMES:
