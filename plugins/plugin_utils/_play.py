@@ -51,7 +51,7 @@ def fleet_report_refusals(extra: Collection[str], values: Mapping[str, Any]) -> 
     if "rolling_upgrade_report_path" not in extra or values.get("rolling_upgrade_fleet_purpose") != "migrate":
         return []
     return [
-        "rolling_upgrade_report_path is an extra variable, so all clusters would get the same report; leave it out: the report of each "
+        "rolling_upgrade_report_path is an extra variable, so all clusters would have the same report; leave it out: the report of each "
         "migration is in the folder clusters/NAME of rolling_upgrade_fleet_path."
     ]
 

@@ -75,7 +75,7 @@ class Mistakes:
             **variables,
         }
         done = run_playbook(
-            "kube_storage.upgrade.upgrade", self.folder, "-i", "inventory.yml", timeout=120, variables=given
+            "kube_storage.upgrade.upgrade", self.folder, "-i", "inventory.yml", timeout=400, variables=given
         )
         return Told(done.returncode, done.stdout + done.stderr, trace.exists())
 
