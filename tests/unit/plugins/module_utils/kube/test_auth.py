@@ -170,6 +170,7 @@ def test_unknown_resources_are_refused_with_a_hint() -> None:
 def test_a_pod_s_token_goes_to_no_other_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], sent: str | None
 ) -> None:
+    pytest.importorskip("kubernetes")
     token = tmp_path / "token"
     token.write_text("of the pod", encoding="utf-8")
     monkeypatch.setattr(auth, "_POD_TOKEN", str(token))
