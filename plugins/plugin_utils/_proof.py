@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import compared_objects
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import at_release
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._masters import is_ready
 
@@ -32,7 +33,7 @@ def upgrade_proof(found: Mapping[str, Any], stored: Mapping[str, Any], version: 
         "encryption_unknown_resources": stored.get("encryption_unknown_resources") or {},
         "unknown": totals.get("unknown"),
         "unknown_prefixes": [str(other.get("prefix")) for other in stored.get("unknown") or ()],
-        "objects": _judged(totals),
+        "objects": compared_objects(totals) if totals else None,
         "revision": stored.get("revision"),
         "consistent": stored.get("consistent"),
         "problems": stored.get("problems") or [],
@@ -52,13 +53,6 @@ def servers_behind(found: Mapping[str, Any], version: str) -> list[str]:
 def _all_agree(found: Mapping[str, Any]) -> bool:
     asked = bool(found.get("servers")) and found.get("proven_by") == "each_server"
     return asked and found.get("converged") is True and found.get("cross_checked") is True
-
-
-def _judged(totals: Mapping[str, Any]) -> int | None:
-    """How many objects were compared with what the API servers write: not keys of unknown resources, nor API servers' own records."""
-    if not totals:
-        return None
-    return int(totals.get("objects") or 0) - int(totals.get("unknown") or 0) - int(totals.get("internal") or 0)
 
 
 def _nothing_is_left(stored: Mapping[str, Any], totals: Mapping[str, Any]) -> bool:

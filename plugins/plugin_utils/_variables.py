@@ -55,6 +55,11 @@ _TRUTHS = ("true", "yes", "on", "1", "false", "no", "off", "0")
 # Lists that templates use, in which a text would be one of letters.
 LISTS = ("ignore_blockers", "releases", "kubeadm_ignore_preflight_errors")
 DICTIONARIES = ("etcd", "sampling", "kubeadm_feature_gates", "kubeadm_drain_options")
+# The keys of some of them, as the modules check them.
+KEYS: Mapping[str, Mapping[str, Any]] = {
+    "etcd": ETCD_SPEC["options"],
+    "sampling": SAMPLING_SPEC["sampling"]["options"],
+}
 # The smallest value of numbers; a number in a text, as an extra variable or a template gives it, counts, too.
 WHOLE_NUMBERS = {
     "workers": 1,
@@ -193,9 +198,8 @@ def _addresses(given: Mapping[str, Any]) -> Iterator[str]:
 
 def _dictionaries(given: Mapping[str, Any]) -> Iterator[str]:
     """Keys and types, as the modules check them."""
-    known = {"etcd": ETCD_SPEC["options"], "sampling": SAMPLING_SPEC["sampling"]["options"]}
     for name in DICTIONARIES:
-        options, value = known.get(name), given.get(name) or {}
+        options, value = KEYS.get(name), given.get(name) or {}
         if not isinstance(value, Mapping):
             yield f"{_PREFIX}{name} must be a dictionary{' with the keys ' + ', '.join(options) if options else ''}."
         elif options and value:

@@ -122,19 +122,10 @@ PROMTOOL = Tool(
     package="github.com/prometheus/prometheus/cmd/promtool",
     tags="remove_all_sd",
 )
-# knative's storage version migrator, for tests/benchmark. There are no releases by name.
-KNATIVE = Tool(
-    "0.0.0-20230612155445-74c4be5e935e",
-    folder="knative",
-    minutes=2,
-    module="knative.dev/pkg",
-    package="knative.dev/pkg/apiextensions/storageversion/cmd/migrate",
-)
 # kine, in the place of etcd; in tests/control_plane/go.
 KINE = Etcd("0.17.5", folder="kine", minutes=4)
 # kube-storage-version-migrator, of which there is no release since, only this commit; in tests/control_plane/go.
 MIGRATOR = Etcd("0.0.6-0.20230721195810-5c8923c5ff96", folder="migrator", minutes=2)
-# The hosts of tests/kubeadm, which go from the last to the first; in tests/kubeadm/go.
 # The hosts of tests/kubeadm, which go from the last to the first; in tests/kubeadm/go. With the same releases as above, Go has compiled most already.
 KUBEADM_HOST = (
     Release("1.37.2", etcd="3.7.0", go_mod="go.mod", minutes=12),

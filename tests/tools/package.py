@@ -20,18 +20,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def copy(target: Path) -> None:
-    """Copies the checkout's files, without what git ignores."""
+def own_files(root: Path = ROOT) -> list[str]:
+    """Those of a checkout that git doesn't ignore, relative to it; also deleted ones, until that is committed."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
+        cwd=root,
         check=True,
         capture_output=True,
         text=True,
     )
-    for name in filter(None, listed.stdout.split("\0")):
+    return list(filter(None, listed.stdout.split("\0")))
+
+
+def copy(target: Path) -> None:
+    """Copies the checkout's files, without what git ignores."""
+    for name in own_files():
         source = ROOT / name
-        if source.is_file():  # git still lists what was deleted but not committed
+        if source.is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name)
 

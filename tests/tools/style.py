@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.tools.package import own_files
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[2]
@@ -143,14 +147,7 @@ def _problems(path: Path) -> Iterator[tuple[int, str, str]]:
 
 def files(root: Path) -> list[Path]:
     """Every file of ours that holds prose, this one left out: it has to quote the turns."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    paths = [root / name for name in listed.stdout.splitlines() if name.endswith(SUFFIXES)]
+    paths = [root / name for name in own_files(root) if name.endswith(SUFFIXES)]
     return [path for path in paths if path.is_file() and path != HERE]
 
 

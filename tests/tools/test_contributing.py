@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path, PurePath
 
 import pytest
+
+from tests.tools.package import own_files
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -23,18 +24,7 @@ _PATH = re.compile(r"[\w./-]+(?:\.(?:py|yml|md|rst|json|toml|mod|sum|sh|cfg)|/)"
 _NAME = re.compile(r"[A-Za-z_][\w.]*")
 
 
-def tracked() -> list[PurePath]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [PurePath(name) for name in listed.stdout.splitlines()]
-
-
-FILES = tracked()
+FILES = [PurePath(name) for name in own_files()]
 PLACES = {f"/{place}" for path in FILES for place in (path, *path.parents)}
 SOURCES = "\n".join(
     (ROOT / path).read_text(encoding="utf-8", errors="replace")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import ETCD_SPEC, SAMPLING_SPEC
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _variables
 
 FORMAT = 1
@@ -76,10 +75,9 @@ def _kinds(name: str, declared: str) -> list[dict[str, Any]]:
 
 
 def _dictionary(name: str) -> dict[str, Any]:
-    specs = {"etcd": ETCD_SPEC["options"], "sampling": SAMPLING_SPEC["sampling"]["options"]}
-    if name not in specs:
+    if name not in _variables.KEYS:
         return {"type": "object"}
-    keys = {key: _key(spec) for key, spec in specs[name].items()}
+    keys = {key: _key(spec) for key, spec in _variables.KEYS[name].items()}
     return {"type": "object", "properties": keys, "additionalProperties": False}
 
 

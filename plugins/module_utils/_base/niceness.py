@@ -15,7 +15,7 @@ def give_way(niceness: int) -> None:
     """Raises this process's niceness to that value (nice(1): 0 is usual, 19 yields to everybody); never lowers it.
 
     Mitogen runs modules in a process that lives on, whose niceness could not be taken back, so it is left as it is. The kernel
-    weighs it only against processes of the same control group and, with autogroups, the same session. A
+    weighs niceness only against processes of the same control group and, with autogroups, the same session. A
     system that doesn't let us is left as it is.
     """
     if "mitogen" in sys.modules:

@@ -52,6 +52,11 @@ def revision_of(page: Mapping[str, Any]) -> int:
     return int(text) if text.isdecimal() else 0
 
 
+def compared_objects(totals: Mapping[str, int]) -> int:
+    """How many objects of a scan were compared with what the API servers write: not keys of unknown resources, nor API servers' own records."""
+    return totals.get("objects", 0) - totals.get("unknown", 0) - totals.get("internal", 0)
+
+
 def count_problems(uncounted: Mapping[str, Uncounted]) -> list[str]:
     """One sentence for each kind of doubt; empty if there is none."""
     differ = [doubt for doubt in uncounted.values() if doubt.kind == COUNTS_DIFFER]

@@ -42,13 +42,12 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_ser
     ApiServer,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import (
+    KUBE_SYSTEM,
     collection_path,
-    path_of,
     with_query,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
 
-_NAMESPACE = path_of("/api/v1", "namespaces", name="kube-system")
 # A mismatch may be temporary, as both keep being written to; a server may just be starting.
 _TRIES = 4
 _TRIES_OF_SERVER = 6
@@ -157,7 +156,7 @@ async def require_own_etcd(
         else:
             continue
         if etcd is clusters.of("namespaces"):
-            source = replace(source, prefix="namespaces", what="kube-system", namespaced=False, get_path=_NAMESPACE)
+            source = replace(source, prefix="namespaces", what="kube-system", namespaced=False, get_path=KUBE_SYSTEM)
         option = "etcd.endpoints and etcd.prefix" if etcd is clusters.default else "etcd.overrides"
         await _require(
             etcd, server, source, option, may_be_idle=source.get_path is None and etcd is not clusters.default

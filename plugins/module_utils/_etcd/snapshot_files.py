@@ -159,9 +159,9 @@ class SnapshotFolder:
             return []
         removed = []
         try:
-            own = [name for name in self._of(cluster) if str(self._path / name) in taken]
-            others = sorted((name for name in self._of(cluster) if name not in own), key=_age)
-            for name in others[: max(0, len(others) - max(0, keep - len(own)))]:
+            found = self._of(cluster)
+            others = sorted((name for name in found if str(self._path / name) not in taken), key=_age)
+            for name in others[: max(0, len(found) - keep)]:
                 os.unlink(self._path / name)
                 removed.append(str(self._path / name))
         except OSError as error:

@@ -19,7 +19,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import EtcdClusters
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counting import compare_counts
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import COUNTS_DIFFER, count_problems
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import (
+    COUNTS_DIFFER,
+    compared_objects,
+    count_problems,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encryption import (
     EncryptionRules,
     parse_keys,
@@ -340,8 +344,7 @@ def _sentence(totals: Mapping[str, int], verified: bool, guessed: int) -> str:
         encryption += " How the API servers encrypt is unknown here (see encryption_config), so nothing is proven about encryption."
     if totals["unknown"]:
         unprovable += f"; {totals['unknown']} more keys belong to no resource that is served (see unknown)"
-    compared = totals["objects"] - totals["unknown"] - totals["internal"]
-    held = f"etcd holds {compared} objects of {totals['resources']} resources: {stale}{unprovable}"
+    held = f"etcd holds {compared_objects(totals)} objects of {totals['resources']} resources: {stale}{unprovable}"
     if verified:
         return f"{held}.{encryption}"
     return f"{held}; no API server was asked whether this is its etcd, so nothing is proven.{encryption}"

@@ -57,6 +57,15 @@ def _segment(text: str) -> str:
     return text if _PLAIN(text) else quote(text, safe=":")
 
 
+KUBE_SYSTEM = path_of("/api/v1", "namespaces", name="kube-system")
+
+
+async def cluster_uid(server: ApiServer) -> str | None:
+    """That of the namespace kube-system, which no other cluster has; None if it has none. Raises the errors of a request."""
+    found = await server.get(KUBE_SYSTEM, accept=METADATA)
+    return str((found.get("metadata") or {}).get("uid") or "") or None
+
+
 def collection_path(resource: ServedResource) -> str:
     """The path of all objects of a resource, in every namespace."""
     return path_of(resource.path, resource.plural)

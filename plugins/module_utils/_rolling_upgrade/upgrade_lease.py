@@ -22,20 +22,19 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Report
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import require_positive
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import METADATA, ApiServer
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import authority
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.cluster import (
     Cluster,
     open_cluster,
     server_time,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import path_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import cluster_uid
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._rolling_upgrade import roll_lease
 
 _TRIES = 20
 _PAUSE = 0.5
-_KUBE_SYSTEM = path_of("/api/v1", "namespaces", name="kube-system")
 
 T = TypeVar("T")
 
@@ -186,12 +185,11 @@ class _Lease:
             raise
 
     async def uid_of_cluster(self) -> str | None:
-        """That of its namespace kube-system, which no other cluster has; None if it can't be read."""
+        """None if it can't be read."""
         try:
-            found = await self._anywhere(lambda server: server.get(_KUBE_SYSTEM, accept=METADATA))
+            return await self._anywhere(cluster_uid)
         except StorageUpgradeError:
             return None
-        return str((found.get("metadata") or {}).get("uid") or "") or None
 
     async def _anywhere(self, ask: Callable[[ApiServer], Awaitable[T]]) -> T:
         try:

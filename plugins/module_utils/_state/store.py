@@ -31,14 +31,12 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.retry import REPEATABLE
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import (
     MERGE_PATCH,
-    METADATA,
     ApiServer,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import path_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import cluster_uid, path_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.state import State, damaged, parse, render
 
 _KEY = "state.json.gz"
-_KUBE_SYSTEM = path_of("/api/v1", "namespaces", name="kube-system")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
@@ -309,7 +307,7 @@ class OwnStore:
 
     async def _cluster(self) -> str | None:
         try:
-            found = await self._server.get(_KUBE_SYSTEM, accept=METADATA)
+            return await cluster_uid(self._server)
         except UnreachableError:
             return None  # A file can be read without it; nothing that is migrated can.
         except ApiError as error:
@@ -317,8 +315,6 @@ class OwnStore:
                 self._refused = error.status
                 return None
             raise
-        uid = (found.get("metadata") or {}).get("uid")
-        return str(uid) if uid else None
 
 
 def open_store(options: StoreOptions, server: ApiServer) -> StateStore:

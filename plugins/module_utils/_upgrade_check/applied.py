@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding, count
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import UpgradePath
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource, group_version
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import Releases
 
 _ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
@@ -50,7 +50,7 @@ def evaluate_applied(
 
 
 def _group_versions(resource: ServedResource) -> set[str]:
-    return {f"{resource.group}/{version}" if resource.group else version for version in resource.versions}
+    return {group_version(resource.group, version) for version in resource.versions}
 
 
 def _finding(name: str, version: str, number: int, release: str) -> Finding:

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._data import lifecycles
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._data import releases as data
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import split_group_version
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
+    group_version,
+    split_group_version,
+)
 
 
 def minor_of(release: str) -> str:
@@ -87,7 +90,7 @@ class Releases:
 
     def versions(self, group: str, kind: str) -> tuple[str, ...]:
         """Every version of a kind that some release in the data can decode, such as ``autoscaling/v2beta2``."""
-        return tuple(f"{group}/{version}" if group else version for version in self.decodes.get(f"{group}/{kind}", {}))
+        return tuple(group_version(group, version) for version in self.decodes.get(f"{group}/{kind}", {}))
 
     def storage_version(self, resource: str, minor: str, *, emulated: bool = False) -> str | None:
         """What a release stores a resource as; None if it doesn't store it, or doesn't know it.

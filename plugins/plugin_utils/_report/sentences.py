@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import epoch_seconds
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import compared_objects
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import size_text
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.components import Figure, Heading, ProofClaim
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.news import one_at_a_time
@@ -333,8 +334,7 @@ def _etcd_claims(record: Record) -> list[ProofClaim]:
         hint = "" if record.stored.before else " Set rolling_upgrade_etcd for that."
         return [ProofClaim(None, f"That etcd holds nothing stale: it was not read after a migration.{hint}")]
     at = f"at revision {after.revision}, {clock(epoch_seconds(after.at), date=True)} UTC"
-    compared = after.total("objects") - after.total("unknown") - after.total("internal")
-    objects = things(compared, "object")
+    objects = things(compared_objects(after.totals), "object")
     if after.total("stale"):
         found = [ProofClaim(False, f"Etcd still held {things(after.total('stale'), 'stale object')} ({at}).")]
     else:
