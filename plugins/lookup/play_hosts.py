@@ -45,7 +45,7 @@ from typing import Any
 
 from ansible import context
 from ansible.errors import AnsibleError
-from ansible.inventory.manager import InventoryManager
+from ansible.inventory.manager import InventoryManager, split_host_pattern
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import no_hosts_refusal
 
@@ -64,14 +64,30 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # ansible-core is not typ
             for host in hosts:
                 inventory.add_host(host, group=group)
         named = [pattern for pattern in patterns if pattern.strip()]  # An empty one would match all hosts.
-        if not named or not inventory.get_hosts(named):
-            raise AnsibleError(no_hosts_refusal(patterns))
+        unmatched = _unmatched(inventory, named) if named else patterns
+        if unmatched or not named:
+            raise AnsibleError(no_hosts_refusal(unmatched))
         limit = context.CLIARGS.get("subset")
         if limit and _run_directly(context.CLIARGS.get("args") or ()):
             inventory.subset(limit)
-            if not inventory.get_hosts(patterns):
+            if _unmatched(inventory, patterns):
                 raise AnsibleError(no_hosts_refusal(patterns, limit))
         return patterns
+
+
+def _unmatched(inventory: InventoryManager, patterns: list[str]) -> list[str]:
+    """All patterns if they match no host together; with Ansible's setting ``host_pattern_mismatch = error`` also each that matches none by itself."""
+    try:
+        return [] if inventory.get_hosts(patterns) else patterns
+    except AnsibleError:
+        return [pattern for pattern in split_host_pattern(patterns) if not _matches(inventory, pattern)]
+
+
+def _matches(inventory: InventoryManager, pattern: str) -> bool:
+    try:
+        return bool(inventory.get_hosts([pattern]))
+    except AnsibleError:
+        return False
 
 
 def _texts(terms: Iterable[Any]) -> Iterable[str]:

@@ -7,12 +7,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.kube_storage.upgrade.plugins.lookup.play_hosts import LookupModule
 
 INVENTORY = {"all": ["master-1", "master-2", "worker"], "masters": ["master-1", "master-2"], "ungrouped": ["worker"]}
 NO_INVENTORY: dict[str, list[str]] = {"all": [], "ungrouped": []}
+
+
+@pytest.fixture(autouse=True)
+def ansible_s_own_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of whoever runs the tests: ansible-test makes a pattern without hosts an error."""
+    monkeypatch.setattr(constants, "HOST_PATTERN_MISMATCH", "warning")
 
 
 def looked_up(*terms: Any, groups: dict[str, list[str]]) -> Any:
@@ -47,6 +54,18 @@ def test_a_pattern_that_matches_no_host_is_refused(pattern: Any, shown: str) -> 
     with pytest.raises(AnsibleError, match="name the hosts or their group with -e rolling_upgrade_hosts=NAME") as error:
         looked_up(pattern, groups=INVENTORY)
     assert f"No host of the inventory matches '{shown}', so there is nothing to do;" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shown"), [("masers", "masers"), ("nobody,worker", "nobody"), (["worker", "a:!b"], "a,!b")]
+)
+def test_where_each_pattern_has_to_match_those_that_do_not_are_named(
+    pattern: Any, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HOST_PATTERN_MISMATCH", "error")
+    with pytest.raises(AnsibleError, match=f"No host of the inventory matches '{shown}', so there is nothing to do;"):
+        looked_up(pattern, groups=INVENTORY)
+    assert looked_up(["worker", "masters:!master-1"], groups=INVENTORY) == ["worker", "masters:!master-1"]
 
 
 def test_without_an_inventory_every_pattern_is_accepted() -> None:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.folder import FleetFolder
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.store import FleetNews, keep
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report import store as reports
@@ -36,8 +37,15 @@ def test_the_result_of_a_run_outlives_the_next_audit(tmp_path: Path) -> None:
     assert folder.reports(FleetTask("check", "1.37"))["a"].result is None
     files = sorted(path.name for path in (tmp_path / "clusters" / "a").glob("*.json"))
     assert files == ["state-audit-1.37-x-y.json", "state-migrate.json", "state.json"]
-    for name in files:
-        assert violations(json.loads((tmp_path / "clusters" / "a" / name).read_text(encoding="utf-8"))) == []
+
+
+def test_each_file_of_a_cluster_fits_its_schema(tmp_path: Path) -> None:
+    pytest.importorskip("jsonschema")
+    tell(tmp_path, "a", 10, fleet={"purpose": "migrate", "version": None})
+    tell(tmp_path, "a", 20, fleet={"purpose": "audit", "version": "1.37+x/y"})
+    files = list((tmp_path / "clusters" / "a").glob("*.json"))
+    assert len(files) == 3
+    assert [violations(json.loads(path.read_text(encoding="utf-8"))) for path in files] == [[], [], []]
 
 
 def test_what_is_no_report_is_left_out(tmp_path: Path) -> None:
