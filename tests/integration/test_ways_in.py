@@ -13,10 +13,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shutil
+import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,10 +40,12 @@ from h2.exceptions import ProtocolError
 
 from tests.control_plane.certificates import Authority, Pair
 from tests.control_plane.cluster import Cluster as ControlPlane
+from tests.control_plane.cluster import ClusterError
 
 from .support.modules import ANSIBLE, Result
 from .support.plays import run_playbook
 from .support.proxy import TunnelProxy
+from .support.waiting import wait_until
 
 V1 = "client.authentication.k8s.io/v1"
 Answer = TypeVar("Answer")
@@ -429,6 +434,15 @@ async def plain_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     writer.close()
 
 
+async def websocket_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(
+        b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n"
+    )
+    await writer.drain()
+    writer.close()
+
+
 async def http2_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     server = H2Connection(H2Configuration(client_side=False))
     server.initiate_connection()
@@ -502,12 +516,76 @@ def test_a_front_end_that_only_speaks_http_2(tmp_path: Path) -> None:
     assert "it speaks HTTP/2 only; let it accept HTTP/1.1, too" in said
 
 
+def test_a_front_end_that_only_speaks_websocket(tmp_path: Path) -> None:
+    """kubectl gives up there, too, and says less."""
+    authority = Authority(tmp_path, "ca")
+    pair = authority.issue("front-ws", "front", addresses=["127.0.0.1"])
+    said = through_a_front_end(pair, authority.pair.cert, answer=websocket_only)
+    assert "takes no plain HTTP/1.1 requests (426), only websocket; let that front end accept them" in said
+
+
 @pytest.mark.parametrize("host", ["[::1]", "[0:0:0:0:0:0:0:1]", "[0000::0001]"])
 def test_any_notation_of_ipv6_leads_to_the_server(tmp_path: Path, host: str) -> None:
     """Number 10."""
     authority = Authority(tmp_path, "ca")
     pair = authority.issue("front-6", "front", addresses=["::1"])
     assert through_a_front_end(pair, authority.pair.cert, address="::1", host=host) == "{}"
+
+
+def test_a_real_server_with_tls_1_3_alone_reached_by_ipv6(
+    new_cluster: Callable[..., ControlPlane], module: Callable[..., Result]
+) -> None:
+    """Number 10 as well: two notations of its address are one server."""
+    strict = new_cluster(masters=1, flags=["tls-min-version=VersionTLS13"])
+    old = ssl.create_default_context(cafile=str(strict.certificate("ca").cert))
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError), socket.create_connection((strict.address("master-1"), 6443)) as plain:
+        old.wrap_socket(plain, server_hostname="master-1").close()
+    with socket.socket(socket.AF_INET6) as free:
+        free.bind(("::1", 0))
+        port = free.getsockname()[1]
+    relay = [str(strict.folder / "bin" / "tcp-proxy"), "--listen", f"[::1]:{port}"]
+    with subprocess.Popen([*relay, "--backends", f"{strict.address('master-1')}:6443"]) as relaying:
+        try:
+            url = f"https://[::1]:{port}"
+            document = admin(strict)
+            document["clusters"][0]["cluster"] |= {"server": url, "tls-server-name": "master-1"}
+            kubeconfig = strict.folder / "by-ipv6"
+            kubeconfig.write_text(json.dumps(document), encoding="utf-8")
+            wait_until(lambda: _is_answered(strict, kubeconfig))
+            servers = [url, f"https://[0:0:0:0:0:0:0:1]:{port}", f"https://[::0001]:{port}/"]
+            found = module(None, "storage_version_hashes", kubeconfig=str(kubeconfig), servers=servers)
+            assert [server["url"] for server in found["servers"]] == [url] and found["converged"] is True
+            assert found["cluster"]["server"] == url
+        finally:
+            relaying.kill()
+
+
+def _is_answered(cluster: ControlPlane, kubeconfig: Path) -> bool:
+    """As kubectl sees it."""
+    with suppress(ClusterError):
+        return cluster.kubectl("get", "--raw", "/readyz", kubeconfig=kubeconfig) == "ok"
+    return False
+
+
+def test_a_real_python_that_is_too_old_or_lacks_a_library(single_master: ControlPlane, tmp_path: Path) -> None:
+    """Number 8."""
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    lacks = f"The Python library kubernetes is needed where this task runs; {bare}/bin/python lacks it"
+    cases = [(str(bare / "bin" / "python"), lacks)]
+    known = sorted(Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9"))
+    old = shutil.which("python3.9") or (str(known[-1]) if known else None)
+    cases += [(old, f"needs Python 3.10 or newer; this is 3.9 at {old}")] if old else []
+    for interpreter, says in cases:
+        task = {"kube_storage.upgrade.storage_version_hashes": {"kubeconfig": str(single_master.kubeconfig)}}
+        playbook = tmp_path / "play.yml"
+        playbook.write_text(
+            json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}]), encoding="utf-8"
+        )
+        done = run_playbook(playbook, tmp_path, variables={"ansible_python_interpreter": interpreter})
+        said = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode != 0 and says in said, said
 
 
 def test_in_a_pod(single_master: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
