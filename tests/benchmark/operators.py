@@ -16,9 +16,10 @@ from tests.benchmark.bench import Bench, require_rewritten, say
 from tests.benchmark.cores import watched
 from tests.benchmark.figures import Check, Figure, Part
 from tests.benchmark.objects import CustomObjects
-from tests.benchmark.tools import BenchmarkError
+from tests.benchmark.tools import BenchmarkError, ModuleRun
 from tests.control_plane import build
 from tests.control_plane.cluster import Cluster
+from tests.integration.support.modules import NO_REQUESTS
 from tests.integration.support.objects import freeze
 
 # More requests per second than any server answers: its own limit is what a user would lift first.
@@ -82,12 +83,17 @@ def _our_turn(
 ) -> None:
     objects.put_all_stale(count)
     with watched(cluster, "Ansible and module") as cores:
-        done = bench.migrate(cluster, resources=[objects.NAME])
+        done = _migrate(bench, cluster)
     require_rewritten("the module", count - objects.count_stale(), count)
     whole, inside = figures
     whole.runs.append(count / done.wall)
     inside.runs.append(done.result["resources"][objects.NAME]["rate"])
     whole.limited_by = cores.text
+
+
+def _migrate(bench: Bench, cluster: Cluster, **params: Any) -> ModuleRun:
+    """As where the CRD was edited long ago. Right after that, the module would wait for the writes that may still be under way."""
+    return bench.migrate(cluster, resources=[CustomObjects.NAME], request_timeout=NO_REQUESTS, **params)
 
 
 def _refused(bench: Bench, cluster: Cluster, objects: CustomObjects, part: Part, count: int) -> None:
@@ -98,7 +104,7 @@ def _refused(bench: Bench, cluster: Cluster, objects: CustomObjects, part: Part,
         return f"exit status {status}: {said}"
 
     def with_ours() -> str:
-        result: dict[str, Any] = bench.migrate(cluster, resources=[objects.NAME], may_fail=True).result
+        result: dict[str, Any] = _migrate(bench, cluster, may_fail=True).result
         return f"failed={str(result.get('failed', False)).lower()}: {result['msg']}"
 
     objects.put_all_stale(count)
