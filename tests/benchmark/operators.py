@@ -75,7 +75,7 @@ def _knative_turn(cluster: Cluster, objects: CustomObjects, figure: Figure, coun
     if status != 0:
         raise BenchmarkError(f"Knative's migrator failed: {said}")
     require_rewritten("Knative's migrator", count - objects.count_stale(), count)
-    figure.limited_by = f"{'one patch at a time' if flags else '5 requests a second'}; {cores.text}"
+    figure.limited_by = f"{'one patch at a time' if flags else '5 requests per second'}; {cores.text}"
 
 
 def _our_turn(

@@ -213,7 +213,9 @@ def _is_provider(value: Any) -> bool:
     if not isinstance(value, Mapping):
         return False
     settings = value.get("config") or {}
-    return isinstance(settings, Mapping) and not any(isinstance(one, (Mapping, list)) for one in settings.values())
+    return isinstance(settings, Mapping) and not any(
+        isinstance(setting, (Mapping, list)) for setting in settings.values()
+    )
 
 
 def _instead(name: str, known: Iterable[str]) -> str:
