@@ -104,8 +104,8 @@ def _refused(bench: Bench, cluster: Cluster, objects: CustomObjects, part: Part,
         return f"exit status {status}: {said}"
 
     def with_ours() -> str:
-        result: dict[str, Any] = _migrate(bench, cluster, may_fail=True).result
-        return f"failed={str(result.get('failed', False)).lower()}: {result['msg']}"
+        done = _migrate(bench, cluster, may_fail=True)
+        return f"{'failed' if done.failed else 'not failed'}: {done.result['msg']}"
 
     objects.put_all_stale(count)
     name = f"object-{count // 2:07d}"
