@@ -382,6 +382,10 @@ def test_proxies(single_master: ControlPlane, monkeypatch: pytest.MonkeyPatch) -
             for wrong in ("", "me:hunter%2F3@"):
                 said = refused(document, proxy=f"{scheme}://{wrong}{proxy.address}")
                 assert "(407)" in said and proxy.address in said and "hunter" not in said
+            etcd = {**single_master.etcd, "proxy": f"{scheme}://me:hunter%2F2@{proxy.address}"}
+            assert asyncio.run(_etcd_version(etcd))
+            said = etcd_refused({**etcd, "proxy": f"{scheme}://me:hunter%2F3@{proxy.address}"})
+            assert "(407)" in said and proxy.address in said and "hunter" not in said
         ask(
             nodes,
             kubeconfig=document,
@@ -392,12 +396,20 @@ def test_proxies(single_master: ControlPlane, monkeypatch: pytest.MonkeyPatch) -
     for scheme in ("http", "socks5"):
         said = refused(document, proxy=f"{scheme}://me:hunter%2F2@{gone}")
         assert f"{gone} refuses connections" in said and said.startswith("The proxy ") and "hunter" not in said
+        said = etcd_refused({**single_master.etcd, "proxy": f"{scheme}://me:hunter%2F2@{gone}"})
+        assert f"{gone} refuses connections" in said and "hunter" not in said
     for status, says in ((403, "does not allow connections to https://"), (503, "can't reach https://")):
         with TunnelProxy(answers=status) as proxy:
             assert says in refused(document, proxy=f"http://{proxy.address}")
     monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)
     said = refused(document, proxy="socks5://127.0.0.1:9")
     assert "lacks the Python library PySocks" in said and sys.executable in said
+
+
+def etcd_refused(options: dict[str, Any]) -> str:
+    with pytest.raises(StorageUpgradeError) as error:
+        asyncio.run(_etcd_version(options))
+    return error.value.message
 
 
 async def _etcd_version(options: dict[str, Any]) -> str:
