@@ -58,6 +58,7 @@ LONG = {
     "test_managed_fields.py": 2,
     "test_etcd_space.py": 2,
     "test_sampling.py": 2,
+    "test_real_migrator.py": 2,
     "test_requests.py": 2,
     "test_no_loss_objects.py": 2,
     "test_plain_output.py": 2,

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.benchmark import big, fleet, neighbours, tools
+from tests.benchmark import big, fleet, neighbours, operators, tools
 from tests.benchmark.bench import MIGRATE, Bench, require_rewritten, say
 from tests.benchmark.cores import watched
 from tests.benchmark.figures import Check, Part
@@ -439,6 +439,7 @@ PARTS: dict[str, Callable[[Bench], Part]] = {
     "large": big.large_objects,
     "big": big.many_objects,
     "fleet": fleet.stub_clusters,
+    "operators": operators.peers,
     "neighbours": neighbours.one_server,
     "neighbours_three": neighbours.three_servers,
     "neighbours_apart": neighbours.cores_apart,

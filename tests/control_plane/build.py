@@ -77,6 +77,13 @@ def promtool() -> Module:
     return Module("promtool-alone", source, ("promtool",), tool, tool.package)
 
 
+def knative_migrator() -> Module:
+    """knative's storage version migrator."""
+    tool = releases.KNATIVE
+    source = Path(__file__).resolve().parent / "go" / tool.folder
+    return Module("knative-migrator-alone", source, ("knative-migrator",), tool, tool.package)
+
+
 def kine() -> Module:
     """kine, with all its databases."""
     source = Path(__file__).resolve().parent / "go" / releases.KINE.folder

@@ -70,6 +70,7 @@ class Cluster(ClusterFolder):
         controllers_flags: Sequence[str] = (),
         etcd_version: str = "",
         kine: bool = False,
+        kine_endpoint: str = "",
         cpu_quota: float = 0.0,
         fsync: bool = False,
         owner_pid: int = 0,
@@ -81,7 +82,8 @@ class Cluster(ClusterFolder):
         ``controllers``: names for kube-controller-manager, which runs only if there are any.
         ``controllers_flags``: NAME=VALUE for it.
         ``controllers_version`` and ``etcd_version``: other releases than the newest, such as ``1.36.5`` and ``3.6.8``.
-        ``kine``: with SQLite, in the place of etcd. ``cpu_quota``: cores for each kube-apiserver. ``owner_pid``: the cluster goes down when that process ends.
+        ``kine``: in the place of etcd, with the database that ``kine_endpoint`` is (kine's ``--endpoint``), or SQLite.
+        ``cpu_quota``: cores for each kube-apiserver. ``owner_pid``: the cluster goes down when that process ends.
         """
         hosts.require_root()
         folder = folder.resolve()
@@ -115,6 +117,7 @@ class Cluster(ClusterFolder):
             "controllers_flags": dict(flag.split("=", 1) for flag in controllers_flags),
             "etcd_version": etcd_version,
             "kine": kine,
+            "kine_endpoint": kine_endpoint,
         }
         (folder / cls.STATE).write_text(json.dumps(data), encoding="utf-8")
         cluster = cls(folder)
@@ -456,14 +459,14 @@ class Cluster(ClusterFolder):
 
     @property
     def database(self) -> Path:
-        """The file of SQLite in which kine keeps everything."""
+        """The file in which kine keeps everything if it was given no other database."""
         return self.folder / "etcd" / "state.db"
 
     def _start_kine(self, name: str) -> None:
         pair, ca = self.certificate(name), self.certificate("etcd-ca").cert
         command = [
             str(build.binaries(build.kine()) / "kine"),
-            f"--endpoint=sqlite://{self.database}?{_SQLITE}",
+            f"--endpoint={self.data['kine_endpoint'] or f'sqlite://{self.database}?{_SQLITE}'}",
             f"--listen-address=tcp://{self.data['members'][name]['address']}:2379",
             f"--server-cert-file={pair.cert}",
             f"--server-key-file={pair.key}",

@@ -122,6 +122,14 @@ PROMTOOL = Tool(
     package="github.com/prometheus/prometheus/cmd/promtool",
     tags="remove_all_sd",
 )
+# knative's storage version migrator, for tests/benchmark. There are no releases by name.
+KNATIVE = Tool(
+    "0.0.0-20230612155445-74c4be5e935e",
+    folder="knative",
+    minutes=2,
+    module="knative.dev/pkg",
+    package="knative.dev/pkg/apiextensions/storageversion/cmd/migrate",
+)
 # kine, in the place of etcd; in tests/control_plane/go.
 KINE = Etcd("0.17.5", folder="kine", minutes=4)
 # kube-storage-version-migrator, of which there is no release since, only this commit; in tests/control_plane/go.

@@ -110,7 +110,7 @@ def test_what_is_not_there_is_named_with_what_is(version: str) -> None:
         releases.pinned("1.20")
 
 
-@pytest.mark.parametrize("tool", [releases.PROMTOOL])
+@pytest.mark.parametrize("tool", [releases.PROMTOOL, releases.KNATIVE])
 def test_each_tool_is_what_its_go_mod_builds(tool: Tool) -> None:
     text = (TESTS / "control_plane" / "go" / tool.folder / tool.go_mod).read_text(encoding="utf-8")
     assert f"tool {tool.package}\n" in text and f"{tool.module} v{tool.version}" in text

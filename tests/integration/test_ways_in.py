@@ -13,10 +13,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import shutil
+import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,13 +41,18 @@ from h2.exceptions import ProtocolError
 
 from tests.control_plane.certificates import Authority, Pair
 from tests.control_plane.cluster import Cluster as ControlPlane
+from tests.control_plane.cluster import ClusterError
 
 from .support.modules import ANSIBLE, Result
 from .support.plays import run_playbook
 from .support.proxy import TunnelProxy
+from .support.waiting import wait_until
 
 V1 = "client.authentication.k8s.io/v1"
 Answer = TypeVar("Answer")
+# Found before the tests have a home of their own.
+_PYENV = sorted(str(path) for path in Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9"))
+OLD_PYTHON = next(iter(_PYENV), None) or shutil.which("python3.9")
 
 
 @pytest.fixture(autouse=True)
@@ -373,6 +382,10 @@ def test_proxies(single_master: ControlPlane, monkeypatch: pytest.MonkeyPatch) -
             for wrong in ("", "me:hunter%2F3@"):
                 said = refused(document, proxy=f"{scheme}://{wrong}{proxy.address}")
                 assert "(407)" in said and proxy.address in said and "hunter" not in said
+            etcd = {**single_master.etcd, "proxy": f"{scheme}://me:hunter%2F2@{proxy.address}"}
+            assert asyncio.run(_etcd_version(etcd))
+            said = etcd_refused({**etcd, "proxy": f"{scheme}://me:hunter%2F3@{proxy.address}"})
+            assert "(407)" in said and proxy.address in said and "hunter" not in said
         ask(
             nodes,
             kubeconfig=document,
@@ -383,12 +396,20 @@ def test_proxies(single_master: ControlPlane, monkeypatch: pytest.MonkeyPatch) -
     for scheme in ("http", "socks5"):
         said = refused(document, proxy=f"{scheme}://me:hunter%2F2@{gone}")
         assert f"{gone} refuses connections" in said and said.startswith("The proxy ") and "hunter" not in said
+        said = etcd_refused({**single_master.etcd, "proxy": f"{scheme}://me:hunter%2F2@{gone}"})
+        assert f"{gone} refuses connections" in said and "hunter" not in said
     for status, says in ((403, "does not allow connections to https://"), (503, "can't reach https://")):
         with TunnelProxy(answers=status) as proxy:
             assert says in refused(document, proxy=f"http://{proxy.address}")
     monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)
     said = refused(document, proxy="socks5://127.0.0.1:9")
     assert "lacks the Python library PySocks" in said and sys.executable in said
+
+
+def etcd_refused(options: dict[str, Any]) -> str:
+    with pytest.raises(StorageUpgradeError) as error:
+        asyncio.run(_etcd_version(options))
+    return error.value.message
 
 
 async def _etcd_version(options: dict[str, Any]) -> str:
@@ -425,6 +446,15 @@ def test_what_is_not_a_server(single_master: ControlPlane, first_bytes: bytes, s
 async def plain_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    await writer.drain()
+    writer.close()
+
+
+async def websocket_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(
+        b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n"
+    )
     await writer.drain()
     writer.close()
 
@@ -502,12 +532,80 @@ def test_a_front_end_that_only_speaks_http_2(tmp_path: Path) -> None:
     assert "it speaks HTTP/2 only; let it accept HTTP/1.1, too" in said
 
 
+def test_a_front_end_that_only_speaks_websocket(tmp_path: Path) -> None:
+    """kubectl gives up there, too, and says less."""
+    authority = Authority(tmp_path, "ca")
+    pair = authority.issue("front-ws", "front", addresses=["127.0.0.1"])
+    said = through_a_front_end(pair, authority.pair.cert, answer=websocket_only)
+    assert "takes no plain HTTP/1.1 requests (426), only websocket; let that front end accept them" in said
+
+
 @pytest.mark.parametrize("host", ["[::1]", "[0:0:0:0:0:0:0:1]", "[0000::0001]"])
 def test_any_notation_of_ipv6_leads_to_the_server(tmp_path: Path, host: str) -> None:
     """Number 10."""
     authority = Authority(tmp_path, "ca")
     pair = authority.issue("front-6", "front", addresses=["::1"])
     assert through_a_front_end(pair, authority.pair.cert, address="::1", host=host) == "{}"
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One master that speaks TLS 1.3 alone."""
+    folder = tmp_path_factory.mktemp("strict") / "cluster"
+    cluster = ControlPlane.up(folder, masters=1, flags=["tls-min-version=VersionTLS13"], owner_pid=os.getpid())
+    yield cluster
+    cluster.down()
+
+
+def test_a_real_server_with_tls_1_3_alone_reached_by_ipv6(strict: ControlPlane, module: Callable[..., Result]) -> None:
+    """Number 10 as well: two notations of its address are one server."""
+    old = ssl.create_default_context(cafile=str(strict.certificate("ca").cert))
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError), socket.create_connection((strict.address("master-1"), 6443)) as plain:
+        old.wrap_socket(plain, server_hostname="master-1").close()
+    with socket.socket(socket.AF_INET6) as free:
+        free.bind(("::1", 0))
+        port = free.getsockname()[1]
+    relay = [str(strict.folder / "bin" / "tcp-proxy"), "--listen", f"[::1]:{port}"]
+    with subprocess.Popen([*relay, "--backends", f"{strict.address('master-1')}:6443"]) as relaying:
+        try:
+            url = f"https://[::1]:{port}"
+            document = admin(strict)
+            document["clusters"][0]["cluster"] |= {"server": url, "tls-server-name": "master-1"}
+            kubeconfig = strict.folder / "by-ipv6"
+            kubeconfig.write_text(json.dumps(document), encoding="utf-8")
+            wait_until(lambda: _is_answered(strict, kubeconfig))
+            servers = [url, f"https://[0:0:0:0:0:0:0:1]:{port}", f"https://[::0001]:{port}/"]
+            found = module(None, "storage_version_hashes", kubeconfig=str(kubeconfig), servers=servers)
+            assert [server["url"] for server in found["servers"]] == [url] and found["converged"] is True
+            assert found["cluster"]["server"] == url
+        finally:
+            relaying.kill()
+
+
+def _is_answered(cluster: ControlPlane, kubeconfig: Path) -> bool:
+    """As kubectl sees it."""
+    with suppress(ClusterError):
+        return cluster.kubectl("get", "--raw", "/readyz", kubeconfig=kubeconfig) == "ok"
+    return False
+
+
+def test_a_real_python_that_is_too_old_or_lacks_a_library(single_master: ControlPlane, tmp_path: Path) -> None:
+    """Number 8."""
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    lacks = f"The Python library kubernetes is needed where this task runs; {bare}/bin/python lacks it"
+    cases = [(str(bare / "bin" / "python"), lacks)]
+    cases += [(OLD_PYTHON, f"this is 3.9 at {OLD_PYTHON}")] if OLD_PYTHON else []
+    for interpreter, says in cases:
+        task = {"kube_storage.upgrade.storage_version_hashes": {"kubeconfig": str(single_master.kubeconfig)}}
+        playbook = tmp_path / "play.yml"
+        playbook.write_text(
+            json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}]), encoding="utf-8"
+        )
+        done = run_playbook(playbook, tmp_path, variables={"ansible_python_interpreter": interpreter})
+        said = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode != 0 and says in said, said
 
 
 def test_in_a_pod(single_master: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ FOLLOWED = (
     Followed(_GO / releases.MIGRATOR.folder, "sigs.k8s.io/kube-storage-version-migrator", "master", releases.MIGRATOR),
     Followed(_GO / "openshift-api", "github.com/openshift/api", "master", None),
 )
-TOOLS = {_GO / tool.folder: tool for tool in (releases.PROMTOOL,)}
+TOOLS = {_GO / tool.folder: tool for tool in (releases.PROMTOOL, releases.KNATIVE)}
 # etcd 3.4, of which the proxy has only one commit; and the benchmark, which requires nothing.
 FIXED = (_GO / "etcd-3.4", ROOT / "tests" / "benchmark" / "go")
 KUBERNETES, ETCD = "k8s.io/kubernetes", "go.etcd.io/etcd/server/v3"

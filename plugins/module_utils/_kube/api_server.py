@@ -306,6 +306,11 @@ def api_error(answer: Response, url: str, method: str, path: str, say: Callable[
         sentence = f"{url} does not accept the credentials (401); check the kubeconfig, api_key or client_cert."
     elif answer.status == 403:
         sentence = forbidden_sentence(message) or f"{url} refuses {method} {path} (403): {said or 'forbidden'}."
+    elif answer.status == 426:
+        sentence = (
+            f"{url} takes no plain HTTP/1.1 requests (426), only {say(answer.headers.get('upgrade') or 'another protocol')}; "
+            "let that front end accept them, or name another address of the API servers."
+        )
     else:
         sentence = f"{url} answered {method} {path.split('?')[0]} with {answer.status}{': ' + said if said else ''}."
     return ApiError(sentence, status=answer.status, reason=reason)

@@ -112,9 +112,7 @@ def open_connection(
     try:
         configuration = core._create_configuration(_for_core(auth, chosen))
     except Exception as error:  # kubernetes.config raises nearly anything on a malformed kubeconfig
-        where = chosen.where if chosen is not None else "the kubeconfig"
-        malformed = f"{where[:1].upper()}{where[1:]} is not a valid kubeconfig; {COMPARE}."
-        raise BadInputError(_provider_problem(chosen) or malformed) from error
+        raise BadInputError(_why_unusable(core, auth, chosen)) from error
     if not configuration.host:
         raise BadInputError("The kubeconfig names no server; check its cluster entry or give the option host.")
     url = normalize_url(configuration.host)
@@ -197,11 +195,35 @@ def _for_core(auth: Mapping[str, Any], chosen: KubeContext | None) -> dict[str, 
     """The options as kubernetes.core is to read them."""
     if chosen is None:
         return dict(auth)
-    if "auth-provider" in chosen.user:
+    if chosen.auth_provider is not None:
         return {**auth, "kubeconfig": _kubeconfig_of(auth), "context": chosen.name}
-    # Without what we read ourselves, as its library swallows what is wrong with a plugin, and reads a token file once.
-    ours = ("exec", "tokenFile", *(("token",) if chosen.user.get("tokenFile") else ()))
+    return _alone(auth, chosen, "auth-provider")
+
+
+def _alone(auth: Mapping[str, Any], chosen: KubeContext, *without: str) -> dict[str, Any]:
+    """The options with nothing of the kubeconfig but that context, without some fields of its user.
+
+    Also without what we read ourselves, as kubernetes.core's library swallows what is wrong with a plugin, and reads a token file once.
+    """
+    ours = ("exec", "tokenFile", *(("token",) if chosen.user.get("tokenFile") else ()), *without)
     return {**auth, "kubeconfig": chosen.as_kubeconfig(without=ours), "context": None}
+
+
+def _why_unusable(core: Any, auth: Mapping[str, Any], chosen: KubeContext | None) -> str:
+    """Why kubernetes.core does not take a kubeconfig. Its user's auth provider is the reason only if all the rest is taken."""
+    if chosen is not None and chosen.auth_provider is not None:
+        if not _is_taken(core, _alone(auth, chosen)) and _is_taken(core, _alone(auth, chosen, "auth-provider")):
+            return str(_provider_problem(chosen))
+    where = chosen.where if chosen is not None else "the kubeconfig"
+    return f"{where[:1].upper()}{where[1:]} is not a valid kubeconfig; {COMPARE}."
+
+
+def _is_taken(core: Any, auth: Mapping[str, Any]) -> bool:
+    try:
+        core._create_configuration(auth)
+    except Exception:
+        return False
+    return True
 
 
 def _token_of(chosen: KubeContext | None, context: ssl.SSLContext | None) -> Token | None:
@@ -209,7 +231,7 @@ def _token_of(chosen: KubeContext | None, context: ssl.SSLContext | None) -> Tok
     if chosen is None:
         return FileToken(_POD_TOKEN) if in_pod() else None
     user = chosen.user
-    if "auth-provider" in user:
+    if chosen.auth_provider is not None:
         return None
     if user.get("tokenFile"):
         try:
@@ -235,10 +257,9 @@ def _token_of(chosen: KubeContext | None, context: ssl.SSLContext | None) -> Tok
 
 def _provider_problem(chosen: KubeContext | None) -> str | None:
     """What to do if the user's auth provider (what kubectl had before credential plugins) gave no token; None without one."""
-    if chosen is None or "auth-provider" not in chosen.user:
+    if chosen is None or chosen.auth_provider is None:
         return None
-    provider = chosen.user["auth-provider"]
-    name = provider.get("name") if isinstance(provider, Mapping) else None
+    name = chosen.auth_provider.get("name")
     what = f"The auth provider '{name}' of {chosen.whose} gives no token"
     if name == "oidc":
         return f"{what}; its id-token has expired or is not valid, and could not be renewed. Log in again."

@@ -42,6 +42,12 @@ class KubeContext:
         }
 
     @property
+    def auth_provider(self) -> Mapping[str, Any] | None:
+        """What kubectl had before credential plugins; None without one."""
+        found: Mapping[str, Any] | None = self.user.get("auth-provider")
+        return found
+
+    @property
     def whose(self) -> str:
         """The user in a sentence."""
         return f"user '{self.user_name}' of {self.where}"
@@ -193,9 +199,23 @@ def _require_usable(chosen: KubeContext) -> None:
                     f"{_capital(chosen.where)} names a file that does not exist: {path} ({name}); correct it, or put the "
                     "content into the kubeconfig (kubectl config view --flatten)."
                 )
+    provider = chosen.auth_provider
+    if provider is not None and not _is_provider(provider):
+        raise BadInputError(
+            f"{_capital(chosen.where)} is not a valid kubeconfig (the auth-provider of user '{chosen.user_name}' is malformed); {COMPARE}."
+        )
     of_another = [name for name in ("as-uid", "as-groups", "as-user-extra") if chosen.user.get(name)]
     if of_another and not chosen.user.get("as"):
         raise BadInputError(f"The {chosen.whose} has {of_another[0]} without as; name the user to impersonate.")
+
+
+def _is_provider(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    settings = value.get("config") or {}
+    return isinstance(settings, Mapping) and not any(
+        isinstance(setting, (Mapping, list)) for setting in settings.values()
+    )
 
 
 def _instead(name: str, known: Iterable[str]) -> str:

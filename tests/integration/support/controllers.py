@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,6 +164,16 @@ class RealMigrator:
         if self._process is not None:
             self._process.kill()
             self._process = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While the block runs, it does nothing, and doesn't know."""
+        assert self._process is not None
+        self._process.send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send(signal.SIGCONT)
 
     def __enter__(self) -> RealMigrator:
         self.start()

@@ -19,12 +19,6 @@ from tests.control_plane import build
 from tests.control_plane.processes import wait_for
 
 from .databases import Database, SQLite
-from .etcd import Stored
-
-
-def rows_of(database: Path, revision: int | None = None) -> dict[str, Stored]:
-    """Every key with its row as of a revision (None: the newest), in a file of SQLite."""
-    return SQLite(database.parent).rows(revision)
 
 
 def number(field: int, value: int) -> bytes:

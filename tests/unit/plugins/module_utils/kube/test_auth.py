@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
@@ -178,3 +179,44 @@ def test_a_pod_s_token_goes_to_no_other_cluster(
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     assert dict(open_connection(options).authorize()).get("Authorization") == sent
+
+
+@pytest.mark.parametrize(
+    ("user", "cluster", "says"),
+    [
+        ({"auth-provider": {"name": "gcp"}}, {}, "The auth provider 'gcp' of user 'u'"),
+        (
+            {"auth-provider": {"name": "oidc", "config": {"refresh-token": "t"}}},
+            {},
+            "The auth provider 'oidc' of user 'u'",
+        ),
+        ({"auth-provider": {"name": "gcp"}}, {"certificate-authority-data": "x"}, "is not a valid kubeconfig; compare"),
+        ({"auth-provider": {"name": "oidc"}, "client-key-data": "x"}, {}, "is not a valid kubeconfig; compare"),
+        ({"auth-provider": "oidc"}, {}, "is not a valid kubeconfig (the auth-provider of user 'u' is malformed)"),
+        ({"auth-provider": {"name": "oidc", "config": "t"}}, {}, "(the auth-provider of user 'u' is malformed)"),
+        (
+            {"auth-provider": {"name": "oidc", "config": {"id-token": ["t"]}}},
+            {},
+            "(the auth-provider of user 'u' is malformed)",
+        ),
+        ({"auth-provider": None}, {}, None),
+    ],
+)
+def test_an_auth_provider_is_blamed_only_for_what_it_causes(
+    monkeypatch: pytest.MonkeyPatch, user: dict[str, Any], cluster: dict[str, Any], says: str | None
+) -> None:
+    """Issue 17: any malformed kubeconfig whose user has one was said to give no token."""
+    kubernetes = pytest.importorskip("kubernetes")
+    monkeypatch.setattr(kubernetes.client.Configuration, "_default", None)
+    document = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [{"name": "k", "cluster": {"server": "https://127.0.0.1:9", **cluster}}],
+        "users": [{"name": "u", "user": user}],
+    }
+    if says is None:
+        assert open_connection({"kubeconfig": document}).authorize() == []
+        return
+    with pytest.raises(BadInputError) as refused:
+        open_connection({"kubeconfig": document})
+    assert says in refused.value.message
