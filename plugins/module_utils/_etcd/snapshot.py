@@ -79,11 +79,11 @@ async def _members(etcd: Etcd) -> list[MemberState]:
             f"{etcd.endpoints[0]} is kine, which takes no snapshots; back up its database instead (SQLite of k3s: the folder "
             "/var/lib/rancher/k3s/server/db)."
         )
-    corrupt = [state.address for state in found.states if "CORRUPT" in state.alarms]
+    corrupt = {raised_by for state in found.states for alarm, raised_by in state.alarms if alarm == "CORRUPT"}
     if corrupt:
         raise EtcdError(
-            f"etcd has raised the alarm CORRUPT ({', '.join(corrupt)}), so a snapshot may hold damaged data; repair etcd first "
-            "(etcd.io/docs, Operating etcd clusters, Data corruption)."
+            f"etcd has raised the alarm CORRUPT at {', '.join(map(found.text_of, sorted(corrupt)))}, so a snapshot may hold damaged data; "
+            "repair that member first (etcd.io/docs, Operating etcd clusters, Data corruption)."
         )
     usable = [state for state in found.states if not state.learner and state.leader is not None]
     if not usable:
