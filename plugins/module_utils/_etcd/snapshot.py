@@ -59,12 +59,16 @@ async def etcd_snapshot(options: SnapshotOptions, check_mode: bool, report: Repo
             return _result([_planned(members[0], size) for (_etcd, members), size in zip(sources, sizes)], [], True)
         taken = [await _take(etcd, members, folder, report) for etcd, members in sources]
     paths = [snapshot["path"] for snapshot in taken]
-    removed = [
-        path
-        for cluster in {snapshot["cluster"]: None for snapshot in taken}
-        for path in folder.remove_old(cluster, options.keep, paths)
-    ]
-    return _result(taken, removed, False)
+    clusters = list(dict.fromkeys(snapshot["cluster"] for snapshot in taken))
+    mixed = [cluster for cluster in clusters if options.keep and folder.are_mixed(cluster, paths)]
+    removed = [path for cluster in clusters for path in folder.remove_old(cluster, options.keep, paths)]
+    result = _result(taken, removed, False)
+    if mixed:
+        result["msg"] += (
+            f" No older one with the id {', '.join(mixed)} was removed: by their revisions, some are of another cluster with the same id, or "
+            "of the time before a restore; move those to another folder."
+        )
+    return result
 
 
 def _each(clusters: EtcdClusters) -> list[Etcd]:
