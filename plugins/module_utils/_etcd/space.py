@@ -171,7 +171,12 @@ _DEFRAGMENT = (
     "little, raise --quota-backend-bytes or remove data."
 )
 _MORE_ROOM = "Raise --quota-backend-bytes of every member (etcd advises at most 8 GiB), or remove data."
-
+# Of engines whose writes can't be held.
+NO_WAIT = "with engine: {engine} the controller can't be made to wait for compaction"
+INSTEAD_OF_WAITING = (
+    "Use engine: direct, which waits, and needs permission to list and patch; or defragment the members (etcdctl defrag) or raise "
+    "--quota-backend-bytes, and run again."
+)
 
 _WORST_FIRST = (Fit.NEVER, Fit.PACED, Fit.UNKNOWN, Fit.FITS)
 _UNKNOWN_AMOUNT = Amount()
