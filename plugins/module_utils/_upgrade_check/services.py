@@ -115,7 +115,7 @@ async def _connects(url: str) -> ServiceState:
         )
     try:
         _reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _CONNECT)
-    except (OSError, UnicodeError, asyncio.TimeoutError):  # a name with an empty label is no text for a resolver
+    except (OSError, UnicodeError, asyncio.TimeoutError):  # a name with an empty label can't be encoded
         return ServiceState(
             f"nothing answers at {parts.scheme}://{parts.netloc}, tried from the host where the task runs"
         )
