@@ -59,9 +59,9 @@ async def etcd_snapshot(options: SnapshotOptions, check_mode: bool, report: Repo
             return _result([_planned(members[0], size) for (_etcd, members), size in zip(sources, sizes)], [], True)
         taken = [await _take(etcd, members, folder, report) for etcd, members in sources]
     paths = [snapshot["path"] for snapshot in taken]
-    clusters = list(dict.fromkeys(snapshot["cluster"] for snapshot in taken))
-    mixed = [cluster for cluster in clusters if options.keep and folder.are_mixed(cluster, paths)]
-    removed = [path for cluster in clusters for path in folder.remove_old(cluster, options.keep, paths)]
+    ids = list(dict.fromkeys(snapshot["cluster"] for snapshot in taken))
+    mixed = [cluster for cluster in ids if options.keep and folder.are_mixed(cluster, paths)]
+    removed = [path for cluster in ids for path in folder.remove_old(cluster, options.keep, paths)]
     result = _result(taken, removed, False)
     if mixed:
         result["msg"] += (
