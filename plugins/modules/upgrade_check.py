@@ -19,8 +19,10 @@ description:
     known. RV(unknown) lists what they don't show.
   - Lists every resource completely, but only metadata. One object that can't be decoded or decrypted makes the LIST of its whole
     resource fail; with O(etcd), or if the API server names them, the result names such objects.
-  - Asks every API server at its own address for objects of each encrypted resource (of each resource without O(etcd)), and names the servers
+  - Asks every API server at its own address for objects of each resource (with O(etcd), of each version and encryption key), and names the servers
     that can't read what others can. If the servers report different encryption configurations, it lists everything on each of them.
+  - With O(etcd), on a master of kubeadm, compares the keys in the file of its API server's C(--encryption-provider-config) with those that etcd needs,
+    because a restart loads that file, which may have changed since the API server was started. RV(blockers) never has a secret.
   - Patches one object of each resource as a migration would, in a dry run, so that the API server calls its webhooks and policies.
   - Names objects whose namespace no longer exists, which API servers refuse to write; with O(etcd) by their keys.
   - Compares O(crd_manifests) with the CRDs in the cluster, with their stored objects and with the objects' field managers. If the user's permissions
@@ -61,6 +63,15 @@ options:
         O(etcd) is given.
       - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota is unknown.
     type: int
+    version_added: 0.1.0
+  engine:
+    description:
+      - The engine that M(kube_storage.upgrade.storage_migrate) will use after the upgrade, as its option of the same name. A controller can't be made to
+        wait for etcd's compaction, so that it blocks the upgrade if O(etcd) shows that the migration would have to wait.
+      - V(auto) is judged as V(direct), which it uses if it can.
+    type: str
+    choices: [direct, storage_version_migration, kube_storage_version_migrator, auto]
+    default: direct
     version_added: 0.1.0
   etcd_snapshot_path:
     description: The folder of snapshots by M(kube_storage.upgrade.etcd_snapshot), to say how old the newest one is. Only if O(etcd) is given.
@@ -131,8 +142,9 @@ blockers:
       sample: undecodable/horizontalpodautoscalers.autoscaling
     check:
       description:
-        - What was checked. V(undecodable), V(rollback), V(downgrade), V(compatibility), V(list_fails), V(servers_differ), V(unfinished_migration),
-          V(outstanding_migration), V(webhook), V(write_refused), V(missing_namespace), V(dropped_fields), V(managers_of_dropped_version),
+        - What was checked. V(undecodable), V(rollback), V(downgrade), V(compatibility), V(list_fails), V(servers_differ), V(encryption_file),
+          V(unfinished_migration), V(outstanding_migration),
+          V(webhook), V(write_refused), V(missing_namespace), V(dropped_fields), V(managers_of_dropped_version),
           V(managers_of_older_version), V(crd_terminating), V(crd_refused), V(crd_drops_storage_version), V(crd_drops_stored_version),
           V(crd_drops_fields), V(crd_drops_managed_version), V(crd_stops_serving), V(crd_conversion), V(skipped_minors),
           V(impossible_release), V(etcd_space), V(etcd_member_down), V(etcd_no_leader), V(etcd_learner), V(etcd_versions_differ),
@@ -261,8 +273,8 @@ path:
 safe_up_to:
   description:
     - The last release in the data that is known to read everything that is stored; null if no release can.
-    - Objects whose stored version is unknown, because they are encrypted, or because etcd was not read and no complete migration is on record,
-      count as stored in the oldest version that the current release reads. RV(unknown) names them.
+    - Objects whose stored version is unknown, because they are encrypted or could not be counted, or because etcd was not read and no complete
+      migration is on record, count as stored in the oldest version that the current release reads. RV(unknown) names them.
   returned: success
   type: str
   sample: "1.36"
@@ -377,6 +389,11 @@ def main() -> None:
         **SAMPLING_SPEC,
         "etcd": ETCD_SPEC,
         "etcd_quota": {"type": "int"},
+        "engine": {
+            "type": "str",
+            "choices": ["direct", "storage_version_migration", "kube_storage_version_migrator", "auto"],
+            "default": "direct",
+        },
         "etcd_snapshot_path": {"type": "path"},
         "target_version": {"type": "str", "required": True},
         "crd_manifests": {"type": "list", "elements": "raw", "default": []},

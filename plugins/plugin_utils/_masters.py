@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address, same_url
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import at_release
 
@@ -29,23 +29,41 @@ def own_servers(
     The caller must check that there is exactly one.
     """
     if url:
-        return [server for server in servers if server["url"] == url.rstrip("/")]
+        return [server for server in servers if server["url"] == _spelled(url)]
     wanted = _folded(names)
     own = [server for server in servers if wanted & _folded([server.get("name"), urlsplit(server["url"]).hostname])]
     return [server for server in own if not (located and _is_elsewhere(server["url"], wanted))]
 
 
+def _spelled(url: str) -> str:
+    """As the modules return it."""
+    try:
+        return same_url(url)
+    except ValueError:
+        return url
+
+
 def _is_elsewhere(url: str, names: Collection[str]) -> bool:
     """Whether the URL has an IP address that is none of these folded names.
 
-    Nobody knows that of a public one, which NAT may translate, so that it is on no interface.
+    NAT may translate a public one, so that it is on no interface. So it counts only if the host is known by a public one of that kind, too.
     """
     host = urlsplit(url).hostname or ""
     try:
-        public = ip_address(host).is_global
+        address = ip_address(host)
     except ValueError:
         return False
-    return not public and same_address(host) not in names
+    if same_address(host) in names:
+        return False
+    return not address.is_global or any(_is_public(name, address.version) for name in names)
+
+
+def _is_public(name: str, version: int) -> bool:
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    return address.is_global and address.version == version
 
 
 def own_nodes(nodes: Iterable[Result], names: Iterable[str], name: str | None = None) -> list[Result]:

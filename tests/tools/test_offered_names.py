@@ -78,6 +78,7 @@ def test_each_engine_that_is_offered_is_chosen_and_described() -> None:
         dialect.name for name in engines if (dialect := choice.dialect_of(name, None)) is not None
     }
     assert engines <= values_in(option["description"])
+    assert documented("modules.upgrade_check")["options"]["engine"]["choices"] == option["choices"]
     assert set(CHOICES["engine"]) == set(option["choices"])
     assert not [engine for engine in engines if f"`{engine}`" not in text_of("README.md")]
     headers = ENGINE_COLUMNS.findall(text_of("docs", "docsite", "rst", "engines.rst"))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 
 def same_address(host: str) -> str:
@@ -17,3 +18,14 @@ def same_address(host: str) -> str:
         return str(ip_address(bare))
     except ValueError:
         return text
+
+
+def same_url(url: str) -> str:
+    """One spelling for each URL of a server. Raises ValueError if it has no host, or a port that is none."""
+    parts = urlsplit(url.strip().rstrip("/"))
+    if not parts.hostname:
+        raise ValueError(f"{url} has no host")
+    name = same_address(parts.hostname)
+    host = f"[{name}]" if ":" in name else name
+    netloc = host if parts.port in (None, 443 if parts.scheme == "https" else 80) else f"{host}:{parts.port}"
+    return f"{parts.scheme}://{netloc}{parts.path}"

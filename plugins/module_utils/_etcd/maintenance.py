@@ -5,7 +5,7 @@
 """What every member of an etcd says about its database, by POST /v3/maintenance/status. Reads only.
 
 Alarms are among the errors of a status (go.etcd.io/etcd, server/etcdserver/api/v3rpc/maintenance.go: Status), so that needs no
-other request. The quota is there since 3.6; a negative one switches the limit off.
+other request. Every member lists those of all members. The quota is there since 3.6; a negative one switches the limit off.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import ASSUMED, TOLD, Member
 
 _ALARM = re.compile(r"\balarm:(\w+)")
+_RAISED_BY = re.compile(r"\bmemberID:(\d+)")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,16 @@ class Maintenance:
         return Statuses(tuple(members.values()), tuple(url for url in self._addresses if url not in found))
 
 
+def alarms_in(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """(name, id of the member that raised it) of each alarm in the answer to a status request, whichever member answered. Pure."""
+    found = set()
+    for error in document.get("errors") or ():
+        alarm, member = _ALARM.search(str(error)), _RAISED_BY.search(str(error))
+        if alarm is not None:
+            found.add((alarm[1], member[1] if member is not None else ""))
+    return tuple(sorted(found))
+
+
 def member_of(address: str, document: Mapping[str, Any]) -> Member:
     """From the answer to a status request; numbers of 64 bits are texts, and zeros are left out. Pure.
 
@@ -94,9 +105,8 @@ def member_of(address: str, document: Mapping[str, Any]) -> Member:
         in_use=None if in_use is None else int(in_use),
         quota=quota if quota > 0 else None,
         quota_from=TOLD if quota or is_kine else ASSUMED,
-        alarms=tuple(
-            alarm[1] for error in document.get("errors") or () if (alarm := _ALARM.search(str(error))) is not None
-        ),
+        alarms=alarms_in(document),
+        id=str((header or {}).get("member_id") or ""),
     )
 
 

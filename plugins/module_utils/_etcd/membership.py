@@ -10,16 +10,16 @@ By POST /v3/cluster/member/list, /v3/maintenance/status and /v3/maintenance/hash
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import EtcdError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import Etcd, document_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.maintenance import alarms_in
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import id_text
 
 _STATUS, _LIST, _HASH = "/v3/maintenance/status", "/v3/cluster/member/list", "/v3/maintenance/hashkv"
-_ALARM = re.compile(r"\balarm:(\w+)")
 # A member may compact between two answers; then the hashes cover different revisions, and are asked for again.
 _HASH_ROUNDS = 3
 _HASH_PAUSE = 0.5
@@ -27,7 +27,10 @@ _HASH_PAUSE = 0.5
 
 @dataclass(frozen=True)
 class MemberState:
-    """What one member says about itself. ``id`` and ``leader`` are decimal texts; ``leader`` is None if it knows none."""
+    """What one member says about itself. ``id`` and ``leader`` are decimal texts; ``leader`` is None if it knows none.
+
+    ``alarms``: those of all members, each with the id of the member that raised it.
+    """
 
     address: str
     id: str
@@ -35,7 +38,7 @@ class MemberState:
     version: str
     leader: str | None
     learner: bool
-    alarms: tuple[str, ...]
+    alarms: tuple[tuple[str, str], ...]
     revision: int
     db_size: int
 
@@ -81,6 +84,11 @@ class Membership:
         """Whether it is kine, which lists itself as the only member, without an id, and knows no leader, alarm or hash."""
         return any(member.name == "kine" and not member.id for member in self.listed)
 
+    def text_of(self, member: str) -> str:
+        """One of the members, by its decimal id, for a sentence."""
+        known = {state.id: state.address for state in self.states} | {listed.id: listed.text for listed in self.listed}
+        return known.get(member) or id_text(member)
+
     @property
     def down(self) -> list[str]:
         """The members that exist and did not answer, and the endpoints at which nobody answered, for a sentence."""
@@ -111,7 +119,6 @@ def state_of(address: str, document: Mapping[str, Any]) -> MemberState:
     """From the answer to a status request, in which zeros and ``false`` are left out. Pure."""
     header = document.get("header") or {}
     leader = str(document.get("leader") or "0")
-    alarms = (_ALARM.search(str(error)) for error in document.get("errors") or ())
     return MemberState(
         address,
         str(header.get("member_id") or ""),
@@ -119,7 +126,7 @@ def state_of(address: str, document: Mapping[str, Any]) -> MemberState:
         str(document.get("version") or ""),
         None if leader == "0" else leader,
         document.get("isLearner") is True,
-        tuple(sorted({alarm[1] for alarm in alarms if alarm is not None})),
+        alarms_in(document),
         int(header.get("revision") or 0),
         int(document.get("dbSize") or 0),
     )
@@ -185,7 +192,10 @@ async def hashes(etcd: Etcd, members: Sequence[MemberState]) -> Hashes:
     for attempt in range(_HASH_ROUNDS):
         if attempt:
             await asyncio.sleep(_HASH_PAUSE)
-            members = (await _states(etcd, [member.address for member in members]))[0]
+            still_there, silent = await _states(etcd, [member.address for member in members])
+            if silent:
+                raise EtcdError(next(iter(silent.values())))
+            members = still_there
         revision = min(member.revision for member in members)
         answers = await asyncio.gather(
             *(etcd.ask_member(member.address, _HASH, {"revision": str(revision)}) for member in members)

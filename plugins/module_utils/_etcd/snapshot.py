@@ -59,12 +59,16 @@ async def etcd_snapshot(options: SnapshotOptions, check_mode: bool, report: Repo
             return _result([_planned(members[0], size) for (_etcd, members), size in zip(sources, sizes)], [], True)
         taken = [await _take(etcd, members, folder, report) for etcd, members in sources]
     paths = [snapshot["path"] for snapshot in taken]
-    removed = [
-        path
-        for cluster in {snapshot["cluster"]: None for snapshot in taken}
-        for path in folder.remove_old(cluster, options.keep, paths)
-    ]
-    return _result(taken, removed, False)
+    ids = list(dict.fromkeys(snapshot["cluster"] for snapshot in taken))
+    mixed = [cluster for cluster in ids if options.keep and folder.are_mixed(cluster, paths)]
+    removed = [path for cluster in ids for path in folder.remove_old(cluster, options.keep, paths)]
+    result = _result(taken, removed, False)
+    if mixed:
+        result["msg"] += (
+            f" No older one with the id {', '.join(mixed)} was removed: by their revisions, some are of another cluster with the same id, or "
+            "of the time before a restore; move those to another folder."
+        )
+    return result
 
 
 def _each(clusters: EtcdClusters) -> list[Etcd]:
@@ -79,11 +83,11 @@ async def _members(etcd: Etcd) -> list[MemberState]:
             f"{etcd.endpoints[0]} is kine, which takes no snapshots; back up its database instead (SQLite of k3s: the folder "
             "/var/lib/rancher/k3s/server/db)."
         )
-    corrupt = [state.address for state in found.states if "CORRUPT" in state.alarms]
+    corrupt = {raised_by for state in found.states for alarm, raised_by in state.alarms if alarm == "CORRUPT"}
     if corrupt:
         raise EtcdError(
-            f"etcd has raised the alarm CORRUPT ({', '.join(corrupt)}), so a snapshot may hold damaged data; repair etcd first "
-            "(etcd.io/docs, Operating etcd clusters, Data corruption)."
+            f"etcd has raised the alarm CORRUPT at {', '.join(map(found.text_of, sorted(corrupt)))}, so a snapshot may hold damaged data; "
+            "repair that member first (etcd.io/docs, Operating etcd clusters, Data corruption)."
         )
     usable = [state for state in found.states if not state.learner and state.leader is not None]
     if not usable:

@@ -131,10 +131,13 @@ class SnapshotFolder:
                 with suppress(FileNotFoundError):
                     os.unlink(part)
 
-    def newest(self, cluster: str) -> Taken | None:
-        """The newest snapshot of an etcd cluster, by its id as etcdctl shows it; None if there is none, or the folder can't be read."""
+    def newest(self, cluster: str, revision: int) -> Taken | None:
+        """The newest snapshot of an etcd cluster, by its id as etcdctl shows it; None if there is none, or the folder can't be read.
+
+        One of a later ``revision`` than the cluster is at now is another cluster's: those with the same first member's address share an id.
+        """
         try:
-            found = sorted(self._of(cluster), key=_age)
+            found = sorted((name for name in self._of(cluster) if _age(name)[1] <= revision), key=_age)
         except OSError:
             return None
         if not found:
@@ -153,9 +156,9 @@ class SnapshotFolder:
     def remove_old(self, cluster: str, keep: int, taken: Collection[str]) -> list[str]:
         """Removes the oldest snapshots of an etcd cluster until ``keep`` remain (0: any number); returns their paths. Raises FileError.
 
-        Those that this run has ``taken`` stay, even if a clock that was ahead gave others a later time.
+        Those that this run has ``taken`` stay, even if a clock that was ahead gave others a later time. If ``are_mixed``, none is removed.
         """
-        if keep == 0:
+        if keep == 0 or self.are_mixed(cluster, taken):
             return []
         removed = []
         try:
@@ -169,6 +172,18 @@ class SnapshotFolder:
                 f"The new snapshot is complete, but an old one in {self._path} could not be removed: {error.strerror or error}."
             ) from error
         return removed
+
+    def are_mixed(self, cluster: str, taken: Collection[str]) -> bool:
+        """Whether snapshots with this id can't all be of one cluster, as its revision only rises (unless it was restored from one of them)."""
+        try:
+            found = self._of(cluster)
+        except OSError:
+            return False
+        new = [_age(name)[1] for name in found if str(self._path / name) in taken]
+        others = [
+            _age(name)[1] for name in sorted((name for name in found if str(self._path / name) not in taken), key=_age)
+        ]
+        return others != sorted(others) or any(revision > max(new, default=revision) for revision in others)
 
     def _remove_abandoned(self) -> None:
         """Partial files of runs that were killed: nobody holds a lock on them."""

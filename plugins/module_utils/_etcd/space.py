@@ -55,7 +55,7 @@ class Member:
 
     ``where``: its address. ``size``: of the file. ``in_use``: how much of that is used; None if unknown.
     ``quota``: None if it has none, or if it isn't known. ``quota_from``: ``etcd``, ``option`` or ``default``.
-    ``alarms``: raised alarms, such as NOSPACE.
+    ``alarms``: those of all members, such as NOSPACE, each with the id of the member that raised it. ``id``: its own one; "" if unknown.
     """
 
     where: str
@@ -63,7 +63,8 @@ class Member:
     in_use: int | None = None
     quota: int | None = None
     quota_from: str = ASSUMED
-    alarms: tuple[str, ...] = ()
+    alarms: tuple[tuple[str, str], ...] = ()
+    id: str = ""
 
     @property
     def used(self) -> int:
@@ -121,7 +122,7 @@ class Member:
             "quota": self.quota,
             "quota_from": self.quota_from if self.quota is not None else None,
             "defragmentation_frees": self.reclaimable,
-            "alarms": list(self.alarms),
+            "alarms": sorted({alarm for alarm, _raised_by in self.alarms}),
         }
 
 
@@ -170,7 +171,12 @@ _DEFRAGMENT = (
     "little, raise --quota-backend-bytes or remove data."
 )
 _MORE_ROOM = "Raise --quota-backend-bytes of every member (etcd advises at most 8 GiB), or remove data."
-
+# Of engines whose writes can't be held.
+NO_WAIT = "with engine: {engine} the controller can't be made to wait for compaction"
+INSTEAD_OF_WAITING = (
+    "Use engine: direct, which waits, and needs permission to list and patch; or defragment the members (etcdctl defrag) or raise "
+    "--quota-backend-bytes, and run again."
+)
 
 _WORST_FIRST = (Fit.NEVER, Fit.PACED, Fit.UNKNOWN, Fit.FITS)
 _UNKNOWN_AMOUNT = Amount()
@@ -179,20 +185,40 @@ _UNKNOWN_AMOUNT = Amount()
 def outlook(found: Mapping[str, Sequence[Member]], amounts: Mapping[str, Amount]) -> Outlook:
     """The worst of all members of every etcd; both by the name of the etcd."""
     outlooks = [
-        _of_member(member, amounts.get(name, _UNKNOWN_AMOUNT)) for name, members in found.items() for member in members
+        seen for name, members in found.items() for seen in _of_members(members, amounts.get(name, _UNKNOWN_AMOUNT))
     ]
     return min(outlooks, key=lambda found_outlook: _WORST_FIRST.index(found_outlook.fit), default=Outlook(Fit.UNKNOWN))
 
 
+def _of_members(members: Sequence[Member], amount: Amount) -> list[Outlook]:
+    raised = {alarm for member in members for alarm, _raised_by in member.alarms}
+    if raised:
+        # Disarming ends all alarms, so what is worse than a lack of room comes first.
+        return [_alarmed(min(raised, key=lambda alarm: (alarm == NOSPACE, alarm)), members)]
+    return [_of_member(member, amount) for member in members]
+
+
+def _alarmed(alarm: str, members: Sequence[Member]) -> Outlook:
+    """Names the members that raised it, which need not be those that told it."""
+    raised_by = sorted({by for member in members for found, by in member.alarms if found == alarm})
+    own = [member for member in members if member.id in raised_by]
+    known = {member.id for member in own}
+    where = ", ".join([*(member.where for member in own), *(id_text(by) for by in raised_by if by not in known)])
+    return Outlook(
+        Fit.NEVER,
+        f"etcd has raised the alarm {alarm} at {where}, so it refuses writes{f': {own[0].text()}' if own else ''}.",
+        "Compact etcd's history, defragment every member, and disarm the alarm (etcdctl alarm disarm)."
+        if alarm == NOSPACE
+        else f"Repair {where} first, and leave the other members as they are (etcdctl alarm list).",
+    )
+
+
+def id_text(member: str) -> str:
+    """A member that only its decimal id names, as etcdctl shows it, for a sentence."""
+    return f"the member {int(member):x}" if member.isdecimal() else "a member that it doesn't name"
+
+
 def _of_member(member: Member, amount: Amount) -> Outlook:
-    for alarm in member.alarms:
-        return Outlook(
-            Fit.NEVER,
-            f"etcd has raised the alarm {alarm} at {member.where}, so it refuses writes: {member.text()}.",
-            "Compact etcd's history, defragment every member, and disarm the alarm (etcdctl alarm disarm)."
-            if alarm == NOSPACE
-            else "Repair that member first (etcdctl alarm list).",
-        )
     at_most = member.used if amount.at_most is None else amount.at_most
     if not at_most:
         return _FIT
@@ -325,7 +351,7 @@ class Pacer:
         self._looked = now
         self._known |= {member.where: member for member in members}
         limited = [member for member in (self._known.values() if members else ()) if member.quota is not None]
-        self.alarms = tuple(alarm for member in members for alarm in member.alarms)
+        self.alarms = tuple(sorted({alarm for member in members for alarm, _raised_by in member.alarms}))
         if NOSPACE in self.alarms:
             return Decision.STOP
         if not limited:

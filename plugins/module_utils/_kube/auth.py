@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_address
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_url
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import TransportSettings
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
@@ -70,9 +70,9 @@ def normalize_url(url: str) -> str:
     text = url.strip().rstrip("/")
     try:
         parts = urlsplit(text)
-        port = parts.port
+        found = same_url(text)
     except ValueError:
-        parts, port = urlsplit(""), None
+        parts, found = urlsplit(""), ""
     if (
         parts.scheme not in ("http", "https")
         or not parts.hostname
@@ -82,11 +82,7 @@ def normalize_url(url: str) -> str:
     ):
         shown = text if "@" not in text else "(hidden, as it holds credentials)"
         raise BadInputError(f"'{shown}' is not the URL of an API server; write it like https://10.0.0.11:6443.")
-    name = same_address(parts.hostname)
-    host = f"[{name}]" if ":" in name else name
-    default = 443 if parts.scheme == "https" else 80
-    netloc = host if port is None or port == default else f"{host}:{port}"
-    return f"{parts.scheme}://{netloc}{parts.path}"
+    return found
 
 
 def auth_of(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.com
     COMPONENTS,
     PEER_CA,
     CommandLine,
+    flag_name,
     parse_command,
 )
 
@@ -99,10 +100,10 @@ def configured_in(text: str) -> list[CommandLine]:
         part = document.get(section) if isinstance(document, Mapping) else None
         extra = part.get("extraArgs") if isinstance(part, Mapping) else None
         if isinstance(extra, Mapping):
-            pairs = [(str(name), str(value)) for name, value in extra.items()]
+            pairs = [(flag_name(str(name)), str(value)) for name, value in extra.items()]
         elif isinstance(extra, list):
             pairs = [
-                (str(argument.get("name")), str(argument.get("value")))
+                (flag_name(str(argument.get("name"))), str(argument.get("value")))
                 for argument in extra
                 if isinstance(argument, Mapping)
             ]

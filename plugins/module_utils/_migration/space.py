@@ -94,7 +94,7 @@ class Space:
         if self.outlook.fit is Fit.UNKNOWN:
             self.unknown = f"{self.outlook.why} {self.outlook.remedy}"
         if self.outlook.fit is Fit.NEVER:
-            if any(NOSPACE in member.alarms for member in _flat(found)):
+            if {alarm for member in _flat(found) for alarm, _raised_by in member.alarms} == {NOSPACE}:
                 raise EtcdFullError()
             raise self.refusal(
                 f"Nothing was migrated, because it would fill etcd. {self.outlook.why} {self.outlook.remedy} Then run again.",

@@ -38,9 +38,10 @@ async def check_components(cluster: ObservedCluster) -> Findings:
     if not cluster.path.pending:
         return found
     started = await started_with(cluster.server, cluster.servers)
-    found.add(evaluate_components(started, cluster.path, ComponentData()))
     known = cluster.seen.evidence.servers if cluster.seen.evidence is not None else None
-    found.take(evaluate_peers(started, cluster.path, max(len(cluster.seen.reports), known or 0)))
+    servers = max(len(cluster.seen.reports), known or 0)
+    found.add(evaluate_components(started, cluster.path, ComponentData(), servers))
+    found.take(evaluate_peers(started, cluster.path, servers))
     used, silent = await deprecated_apis(cluster.servers)
     found.take(evaluate_deprecated(used, cluster.path))
     if silent:
@@ -50,8 +51,8 @@ async def check_components(cluster: ObservedCluster) -> Findings:
     return found
 
 
-def evaluate_components(started: Started, path: UpgradePath, data: ComponentData) -> Findings:
-    """What the target would refuse. Pure."""
+def evaluate_components(started: Started, path: UpgradePath, data: ComponentData, servers: int = 0) -> Findings:
+    """What the target would refuse. ``servers``: how many API servers there are. Pure."""
     found = Findings()
     target = path.target
     if target not in data.releases:
@@ -62,7 +63,8 @@ def evaluate_components(started: Started, path: UpgradePath, data: ComponentData
         return found
     found.take(_gates(started.all, target, data))
     found.take(_flags(started.all, target, data))
-    if not any(command.component == API_SERVER for command in started.commands):
+    shown = [command.where for command in started.commands if command.component == API_SERVER]
+    if not shown:
         found.unknown.append(
             f"Whether {target} accepts the feature gates and flags of the API servers, as neither pods labeled tier=control-plane in "
             "kube-system nor /flagz shows them."
@@ -71,6 +73,12 @@ def evaluate_components(started: Started, path: UpgradePath, data: ComponentData
         found.unknown.append(
             f"Whether {target} accepts the flags of the API servers, except for their feature gates, as no pods labeled tier=control-plane in "
             "kube-system show them."
+        )
+    if 0 < len(shown) < servers:
+        where = "/flagz" if started.gates_only else "pods labeled tier=control-plane in kube-system"
+        found.unknown.append(
+            f"Whether {target} accepts the feature gates and flags of every API server, as {where} show only those of {len(shown)} of {servers} "
+            f"({listed(shown)})."
         )
     uncovered = {command.component for command in started.all if target not in data.flags_of.get(command.component, ())}
     if uncovered:

@@ -60,7 +60,8 @@ class Definition:
 
 def definition_of(document: Mapping[str, Any]) -> Definition:
     """From a CRD in apiextensions.k8s.io/v1 or v1beta1; raises BadInputError if it isn't one."""
-    metadata = document.get("metadata") or {}
+    metadata = document.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
     name = str(metadata.get("name") or "without a name")
     try:
         spec = document["spec"]
@@ -69,6 +70,8 @@ def definition_of(document: Mapping[str, Any]) -> Definition:
         webhook = conversion.get("webhook") or {}
         # In v1beta1 the client's configuration is one level higher.
         config = webhook.get("clientConfig") or conversion.get("webhookClientConfig") or {}
+        if not isinstance(config, Mapping) or not isinstance(config.get("service") or {}, Mapping):
+            raise TypeError
         return Definition(
             name=name,
             group=str(spec["group"]),
@@ -185,6 +188,23 @@ def _stops_serving(new: Definition, live: Definition) -> Finding | None:
         f"Clients and controllers that still use {before} break at once, before anything was migrated.",
         f"Serve {before} beside {new.storage} first, run storage_migrate with resources: [{new.name}], and stop serving it "
         "in a later step.",
+    )
+
+
+def evaluate_conversion(new: Definition, live: Definition) -> Finding | None:
+    """A new CRD without the webhook that converts between its versions now: then only the apiVersion of an object changes."""
+    used = {new.storage, *new.served, *live.stored}
+    common = [version for version in new.versions if version in live.versions and version in used]
+    if live.conversion is None or new.conversion is not None or len(common) < 2:
+        return None
+    return Finding(
+        "crd_conversion",
+        new.name,
+        f"The new CRD has no conversion webhook, and the CRD in the cluster has one, which converts between {listed(common)}.",
+        "Without it, an API server takes an object of one version for one of another as it is, and the next write drops every field that the other version "
+        "doesn't know.",
+        "Add spec.conversion of the CRD in the cluster to the new one. If these versions differ in nothing but their names, or if something else adds it "
+        "when the CRD is applied, ignore this blocker.",
     )
 
 

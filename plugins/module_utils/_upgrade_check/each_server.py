@@ -5,8 +5,9 @@
 """Whether every API server can read what the others can: each has its own encryption configuration.
 
 A GET without resourceVersion is read from etcd and decrypted on the spot, whereas a LIST may come from a server's memory
-(k8s.io/apiserver, pkg/storage/cacher/delegator.go). So each server is asked for one object for each key found in etcd, or
-for each resource if etcd was not read; and for whole lists if the servers' configurations are known to differ.
+(k8s.io/apiserver, pkg/storage/cacher/delegator.go). So each server is asked for one object for each key and version found in
+etcd, plain ones included (a configuration without identity can't read these), or for each resource if etcd was not read; and for
+whole lists if the servers' configurations are known to differ.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
     listed,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.lists import (
+    KMS_FAILS,
+    NO_KIND,
     Lists,
+    bring_back_kms,
     failure_of,
     list_all,
     places,
@@ -107,9 +111,8 @@ def _places(cluster: ObservedCluster, lists: Lists, bad_keys: Mapping[str, Itera
         wanted = [_place_of(key, resource) for key in list(bad_keys.get(name, ()))[:_FAILED_KEYS]]
         if cluster.scanned is not None and name not in cluster.in_doubt:
             for variant, tally in cluster.scanned.resources.get(name, {}).items():
-                if variant.provider != _CLEAR:
-                    wanted += list(places([tally], resource))[:_SAMPLES]
-        elif name in lists.samples:
+                wanted += list(places([tally], resource))[: _SAMPLES if variant.provider != _CLEAR else 1]
+        if not wanted and name in lists.samples:
             wanted.append((lists.samples[name].namespace, lists.samples[name].name))
         if wanted:
             found[name] = list(dict.fromkeys(wanted))
@@ -169,13 +172,21 @@ def _differ(resource: str, readers: Readers, names: Mapping[str, str]) -> Findin
     unable = [f"{names.get(url, url)} ({url})" for url in readers.only_here]
     able = [names.get(url, url) for url in sorted(readers.can - set(readers.cannot))]
     some = f" ({listed(sorted(readers.keys))})" if readers.keys else ""
+    causes = {readers.cannot[url] for url in readers.only_here}
+    older = all(cause.startswith(NO_KIND) for cause in causes)
     return Finding(
         "servers_differ",
         resource,
         f"{listed(unable)} can't read objects of {resource}{some} that {listed(able)} can: {readers.cannot[readers.only_here[0]]}.",
         "Clients get errors from one server and answers from another, and what is written by one may be unreadable for the next.",
-        f"Give each API server the encryption configuration that {able[0]} has, and check again. Delete nothing: the objects are "
+        bring_back_kms(f" of {listed(unable)}")
+        if causes == {KMS_FAILS}
+        else f"Finish the upgrade or the rollback, so that all run one release. Delete nothing: {able[0]} can read the objects."
+        if older
+        else f"Give each API server the encryption configuration that {able[0]} has, and check again. Delete nothing: the objects are "
         "not damaged.",
+        # Older releases among newer ones: what remains of the upgrade ends it.
+        blocks=not older,
     )
 
 

@@ -43,7 +43,8 @@ async def last_snapshot(clusters: EtcdClusters | None, folder: str | None, now: 
         members = await membership(clusters.default)
     except EtcdError:
         return None
-    taken = SnapshotFolder(folder).newest(members.states[0].cluster_id)
+    now_at = max(state.revision for state in members.states)
+    taken = SnapshotFolder(folder).newest(members.states[0].cluster_id, now_at)
     if taken is None:
         return None
     return {

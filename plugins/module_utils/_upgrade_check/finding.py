@@ -20,6 +20,7 @@ Check = Literal[
     "compatibility",
     "list_fails",
     "servers_differ",
+    "encryption_file",
     "unfinished_migration",
     "outstanding_migration",
     "webhook",

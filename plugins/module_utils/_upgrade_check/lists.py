@@ -47,6 +47,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.has
 _PARALLEL = 4
 _GETS = 8
 NOT_IN_CRD = "which the CRD no longer has"
+KMS_FAILS = "the KMS plugin does not answer, or refuses to decrypt an object"
+NO_KIND = "the API server knows no"
 _STAND_STILL = "Controllers that watch it stop working, and namespaces hang in Terminating."
 # How API servers report an object that they can't read (k8s.io/apiserver, pkg/storage/etcd3).
 _KEY = re.compile(r'(?:key|object|path) \\?"(/[^"\\ ]+)\\?"')
@@ -200,11 +202,14 @@ def failure_of(resource: ServedResource, version: str, answer: Response | None) 
 def _cause(text: str, status: int) -> str:
     kind = _KIND.search(text)
     if kind:
-        return f"the API server knows no {kind[1]} of version {kind[2]}"
+        return f"{NO_KIND} {kind[1]} of version {kind[2]}"
     lost = _LOST_VERSION.search(text)
     if lost:
         return f"an object is stored as {lost[1]}, {NOT_IN_CRD}"
     lower = text.lower()
+    # Nothing but a KMS plugin is asked over gRPC to transform an object (k8s.io/apiserver, pkg/storage/value/encrypt/envelope).
+    if ("rpc error: code = " in lower and "transform" in lower) or "failed to decrypt dek" in lower:
+        return KMS_FAILS
     if "conversion webhook" in lower:
         return "its conversion webhook does not answer or fails"
     if "no matching prefix" in lower or "transform" in lower or "decrypt" in lower or "authentication failed" in lower:
@@ -274,6 +279,8 @@ def _remediation(failure: ListFailure, keys: Sequence[str], reach: Reach) -> str
         return readd_version(name)
     if "conversion webhook" in failure.cause:
         return "Repair the CRD's conversion webhook."
+    if KMS_FAILS in failure.cause:
+        return bring_back_kms("")
     if failure.status == 0 or failure.status in PASSING:
         return "Bring the API servers back and check again."
     if reach.readers.get(name):
@@ -286,6 +293,14 @@ def _remediation(failure: ListFailure, keys: Sequence[str], reach: Reach) -> str
             "." if reach.etcd_read else ", or give the option etcd: then the objects are named."
         )
     return f"{_restore(reach)} {_the_rest(name)}"
+
+
+def bring_back_kms(where: str) -> str:
+    """``where``: of which servers, with a space before it; empty if that is unknown."""
+    return (
+        f"Bring the KMS plugin{where} back, with access to every key that it has used, including old ones, and check again. Delete "
+        "nothing: the objects are not damaged."
+    )
 
 
 def _restore(reach: Reach) -> str:

@@ -35,6 +35,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.lists import Lists
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.observed import ObservedCluster
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.rewrites import NO_DRY_RUN
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import split_group_version
 
 _PAGE = 50
@@ -76,7 +77,8 @@ async def _check_new(
                     live.storage,
                     new=True,
                     webhook=live.conversion is not None,
-                )
+                ),
+                crds.evaluate_conversion(new, live),
             ]
         )
     verdict = None if new.old_api else await _verdict(cluster, new, live, found)
@@ -160,6 +162,11 @@ async def _verdict(cluster: ObservedCluster, new: Definition, live: Definition |
         return None
     _reason, message, _details = status_of(answer)
     said = printable(message) if cluster.show_messages else redact(message)
+    if NO_DRY_RUN.fullmatch(message):
+        found.unknown.append(
+            f"Whether the API server accepts the new CRD {new.name}, as a webhook does not support dry runs."
+        )
+        return None
     if answer.status in _VERDICTS or (answer.status == 403 and not forbidden_sentence(message)):
         return f"{said.rstrip('.') or 'no reason given'} ({answer.status})"
     why = (

@@ -27,7 +27,12 @@ def read_manifests(given: Iterable[Any]) -> list[Definition]:
     Raises BadInputError for unreadable input, and for a text, a file or a folder without a CRD, which would pass as safe.
     """
     elements = list(given)
-    found = {crd.name: crd for element in elements for crd in _crds_in(element)}
+    found: dict[str, Definition] = {}
+    for crd in (crd for element in elements for crd in _crds_in(element)):
+        if found.setdefault(crd.name, crd).document.get("spec") != crd.document.get("spec"):
+            raise BadInputError(
+                f"crd_manifests: {crd.name} is there twice, with different content; leave out the one that won't be applied."
+            )
     if elements and not found:
         raise BadInputError("crd_manifests holds no CustomResourceDefinition; check what it names.")
     return list(found.values())
@@ -96,7 +101,7 @@ def _parse(text: str, where: str) -> list[dict[str, Any]]:
     except ImportError:
         return _documents(_parse_json(text, where))
     try:
-        parsed = [document for document in yaml.safe_load_all(text) if document is not None]
+        parsed = [document for document in yaml.load_all(text, _loader(yaml)) if document is not None]
     except yaml.YAMLError as error:
         raise BadInputError(f"crd_manifests: {_why_not_yaml(text, where)}") from error
     if any(not isinstance(document, (dict, list)) for document in parsed):
@@ -110,10 +115,20 @@ def _parse(text: str, where: str) -> list[dict[str, Any]]:
     return found
 
 
+def _loader(yaml: Any) -> Any:
+    """PyYAML's safe one, which has no constructor for a plain ``=``, as in the CRDs of prometheus-operator (yaml/pyyaml#89)."""
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML is imported where it is used
+        pass
+
+    Loader.add_constructor("tag:yaml.org,2002:value", yaml.SafeLoader.construct_yaml_str)
+    return Loader
+
+
 def _names(manifest: Mapping[str, Any]) -> list[Any]:
-    """Where a template's placeholder would make another CRD of it."""
+    """Where a template's placeholder would make another CRD of it, or name a service that doesn't exist."""
     spec = manifest.get("spec")
-    return [spec.get(key) for key in ("group", "names", "scope")] if isinstance(spec, Mapping) else [spec]
+    return [spec.get(key) for key in ("group", "names", "scope", "conversion")] if isinstance(spec, Mapping) else [spec]
 
 
 def _why_not_yaml(text: str, where: str) -> str:

@@ -24,7 +24,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 class CheckOptions:
     """What the user asked for; each field is the module's option of that name, except for these:
 
-    ``etcd_quota``: bytes, None if not given. ``target``: target_version. ``new_crds``: the CRDs in crd_manifests. ``etcd``: None if it is not read.
+    ``etcd_quota``: bytes, None if not given. ``target``: target_version. ``new_crds``: the CRDs in crd_manifests. ``etcd``: None if it is
+    not read. ``engine``: of the migration.
     """
 
     target: str
@@ -35,6 +36,7 @@ class CheckOptions:
     etcd_quota: int | None = None
     etcd_snapshot_path: str | None = None
     show_server_messages: bool = False
+    engine: str = "direct"
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> CheckOptions:
@@ -50,4 +52,5 @@ class CheckOptions:
             etcd_quota=params.get("etcd_quota"),
             etcd_snapshot_path=params.get("etcd_snapshot_path"),
             show_server_messages=bool(params.get("show_server_messages")),
+            engine=params.get("engine") or "direct",
         )

@@ -44,6 +44,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.webhooks import Webhook
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
 
+# As API servers say it of a webhook whose sideEffects don't rule out any (k8s.io/apiserver, admission/plugin/webhook/errors).
+NO_DRY_RUN = re.compile(r'admission webhook "[^"]+" does not support dry run')
 _PARALLEL = 4
 _CALL_FAILED = re.compile(r'failed calling webhook "([^"]+)"')
 # Answers that say nothing about the next try: a concurrent write, overload.
@@ -64,7 +66,7 @@ class Rehearsal:
     """``passed``: resources with an object that could be written; ``silent``: webhooks that failed, with the resources.
 
     ``orphaned``: resources with an object that was refused because its namespace is gone, with that namespace.
-    ``unclear``: resources with an answer of 404 that doesn't name the object.
+    ``unclear``: resources with an answer of 404 that doesn't name the object. ``unrehearsed``: those with a webhook without dry runs.
     """
 
     passed: set[str] = field(default_factory=set)
@@ -73,6 +75,7 @@ class Rehearsal:
     forbidden: list[str] = field(default_factory=list)
     orphaned: dict[str, str] = field(default_factory=dict)
     unclear: list[str] = field(default_factory=list)
+    unrehearsed: list[str] = field(default_factory=list)
 
 
 async def rehearse(
@@ -112,6 +115,8 @@ async def _patch(server: ApiServer, resource: ServedResource, key: ObjectKey, do
     failed = _CALL_FAILED.search(message)
     if failed:
         done.silent.setdefault(failed[1], []).append(resource.name)
+    elif answer.status == 400 and NO_DRY_RUN.fullmatch(message):
+        done.unrehearsed.append(resource.name)
     elif answer.status == 403 and forbidden_sentence(message):
         done.forbidden.append(resource.name)
     elif answer.status == 404:

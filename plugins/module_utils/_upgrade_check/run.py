@@ -36,6 +36,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
     evaluate_readers,
     readers_of,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.encryption_file import (
+    check_encryption_file,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.etcd_members import (
     check_etcd,
     last_snapshot,
@@ -78,8 +81,9 @@ async def upgrade_check(options: CheckOptions, check_mode: bool, report: Report)
         report(Event("notice", "Rehearsing one write of each resource.", {}))
         found.add(await writes.check_writes(cluster, listed_resources))
         found.add(await check_etcd(cluster.etcd))
+        found.take(check_encryption_file(cluster.etcd, cluster.scanned))
         found.add(await check_components(cluster))
-        found.add(await check_space(cluster, cluster.amounts, options.etcd_quota))
+        found.add(await check_space(cluster, cluster.amounts, options.etcd_quota, options.engine))
         _check_record(cluster, found)
         _check_path(cluster, found)
         snapshot = await last_snapshot(cluster.etcd, options.etcd_snapshot_path, utc_now())
@@ -165,6 +169,10 @@ def _check_stored(cluster: ObservedCluster, found_lists: lists.Lists, found: Fin
         on_record = cluster.in_doubt
         counts = {name: number for name, number in counts.items() if name in on_record}
         whole.add(stored.stored_in_etcd(cluster.scanned, cluster.served, cluster.releases, cluster.path))
+        whole.possible = {
+            **stored.uncounted_versions(cluster.uncounted, cluster.served, cluster.releases, cluster.path),
+            **whole.possible,
+        }
     whole.add(
         stored.stored_on_record(
             on_record, cluster.state, cluster.releases, cluster.path, cluster.seen.other_groups, found_lists.counts

@@ -64,8 +64,10 @@ async def state_of_conversion(server: ApiServer, client: Mapping[str, Any]) -> S
     if state.problem or state.unknown:
         return state
     service = client["service"]
-    namespace, name = str(service.get("namespace")), str(service.get("name"))
-    proxied = f"https:{name}:{int(service.get('port') or 443)}"
+    namespace, name, port = str(service.get("namespace")), str(service.get("name")), str(service.get("port") or 443)
+    if not port.isdecimal():
+        return ServiceState(f"the port of its service {namespace}/{name} is not a number")
+    proxied = f"https:{name}:{port}"
     path = path_of("/api/v1", "services", namespace=namespace, name=proxied, subresource="proxy")
     review = {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -100,8 +102,11 @@ def has_ready_endpoint(slices: Mapping[str, Any]) -> bool:
 
 
 async def _connects(url: str) -> ServiceState:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or 443
+    except ValueError:
+        host = ""
     if not host:
         return ServiceState("its URL is not valid")
     if host.startswith(_LOOPBACK):
@@ -109,8 +114,8 @@ async def _connects(url: str) -> ServiceState:
             unknown=f"whether {parts.scheme}://{parts.netloc} answers, as that is an address on the masters"
         )
     try:
-        _reader, writer = await asyncio.wait_for(asyncio.open_connection(host, parts.port or 443), _CONNECT)
-    except (OSError, asyncio.TimeoutError):
+        _reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _CONNECT)
+    except (OSError, UnicodeError, asyncio.TimeoutError):  # a name with an empty label can't be encoded
         return ServiceState(
             f"nothing answers at {parts.scheme}://{parts.netloc}, tried from the host where the task runs"
         )

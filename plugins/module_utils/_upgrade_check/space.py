@@ -12,6 +12,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import EtcdClusters
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.maintenance import AllMaintenance, name_of
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import (
+    INSTEAD_OF_WAITING,
+    NO_WAIT,
     Amount,
     Fit,
     Member,
@@ -28,6 +30,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.observed import ObservedCluster
 
+# The engines that wait; a controller doesn't.
+_DIRECT, _AUTO = "direct", "auto"
+
 
 def amounts_of(
     etcd: EtcdClusters, evaluation: Evaluation, served: Collection[str], changing: Collection[str]
@@ -40,7 +45,9 @@ def amounts_of(
     }
 
 
-async def check_space(cluster: ObservedCluster, amounts: Mapping[str, Amount], quota: int | None) -> Findings:
+async def check_space(
+    cluster: ObservedCluster, amounts: Mapping[str, Amount], quota: int | None, engine: str = _DIRECT
+) -> Findings:
     """Asks every member of each etcd if it was given, else an API server's metrics. ``quota``: as the user gave it."""
     found = Findings()
     if cluster.etcd is not None:
@@ -55,7 +62,7 @@ async def check_space(cluster: ObservedCluster, amounts: Mapping[str, Amount], q
                     f"Whether every member of etcd has room for the migration, as {listed(silent)} did not answer."
                 )
             members = with_quotas({name: status.members for name, status in statuses.items()}, quota)
-            found.add(evaluate_space(outlook(members, amounts)))
+            found.add(evaluate_space(outlook(members, amounts), engine, scanned=bool(amounts)))
             return found
     sizes = await storage_sizes(cluster.server)
     if sizes is None:
@@ -66,28 +73,35 @@ async def check_space(cluster: ObservedCluster, amounts: Mapping[str, Amount], q
     by_metrics = {
         name: (Member(f"{name} (by the metrics of {cluster.server.url})", size),) for name, size in sizes.items()
     }
-    found.add(evaluate_space(outlook(with_quotas(by_metrics, quota), {})))
+    found.add(evaluate_space(outlook(with_quotas(by_metrics, quota), {}), engine, scanned=False))
     return found
 
 
-def evaluate_space(seen: Outlook) -> Findings:
-    """What to tell about it. Pure."""
+def evaluate_space(seen: Outlook, engine: str = _DIRECT, *, scanned: bool = False) -> Findings:
+    """What to tell about it. ``engine``: of the migration. ``scanned``: whether it is known how much it will have to write. Pure."""
     if seen.fit is Fit.UNKNOWN:
         return Findings(unknown=[f"{seen.why} {seen.remedy}".strip()])
     if seen.fit is Fit.FITS:
         return Findings()
     never = seen.fit is Fit.NEVER
+    waits = engine in (_DIRECT, _AUTO)
+    effect = (
+        "At its quota etcd refuses every write of every client of the cluster."
+        if never
+        else "So a migration has to wait until the API servers have compacted etcd."
+        if waits
+        else f"A migration has to wait for compaction, and {NO_WAIT.format(engine=engine)}"
+        + (", so storage_migrate refuses that engine, or it may fill etcd." if scanned else ", so it may fill etcd.")
+    )
     return Findings(
         [
             Finding(
                 "etcd_space",
                 "etcd",
                 seen.why,
-                "At its quota etcd refuses every write of every client of the cluster."
-                if never
-                else "So a migration has to wait until the API servers have compacted etcd.",
-                seen.remedy,
-                blocks=never,
+                effect,
+                seen.remedy if never or waits else INSTEAD_OF_WAITING,
+                blocks=never or (scanned and not waits),
             )
         ]
     )

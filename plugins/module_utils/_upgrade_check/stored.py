@@ -231,6 +231,17 @@ def _rewrite_first(resource: str) -> str:
     )
 
 
+def uncounted_versions(
+    names: Iterable[str], served: Mapping[str, ServedResource], releases: Releases, upgrade_path: UpgradePath
+) -> dict[str, StoredKinds]:
+    """What resources may be stored as of which nobody knows whether this etcd has all; by name."""
+    return {
+        name: _possible(served[name].group, served[name].kind, releases, upgrade_path, "could not be counted")
+        for name in names
+        if name in served
+    }
+
+
 def _possible(group: str, kind: str, releases: Releases, upgrade_path: UpgradePath, why: str) -> StoredKinds:
     """Versions that objects may be stored in, which the current release can read, but not every later one."""
     current = releases.nearest(upgrade_path.current)

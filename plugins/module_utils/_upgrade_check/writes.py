@@ -40,6 +40,7 @@ async def check_writes(cluster: ObservedCluster, lists: Lists) -> Findings:
     for names, why in (
         (done.unclear, "the answer was 404 and did not name the object"),
         (done.forbidden, "the permission to patch is missing"),
+        (done.unrehearsed, "a webhook that would be called does not support dry runs"),
     ):
         if names:
             found.unknown.append(f"Whether objects of {listed(sorted(names), 10)} can be written, as {why}.")

@@ -45,8 +45,16 @@ class CommandLine:
         return found
 
 
+def flag_name(name: str) -> str:
+    """Its usual spelling."""
+    return name.replace("_", "-")
+
+
 def parse_command(component: str, where: str, arguments: Iterable[str]) -> CommandLine:
-    """From ``--name=value``, ``--name value`` and ``--name`` (which is true); anything else is left out."""
+    """From ``--name=value``, ``--name value`` and ``--name`` (which is true); anything else is left out.
+
+    Components take underscores in names for dashes (component-base, cli/flag: WordSepNormalizeFunc).
+    """
     flags: list[tuple[str, str]] = []
     waiting = ""
     for argument in arguments:
@@ -54,6 +62,7 @@ def parse_command(component: str, where: str, arguments: Iterable[str]) -> Comma
             if waiting:
                 flags.append((waiting, "true"))
             name, equals, value = argument[2:].partition("=")
+            name = flag_name(name)
             waiting = "" if equals else name
             if equals:
                 flags.append((name, value))

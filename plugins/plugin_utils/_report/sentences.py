@@ -382,12 +382,14 @@ def hint(failure: FailedObject) -> str:
         return "The object does not pass the current validation: correct it (kubectl edit), or relax the CRD's schema."
     if status in (404, 405):
         return "The API does not support this request: leave the resource out with exclude."
+    if ("rpc error: code = " in message and "transform" in message) or "failed to decrypt dek" in message:
+        return "The KMS plugin does not answer, or refuses to decrypt the object: bring it back, with access to old keys. Delete nothing."
     if any(
         word in message for word in ("no kind", "unable to decode", "decod", "illegal base64", "decrypt", "transform")
     ):
         return (
             "The API server can't read what etcd holds: stored in a version or with a key that it no longer has. "
-            "Bring that back, or remove the object in etcd."
+            "Bring that back. Delete nothing before upgrade_check has shown that no API server can read it."
         )
     if status in (0, 429, 502, 503, 504):
         return "The API server did not answer in time: make sure that all servers are healthy, and run again with fewer workers or a max_rate."

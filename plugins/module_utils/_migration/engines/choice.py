@@ -18,6 +18,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     StorageUpgradeError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Report
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import INSTEAD_OF_WAITING, NO_WAIT
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer, WriteGate
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.permissions import Need, are_allowed
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines import controller as controllers
@@ -182,11 +183,8 @@ def waits_for_nothing(chosen: Chosen) -> str | None:
     """Why the engine can't wait for etcd's compaction in the middle of a resource, and what to do; None if it can."""
     if chosen.dialect is None:
         return None
-    return (
-        f"With engine: {chosen.name} the controller can't be made to wait for compaction. Use engine: direct, which waits, and needs "
-        "permission to list and patch; or defragment the members (etcdctl defrag) or raise --quota-backend-bytes, "
-        "and run again."
-    )
+    sentence = NO_WAIT.format(engine=chosen.name)
+    return f"{sentence[:1].upper()}{sentence[1:]}. {INSTEAD_OF_WAITING}"
 
 
 def direct_needs(targets: Iterable[Target]) -> list[Need]:

@@ -49,6 +49,21 @@ def test_an_api_server_with_the_name_of_a_host_at_an_address_of_another() -> Non
     assert own_servers(SERVERS, names, SERVERS[0]["url"], located=True) == SERVERS[:1]
     public = {**SERVERS[0], "url": "https://8.8.8.8:6443"}
     assert own_servers([public], names, located=True) == [public], "NAT may translate it to an address of the host"
+    for given, returned in (
+        ("https://[2001:DB8:0::1]:6443/", "https://[2001:db8::1]:6443"),
+        ("https://API.example.com:443", "https://api.example.com"),
+    ):
+        assert own_servers([{"url": returned}], [], given) == [{"url": returned}]
+    assert own_servers(SERVERS, names, "no URL") == []
+    # A host with a public address of its own is not behind NAT.
+    assert own_servers([public], [*names, "8.8.4.4"], located=True) == [], (
+        "that is another cluster's master of this name"
+    )
+    assert own_servers([public], [*names, "8.8.4.4", "8.8.8.8"], located=True) == [public]
+    assert own_servers([public], [*names, "2606:4700::1111"], located=True) == [public], "it may have NAT for IPv4 only"
+    of_ipv6 = {**SERVERS[0], "url": "https://[2606:4700::1001]:6443"}
+    assert own_servers([of_ipv6], [*names, "2606:4700::1111"], located=True) == []
+    assert own_servers([of_ipv6], [*names, "2606:4700:0::1001"], located=True) == [of_ipv6]
     by_name = ["master3.example.com", "10.0.0.3"]
     assert own_servers(SERVERS, by_name, located=True) == SERVERS[2:]
 

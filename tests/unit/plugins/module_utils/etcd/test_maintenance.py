@@ -113,7 +113,7 @@ def test_no_answer_is_an_error(http: Members) -> None:
         ({"dbSize": "20480", "dbSizeQuota": "-1"}, Member(A, 20480, None, None, TOLD)),
         (
             {"dbSize": "20480", "errors": ["memberID:10276657743932975437 alarm:NOSPACE ", "etcdserver: no leader"]},
-            Member(A, 20480, None, None, ASSUMED, ("NOSPACE",)),
+            Member(A, 20480, None, None, ASSUMED, (("NOSPACE", "10276657743932975437"),)),
         ),
     ],
 )

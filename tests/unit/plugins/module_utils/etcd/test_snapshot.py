@@ -183,10 +183,10 @@ def test_only_old_snapshots_of_the_same_etcd_are_removed(tmp_path: Path) -> None
     mine = [taken(tmp_path, "c1", NOW.replace(minute=minute), minute) for minute in (9, 1, 5)]
     other = taken(tmp_path, "c2", NOW.replace(minute=0), 1)
     files = SnapshotFolder(str(tmp_path))
-    newest = files.newest("c1")
+    newest = files.newest("c1", 9)
     assert newest is not None and (newest.path, newest.revision) == (mine[0], 9)
     assert newest.taken_at == NOW.replace(minute=9, microsecond=0)
-    assert files.newest("c3") is None and SnapshotFolder(str(tmp_path / "none")).newest("c1") is None
+    assert files.newest("c3", 9) is None and SnapshotFolder(str(tmp_path / "none")).newest("c1", 9) is None
     assert files.remove_old("c1", 0, ()) == []
     assert files.remove_old("c1", 2, (mine[0],)) == [mine[1]]
     assert {str(path) for path in tmp_path.iterdir()} == {mine[0], mine[2], other, str(tmp_path / "etcd-c1-mine.db")}
@@ -200,6 +200,21 @@ def test_the_snapshot_that_was_just_taken_stays_whatever_the_clock_says(tmp_path
     assert files.remove_old("c1", 3, (new,)) == ahead[:1]
     assert files.remove_old("c1", 1, (new,)) == ahead[1:]
     assert [str(path) for path in tmp_path.iterdir()] == [new]
+
+
+def test_a_cluster_with_the_same_id_keeps_its_snapshots(tmp_path: Path) -> None:
+    """etcd's id is a hash of the first members' peer URLs (server/etcdserver/api/membership: genID), so two kubeadm clusters may share it."""
+    theirs = [taken(tmp_path, "c1", NOW.replace(minute=minute), 70_000 + minute) for minute in (1, 2)]
+    mine = taken(tmp_path, "c1", NOW.replace(minute=3), 400)
+    files = SnapshotFolder(str(tmp_path))
+    assert files.are_mixed("c1", (mine,)) and files.remove_old("c1", 1, (mine,)) == []
+    newest = files.newest("c1", 401)
+    assert newest is not None and newest.path == mine
+    assert files.newest("c1", 399) is None
+    # Later runs of either of them see it, too.
+    next_one = taken(tmp_path, "c1", NOW.replace(minute=4), 70_100)
+    assert files.are_mixed("c1", (next_one,)) and files.remove_old("c1", 1, (next_one,)) == []
+    assert {str(path) for path in tmp_path.iterdir()} == {*theirs, mine, next_one}
 
 
 def test_partial_files_of_killed_runs_are_removed_and_those_of_others_are_not(tmp_path: Path) -> None:

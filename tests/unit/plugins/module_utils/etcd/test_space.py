@@ -65,7 +65,7 @@ def judged(found: Member, to_write: float, live: float | None = None, at_most: f
         # Free pages inside a file that is as large as the quota protect nobody.
         (member(47.5, 20), 24, 20, Fit.NEVER),
         (member(47.5, 20), 0, 20, Fit.FITS),
-        (member(26, 25, alarms=(NOSPACE,)), 0, 20, Fit.NEVER),
+        (member(26, 25, alarms=((NOSPACE, ""),)), 0, 20, Fit.NEVER),
         # Without a limit.
         (member(26, 25, None), 24, 24, Fit.FITS),
     ],
@@ -83,6 +83,22 @@ def test_what_only_may_be_stale_never_forbids() -> None:
     assert judged(member(46, 45), 0, 44, at_most=24).fit is Fit.PACED
     assert judged(member(46, 45), 0, None, at_most=None).fit is Fit.PACED
     assert judged(member(15, 15), 0, None, at_most=None).fit is Fit.FITS
+
+
+def test_an_alarm_names_the_member_that_raised_it() -> None:
+    """Each member tells the alarms of all, and to replace another one than the corrupt one loses data."""
+    alarms = (("CORRUPT", "2748"), (NOSPACE, "17"))
+    one, other = (
+        replace(member(26, 25, alarms=alarms), where=where, id=id) for where, id in (("a", "17"), ("b", "2748"))
+    )
+    for members in ([one, other], [other, one]):
+        seen = outlook({"etcd": members}, {})
+        assert seen.why.startswith("etcd has raised the alarm CORRUPT at b, so it refuses writes: b has a database")
+        assert seen.remedy.startswith("Repair b first, and leave the other members as they are")
+    # The one that raised it is silent.
+    seen = outlook({"etcd": [one]}, {})
+    assert seen.why == "etcd has raised the alarm CORRUPT at the member abc, so it refuses writes."
+    assert one.as_dict()["alarms"] == ["CORRUPT", NOSPACE]
 
 
 def test_the_worst_member_of_all_counts() -> None:
@@ -174,7 +190,7 @@ def test_a_file_at_its_quota_and_an_alarm_stop_at_once() -> None:
     pacer = Pacer(600)
     assert pacer.look(0, [member(47.9, 20)]) is Decision.STOP and pacer.stuck
     alarmed = Pacer(600)
-    assert alarmed.look(0, [member(26, 25, alarms=(NOSPACE,))]) is Decision.STOP and alarmed.alarms == (NOSPACE,)
+    assert alarmed.look(0, [member(26, 25, alarms=((NOSPACE, ""),))]) is Decision.STOP and alarmed.alarms == (NOSPACE,)
 
 
 def test_the_tightest_member_holds() -> None:

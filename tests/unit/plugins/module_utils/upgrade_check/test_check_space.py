@@ -25,6 +25,29 @@ def test_what_is_told(fit: Fit, blockers: int, concerns: int, unknown: int) -> N
     assert found.unknown in ([], ["The figures. The remedy."])
 
 
+MIGRATOR = "kube_storage_version_migrator"
+
+
+@pytest.mark.parametrize(
+    ("fit", "engine", "scanned", "blocks"),
+    [
+        (Fit.PACED, MIGRATOR, True, True),
+        # Without a scan, the migration only gives a notice.
+        (Fit.PACED, MIGRATOR, False, False),
+        (Fit.PACED, "direct", True, False),
+        (Fit.PACED, "auto", True, False),
+        (Fit.NEVER, MIGRATOR, True, True),
+    ],
+)
+def test_a_controller_cannot_wait_for_compaction(fit: Fit, engine: str, scanned: bool, blocks: bool) -> None:
+    """The migration refuses it, which must not be news after the upgrade."""
+    (finding,) = evaluate_space(Outlook(fit, "The figures.", "The remedy."), engine, scanned=scanned).found
+    assert finding.blocks is blocks
+    cannot_wait = fit is Fit.PACED and engine == MIGRATOR
+    assert (f"with engine: {MIGRATOR} the controller can't be made to wait" in finding.why) is cannot_wait
+    assert finding.remediation.startswith("Use engine: direct" if cannot_wait else "The remedy.")
+
+
 def test_what_is_to_be_rewritten() -> None:
     """What is stale by its size, what may be stale as the most; of a resource that the upgrade changes everything."""
     old, current, hidden = (

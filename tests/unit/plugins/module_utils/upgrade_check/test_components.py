@@ -66,6 +66,7 @@ def blockers(given: Started, current: str = "1.36", target: str = "1.37") -> lis
         (["--feature-gates=Fixed=false", "--feature-gates=Fixed=true"], []),
         (["--feature-gates=AllBeta=true,Unheard=true"], []),
         (["--gone=x"], ["component_flag/kube-apiserver/gone"]),
+        (["--feature_gates=Old=true"], ["feature_gate/Old"]),
         (["--gone", "--stays"], ["component_flag/kube-apiserver/gone"]),
         (["--stays=--gone", "--unheard"], []),
     ],
@@ -108,6 +109,18 @@ def test_a_static_pod_shows_its_command_line() -> None:
     }
     assert commands_of(pod) == [CommandLine("kube-apiserver", "m1", (("a", "b"), ("c", "true")))]
     assert commands_of({"spec": {"containers": [{"name": "etcd", "command": ["etcd", "--a"]}]}}) == []
+
+
+def test_what_only_some_api_servers_show_says_nothing_about_the_others() -> None:
+    """The pod of a master whose kubelet is down, or whose manifest has no label, isn't there."""
+    path, shown = UpgradePath("1.36", "1.37"), started()  # two API servers
+    assert evaluate_components(shown, path, DATA, 2).unknown == []
+    (unknown,) = evaluate_components(shown, path, DATA, 3).unknown
+    assert "show only those of 2 of 3 (master-1, master-2)" in unknown
+    by_flagz = Started((parse_command("kube-apiserver", "master-1", []),), gates_only=True)
+    assert any(
+        "/flagz show only those of 1 of 3" in text for text in evaluate_components(by_flagz, path, DATA, 3).unknown
+    )
 
 
 def test_what_is_not_shown_is_unknown() -> None:

@@ -134,3 +134,24 @@ def test_field_managers_of_versions_that_a_later_crd_may_drop() -> None:
     for number, version in enumerate(older):
         assert [crds.is_older(other, version) for other in older] == [True] * number + [False] * (7 - number)
     assert not crds.is_older("v1", "internal") and crds.is_older("internal", "v1") and not crds.is_older("v1", None)
+
+
+def test_a_crd_that_loses_its_conversion_webhook_blocks() -> None:
+    """Without one, objects of one version are taken for those of another as they are, and lose fields with the next write."""
+    webhook = {"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://a/convert"}}}
+
+    def lost(*versions: str, served: tuple[str, ...] | None = None, conversion: Any = None) -> str | None:
+        live = crds.definition_of(crd("v1", "v1alpha1", "v1", "v1beta1", conversion=webhook))
+        more = {} if conversion is None else {"conversion": conversion}
+        found = crds.evaluate_conversion(crds.definition_of(crd("v1", *versions, served=served, **more)), live)
+        return None if found is None else found.what
+
+    assert "converts between v1alpha1, v1." in str(lost("v1alpha1", "v1"))
+    assert "converts between v1, v1beta1." in str(lost("v1", "v1beta1", conversion={"strategy": "None"}))
+    assert lost("v1alpha1", "v1", conversion=webhook) is None
+    assert lost("v1") is None, "there is nothing to convert"
+    assert lost("v1", "v2") is None, "nothing is stored as v2"
+    # Nothing is stored as v1beta1, and nobody can ask for it.
+    assert lost("v1", "v1beta1", served=("v1",)) is None
+    live = crds.definition_of(crd("v1", "v1alpha1", "v1"))
+    assert crds.evaluate_conversion(crds.definition_of(crd("v1", "v1alpha1", "v1")), live) is None

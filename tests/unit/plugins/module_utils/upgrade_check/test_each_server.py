@@ -23,7 +23,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
     evaluate_readers,
     readers_of,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.lists import Lists
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.lists import KMS_FAILS, NO_KIND, Lists
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.observed import ObservedCluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import UpgradePath
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.convergence import Observation
@@ -49,6 +49,18 @@ def test_servers_that_differ_are_named() -> None:
     )
     assert told.unknown == []
     assert readers_of(found, NAMES) == {"secrets": ["master-1", "master-3"]}
+
+
+def test_an_older_release_does_not_block_the_rest_of_the_upgrade() -> None:
+    """What the newer servers wrote is judged by the target; another encryption configuration would change nothing."""
+    cause = f"{NO_KIND} Widget of version example.com/v2"
+    (finding,) = evaluate_readers({"widgets": Readers(can={A}, cannot={B: cause})}, NAMES).found
+    assert not finding.blocks
+    assert (
+        finding.remediation.startswith("Finish the upgrade or the rollback") and "encryption" not in finding.remediation
+    )
+    (finding,) = evaluate_readers({"widgets": Readers(can={A}, cannot={B: cause, C: CAUSE})}, NAMES).found
+    assert finding.blocks
 
 
 def test_what_nobody_can_read_says_nothing_about_the_servers() -> None:
@@ -118,8 +130,22 @@ def test_one_object_of_each_key_is_asked_for() -> None:
     found = compared(*servers, scanned=sealed_with("old", "new"))
     assert found["secrets"].only_here == [B] and found["secrets"].keys == {"default/new"}
     assert sorted(servers[0].asked) == [f"/api/v1/namespaces/default/secrets/{name}" for name in ("new", "old")]
+
+
+def test_a_configuration_without_identity_cannot_read_what_is_not_encrypted() -> None:
+    """pkg/storage/value/transformer.go, prefixTransformers: no prefix matches."""
     plain = held(secrets={Variant("v1", "json"): Tally(objects=1, samples=["/registry/secrets/default/a"])})
-    assert compared(*servers, scanned=plain) == {}, "what is not encrypted is read by all alike"
+    found = compared(FakeServer(A), FakeServer(B, ("a",)), scanned=plain)
+    assert found["secrets"].only_here == [B] and found["secrets"].keys == {"default/a"}
+    # What the scan did not see is asked for by what the list found.
+    sample = {"secrets": ObjectKey("default", "a", "1")}
+    assert compared(FakeServer(A), FakeServer(B, ("a",)), scanned=held(), samples=sample)["secrets"].only_here == [B]
+
+
+def test_a_kms_plugin_that_is_down_on_one_master_needs_no_other_configuration() -> None:
+    (finding,) = evaluate_readers({"secrets": Readers(can={A}, cannot={B: KMS_FAILS})}, NAMES).found
+    assert finding.remediation.startswith(f"Bring the KMS plugin of master-2 ({B}) back")
+    assert "Delete nothing" in finding.remediation
 
 
 def test_without_etcd_samples_are_read_and_what_a_list_failed_at() -> None:

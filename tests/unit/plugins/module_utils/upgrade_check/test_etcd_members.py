@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import UnreachableError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import Etcd, EtcdClusters
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.membership import state_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.membership import (
+    Listed,
+    Membership,
+    state_of,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import HttpClient, Response
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.etcd_members import check_etcd
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Findings
@@ -34,6 +38,7 @@ class Members(HttpClient):
     hashes: dict[int, list[int]] = field(default_factory=dict)
     compacted: dict[int, list[int]] = field(default_factory=dict)
     learner: int = 0
+    dies_after_hash: tuple[int, ...] = ()
 
     async def request(self, method: str, url: str, *, body: bytes | None, **_rest: Any) -> Response:
         number, path = int(url.partition(":2379")[0][-1]), url.partition("/v3/")[2]
@@ -49,6 +54,7 @@ class Members(HttpClient):
             document |= {"leader": leader} if leader else {}
         elif path == "maintenance/hashkv":
             assert json.loads(body or b"{}") == {"revision": "101"}, "the newest that all have"
+            self.down += (number,) if number in self.dies_after_hash else ()
             document["hash"] = (self.hashes.get(number) or [5]).pop(0)
             compacted = self.compacted.get(number) or [90]
             document["compact_revision"] = str(compacted.pop(0) if len(compacted) > 1 else compacted[0])
@@ -130,9 +136,27 @@ def test_hashes_are_compared_only_after_the_same_compaction() -> None:
     assert undecided.found == [] and "compacting" in undecided.unknown[0]
 
 
+@pytest.mark.parametrize("dead", [(3,), (2, 3), (1, 2, 3)])
+def test_hashes_of_the_members_that_are_left_prove_nothing(dead: tuple[int, ...]) -> None:
+    """Members that were compacting are asked again, and some don't answer anymore."""
+    found = check(Members(compacted={1: [80, 90]}, dies_after_hash=dead))
+    assert found.found == []
+    assert len(found.unknown) == 1
+    assert found.unknown[0].startswith("Whether all members of etcd at https://10.0.0.1:2379 hold the same: ")
+
+
 def test_without_permission_it_is_unknown() -> None:
     found = check(Members(denied=True))
     assert found.found == [] and found.unknown[0].startswith("Whether etcd at https://10.0.0.1:2379 is healthy")
+
+
+def test_who_raised_an_alarm() -> None:
+    """Any member tells it, so the one that answers isn't the one that is meant."""
+    state = state_of("https://a:2379", {"header": {"member_id": "3"}, "errors": ["memberID:171 alarm:CORRUPT "]})
+    listed = Listed("171", "m2", ("https://b:2379",), False)
+    assert Membership((state,), listed=(listed,)).text_of("171") == "m2 (https://b:2379)"
+    assert Membership((state,)).text_of("171") == "the member ab"
+    assert Membership((state,)).text_of("3") == "https://a:2379"
 
 
 def test_a_state_is_read_from_real_answers() -> None:
@@ -144,7 +168,7 @@ def test_a_state_is_read_from_real_answers() -> None:
     assert (state.leader, state.learner, state.alarms, state.revision, state.leads) == (
         None,
         True,
-        ("CORRUPT",),
+        (("CORRUPT", "10501334649042878790"),),
         0,
         False,
     )

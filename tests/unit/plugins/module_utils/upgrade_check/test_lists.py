@@ -35,6 +35,15 @@ from ansible_collections.kube_storage.upgrade.tests.unit.plugins.module_utils.up
             "an object can't be decrypted with the keys that the API server has",
             ("/registry/secrets/a/b",),
         ),
+        (
+            # KMS v1, and v2 with 1.37's answer to a LIST.
+            'unable to transform key "/registry/secrets/a/b": rpc error: code = Unavailable desc = hunter2',
+            [],
+            lists.KMS_FAILS,
+            ("/registry/secrets/a/b",),
+        ),
+        ("failed to decrypt DEK, error: rpc error: code = Internal desc = hunter2", [], lists.KMS_FAILS, ()),
+        ("rpc error: code = Unavailable desc = hunter2", [], "the API server answers with 500", ()),
         ('json: cannot unmarshal "hunter2" into Go struct', [], "an object is damaged or of an unknown form", ()),
         ("conversion webhook for x failed: hunter2", [], "its conversion webhook does not answer or fails", ()),
         (
@@ -71,6 +80,13 @@ def test_the_unsafe_delete_is_advised_only_if_nobody_can_read_the_object() -> No
     assert "unsafe delete" not in read and "encryption configuration of master-2" in read and "Delete nothing" in read
     unasked = advice(SEALED, lists.Reach(True, {}, ["https://10.0.0.13:6443"]), "/registry/a/b/c")
     assert "unsafe delete" not in unasked and "https://10.0.0.13:6443 could not be" in unasked
+
+
+def test_objects_are_not_deleted_because_a_kms_plugin_is_down() -> None:
+    """Every API server asks the same KMS, so that none can read them while it is down, or while a key in it is disabled."""
+    for reach in (lists.Reach(True), lists.Reach(True, {WIDGETS: ["master-2"]})):
+        found = advice(lists.KMS_FAILS, reach, "/registry/a/b/c")
+        assert found.startswith("Bring the KMS plugin back") and "Delete nothing" in found and "unsafe" not in found
 
 
 def test_what_a_crd_lost_needs_no_key() -> None:

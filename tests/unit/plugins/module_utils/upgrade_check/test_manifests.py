@@ -34,6 +34,14 @@ def test_crds_are_found_wherever_they_are(tmp_path: Path) -> None:
     ):
         assert [found.name for found in read_manifests(given)] == [WIDGETS]
     assert read_manifests([]) == []
+    assert len(read_manifests([crd("v1", "v1"), crd("v1", "v1")])) == 1
+
+
+def test_a_plain_equals_sign_is_a_text() -> None:
+    """As in the schema of prometheus-operator's AlertmanagerConfigs."""
+    text = yaml.safe_dump(crd("v1", "v1")) + "x-match:\n- '!='\n- =\n- =~\n"
+    (found,) = read_manifests([text])
+    assert found.document["x-match"] == ["!=", "=", "=~"]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +55,16 @@ def test_crds_are_found_wherever_they_are(tmp_path: Path) -> None:
             [yaml.safe_dump(crd("v1", "v1")).replace("example.com", "{{ .Values.group }}")],
             "a chart that isn't rendered",
         ),
+        (
+            [
+                yaml.safe_dump(crd("v1", "v1")).replace(
+                    "spec:",
+                    "spec:\n  conversion: {webhook: {clientConfig: {service: {namespace: '{{ .Release.Namespace }}'}}}}",
+                )
+            ],
+            "a chart that isn't rendered",
+        ),
+        ([crd("v1", "v1"), crd("v2", "v2")], "is there twice, with different content"),
         (["{{- if .Values.crds }}\nkind: CustomResourceDefinition\n{{- end }}\n"], "a chart that isn't rendered"),
         ([yaml.safe_dump(crd("v1", "v1")), yaml.safe_dump(NAMESPACE)], "holds no CustomResourceDefinition; check it"),
     ],

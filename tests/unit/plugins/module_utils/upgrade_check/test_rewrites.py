@@ -47,6 +47,27 @@ def test_how_a_rehearsal_interprets_an_answer(status: int, details: dict[str, st
     assert {name for name in ("orphaned", "unclear") if getattr(done, name)} == ({where} if where else set())
 
 
+@pytest.mark.parametrize(
+    ("message", "refused"),
+    [
+        ('admission webhook "x.example.com" does not support dry run', False),
+        ('admission webhook "x.example.com" denied the request: it does not support dry run', True),
+    ],
+)
+def test_a_webhook_without_dry_runs_refuses_nothing(message: str, refused: bool) -> None:
+    """An old one, with sideEffects: Unknown; the migration itself makes no dry run."""
+
+    class Server:
+        async def request_once(self, *_given: Any, **_more: Any) -> Response:
+            return Response(400, {}, json.dumps({"kind": "Status", "message": message}).encode())
+
+    resource = replace(served(WIDGETS, "Widget", "v1", stored_as="v1"), verbs=frozenset({"list", "patch"}))
+    done = asyncio.run(
+        rewrites.rehearse(Server(), {WIDGETS: resource}, {WIDGETS: ObjectKey("a", "a", "1")}, [])  # type: ignore[arg-type]
+    )
+    assert (list(done.refused), done.unrehearsed) == (([WIDGETS], []) if refused else ([], [WIDGETS]))
+
+
 SECRET = "hunter2"
 DENIALS = [
     (

@@ -63,6 +63,19 @@ def test_what_may_be_stored_limits_how_far_everything_is_known_to_be_readable() 
     assert stored.safe_up_to(whole, RELEASES) == ("1.37", []), "the current release could not read it either"
 
 
+def test_objects_that_could_not_be_counted_may_be_stored_in_any_version() -> None:
+    """Another etcd may hold more of them, so that the ones seen here prove nothing for later releases."""
+    near = UpgradePath("1.34", "1.35")
+    current = {Variant("autoscaling/v2", "protobuf"): Tally("HorizontalPodAutoscaler", objects=5)}
+    whole = stored.stored_in_etcd(held(**{AUTOSCALERS: current}), SERVED, RELEASES, near)
+    assert stored.safe_up_to(whole, RELEASES) == ("1.37", [])
+    whole.possible.update(stored.uncounted_versions([AUTOSCALERS, "not-served"], SERVED, RELEASES, near))
+    assert stored.safe_up_to(whole, RELEASES) == ("1.35", [AUTOSCALERS])
+    (sentence,) = stored.beyond_is_unknown(whole, RELEASES)
+    assert "objects of these resources could not be counted and may be stored in older versions" in sentence
+    assert stored.evaluate_stored(whole.versions, near, {}) == [], "which blocks nothing"
+
+
 def test_a_baseline_says_nothing_about_what_was_stored_before_it() -> None:
     upgrade_path = UpgradePath("1.35", "1.37")
     now = SERVED[AUTOSCALERS].hashes
