@@ -217,7 +217,11 @@ PLANS = {
 
 def wrong(told: Told, signs: Mapping[str, str]) -> list[str]:
     """The plays that did not say this."""
-    return [f"{entry} did not say '{sign}': {told.of(entry)}" for entry, sign in signs.items() if not said_in(told, entry, sign)]
+    return [
+        f"{entry} did not say '{sign}': {told.of(entry)}"
+        for entry, sign in signs.items()
+        if not said_in(told, entry, sign)
+    ]
 
 
 def not_refused(told: Told, sentences: Mapping[str, str]) -> list[str]:

@@ -169,9 +169,7 @@ class Masters:
         children["clustered"]["vars"]["rolling_upgrade_cluster_group"] = "clustered"
         shops = {"shop-1": self.cluster, "shop-2": self.other}
         children["shops"] = {
-            "hosts": {
-                name: {"rolling_upgrade_kubeconfig": str(cluster.kubeconfig)} for name, cluster in shops.items()
-            },
+            "hosts": {name: {"rolling_upgrade_kubeconfig": str(cluster.kubeconfig)} for name, cluster in shops.items()},
             "vars": {"ansible_connection": "local", "ansible_python_interpreter": warm_python.interpreter()},
         }
         (self.folder / "inventory.json").write_text(json.dumps({"all": {"children": children}}), encoding="utf-8")
