@@ -31,7 +31,7 @@ from .support.any_play import AROUND, ROLLS, Masters, Shape, Told, said_in
 from .support.modules import ROOT
 
 # What a cell says: nothing (not tested, or there is no such case), that it works, or the sentence with which it refuses.
-NONE, WORKS = "", "works"
+NONE, WORKS, STOPS = "", "works", "stops"
 # upgrade_master has serial: 1 where its row has no other. The last but one stands for check, snapshot, converge, migrate and verify.
 COLUMNS = ("main", "several_releases", "upgrade_master", "rotate_encryption_key", "clusters", "verify", "fleet")
 ALL_WORK = (WORKS,) * 7
@@ -60,18 +60,8 @@ def keywords(**given: Any) -> Shape:
     return Shape(keywords=given)
 
 
-def cached(facts: Mapping[str, Any]) -> Shape:
-    """Facts on disk, as an earlier run left them: the same for each master."""
-    return Shape(
-        settings={
-            "ANSIBLE_CACHE_PLUGIN": "jsonfile",
-            "ANSIBLE_CACHE_PLUGIN_CONNECTION": "cache",
-            "ANSIBLE_GATHERING": "smart",
-        },
-        each={master: {} for master in facts},
-    )
-
-
+# The folder is set by prepare().
+CACHE = {"ANSIBLE_CACHE_PLUGIN": "jsonfile", "ANSIBLE_GATHERING": "smart"}
 STRATEGY = "This play has the strategy"
 IN_ONE_BATCH = "needs all masters in one play without serial"
 ROTATES_IN_ONE_BATCH = "run the play without serial"
@@ -81,6 +71,7 @@ TAGS = "'apply: {tags: [upgrade]}'"
 FACT = "rolling_upgrade_may_begin is not a variable of the role"
 ONE_OF_THREE = "is expected, 3 are known"
 TAGGED: dict[str, Any] = {"task": {"tags": ["upgrade"]}, "flags": ("--tags", "upgrade")}
+UNSEEN = "Whether an upgrade step is still running on"
 ORDER = "in another order than that of its masters"
 
 TABLE = {
@@ -158,15 +149,31 @@ TABLE = {
         {"e-masters": Shape(extra={"rolling_upgrade_masters": ["master-1"]})},
         (ONE_OF_THREE,) * 4 + ("rolling_upgrade_cluster_group of a-1",) + (ONE_OF_THREE, WORKS),
     ),
-    "facts cached on disk": Row({"cache": cached({})}, ALL_WORK),
+    "facts cached on disk": Row({"cache": Shape(settings=CACHE)}, ALL_WORK),
+    "a master that can't be reached, also with `ignore_unreachable`": Row(
+        {
+            f"lost-{lost}{'-ignored' if ignored else ''}": Shape(
+                lost=(f"master-{lost}",), keywords={"ignore_unreachable": True} if ignored else {}
+            )
+            for lost, ignored in ((1, False), (2, False), (2, True))
+        },
+        (UNSEEN, UNSEEN, UNSEEN, UNSEEN, UNSEEN, WORKS, WORKS),
+    ),
 }
 SHAPES = [pytest.param(name, shape, id=shape) for name, row in TABLE.items() for shape in row.shapes]
 # Rows that have tests of their own below or, in this order, in test_no_loss_role.py, test_role.py and test_role_truth.py.
-OTHER_ROWS: dict[str, tuple[str, ...]] = {}
+OTHER_ROWS: dict[str, tuple[str, ...]] = {
+    "`mitogen_free` or `mitogen_host_pinned`": (STRATEGY, STRATEGY, STRATEGY, STRATEGY, NONE, WORKS, STRATEGY),
+    "`mitogen_linear`": (WORKS, NONE, NONE, NONE, NONE, WORKS, NONE),
+    "`--start-at-task` inside the role": ("left out",) * 5 + (WORKS, "left out"),
+    "several plays in one run, for one cluster or two": (WORKS, *[NONE] * 6),
+    "a driver that fails, whatever the play makes of errors": (STOPS, STOPS, STOPS, *[NONE] * 4),
+    "a master that can't be reached anymore in its turn": (STOPS, STOPS, STOPS, *[NONE] * 4),
+}
 
 
 def word(cell: str) -> str:
-    return cell if cell in (NONE, WORKS, "stops") else "refused"
+    return cell if cell in (NONE, WORKS, STOPS) else "refused"
 
 
 def test_the_table_in_the_readme() -> None:
@@ -215,6 +222,16 @@ PLANS = {
 }
 
 
+def expect(told: Told, problems: list[str], *, code: int | None = 0, worst: int = 0) -> None:
+    """No problems, this exit status, and at most so many masters down at once; otherwise all that was said is shown."""
+    if code is not None and told.code != code:
+        problems.append(f"It ended with {told.code}.")
+    if len(told.worst) != worst or (worst and told.samples < 10):
+        problems.append(f"These were down at once: {told.worst}, in {told.samples} samples.")
+    if problems:
+        pytest.fail("\n".join([*problems, told.said]), pytrace=False)
+
+
 def wrong(told: Told, signs: Mapping[str, str]) -> list[str]:
     """The plays that did not say this."""
     return [
@@ -229,9 +246,13 @@ def not_refused(told: Told, sentences: Mapping[str, str]) -> list[str]:
     bad = [entry for entry in sentences if "rescued: " not in told.of(entry)]
     bad += [entry for entry in sentences if "Rewrite stored objects in the new storage versions]" in told.of(entry)]
     return [
-        *(f"{entry} did not refuse: {told.of(entry)}" for entry in dict.fromkeys(bad)),
+        *(f"{entry} did not refuse." for entry in dict.fromkeys(bad)),
         *wrong(told, {entry: re.escape(sentence) for entry, sentence in sentences.items()}),
     ]
+
+
+def touched(told: Told) -> list[str]:
+    return [f"{', '.join(masters)} had a turn in {play}." for play, masters in told.turns.items()]
 
 
 def poisoned(masters: Masters) -> None:
@@ -265,13 +286,11 @@ def test_a_row(masters: Masters, name: str, variant: str) -> None:
         *(shape.play(entry, rescue=entry == "rotate_encryption_key") for entry in working),
         wait_timeout=2,
     )
-    problems = not_refused(told, refused) + wrong(told, {entry: SIGNS[entry] for entry in working})
-    assert not problems and told.turns == {} and told.worst == () and told.code == 0, (problems, told.said)
+    expect(told, not_refused(told, refused) + wrong(told, {entry: SIGNS[entry] for entry in working}) + touched(told))
     rolls = row.working(*ROLLS)
     if rolls:
         told = masters.run(shape, *map(shape.play, rolls), flags=["--check"])
-        problems = wrong(told, {entry: PLANS[entry] for entry in rolls})
-        assert not problems and told.turns == {} and told.worst == () and told.code == 0, (problems, told.said)
+        expect(told, wrong(told, {entry: PLANS[entry] for entry in rolls}) + touched(told))
 
 
 @pytest.mark.long
@@ -286,9 +305,183 @@ def test_the_rolls_of_a_row(masters: Masters, name: str, variant: str) -> None:
     assert_rolled(told, rolls)
 
 
-def assert_rolled(told: Told, rolls: list[str]) -> None:
+def assert_rolled(told: Told, rolls: list[str], **signs: str) -> None:
     """All masters had their turn in each play, one after another, and the last words say so."""
-    problems = wrong(told, {entry: SIGNS[entry] for entry in rolls})
-    assert not problems and told.code == 0, (problems, told.said)
-    assert {entry: told.order(entry) for entry in rolls} == dict.fromkeys(rolls, MASTERS), told.said
-    assert len(told.worst) == 1 and told.samples > 10, told.worst
+    problems = wrong(told, {entry: signs.get(entry, SIGNS.get(entry, "")) for entry in rolls})
+    problems += [f"In {entry} the turns were {told.order(entry)}." for entry in rolls if told.order(entry) != MASTERS]
+    problems += [f"{play} had turns." for play in set(told.turns) - set(rolls)]
+    expect(told, problems, worst=1)
+
+
+def refusals(row: str) -> dict[str, str]:
+    return {entry: sentence for entry, sentence in zip(COLUMNS, OTHER_ROWS[row]) if sentence not in (NONE, WORKS)}
+
+
+def test_the_strategies_of_mitogen() -> None:
+    """The role knows them by their names; the test below has Mitogen itself."""
+    batch = ("master-1", "master-2")
+    for name in ("mitogen_free", "mitogen_host_pinned"):
+        for refusal in (strategy_refusal, fleet_refusal):
+            assert "strategy: linear" in refusal(Play(name, batch, batch, batch))
+    for refusal in (strategy_refusal, fleet_refusal):
+        assert refusal(Play("mitogen_linear", batch, batch, batch)) == ""
+
+
+@pytest.mark.long
+def test_mitogen(masters: Masters) -> None:
+    """Mitogen itself, with the ansible-core that tests are run with."""
+    packages = mitogen()
+    # Not the Python that is kept warm: Mitogen starts Python in its own way.
+    given: dict[str, Any] = {
+        "settings": {
+            "ANSIBLE_STRATEGY_PLUGINS": str(packages / "ansible_mitogen" / "plugins" / "strategy"),
+            "PYTHONPATH": str(packages),
+        },
+        "fresh": True,
+        "each": {master: {"ansible_python_interpreter": sys.executable} for master in MASTERS},
+    }
+    linear = Shape(keywords={"strategy": "mitogen_linear"}, **given)
+    around = ("check", "migrate", "verify")
+    told = masters.run(linear, *map(linear.play, around))
+    assert not wrong(told, {entry: SIGNS[entry] for entry in around}) and told.code == 0, told.said
+    assert_rolled(masters.run(linear, linear.play("main")), ["main"])
+    refused = refusals("`mitogen_free` or `mitogen_host_pinned`")
+    free = Shape(keywords={"strategy": "mitogen_free", "serial": 3}, **given)
+    told = masters.run(free, *(free.play(entry, rescue=True) for entry in refused), *map(free.play, around))
+    problems = not_refused(told, refused) + wrong(told, {entry: SIGNS[entry] for entry in around})
+    assert not problems and told.code == 0 and told.turns == {}, (problems, told.said)
+
+
+STARTS = {
+    "main": ("Upgrade one master after another", "Nothing is proven: this run left out tasks of the role"),
+    "several_releases": ("Upgrade to each release in turn", "Nothing is proven: this run left out tasks of the role"),
+    "upgrade_master": ("Upgrade this master", "master-1 was not upgraded: this run left out tasks of the role"),
+    "rotate_encryption_key": ("Make sure that the rotation was proven", "Nothing is proven: this run left out tasks"),
+    "clusters": ("Upgrade one master after another", "Nothing is proven: this run left out tasks of the role"),
+    "fleet": ("Take one wave after another", "left out tasks of the role"),
+}
+
+
+@pytest.mark.parametrize("entry", STARTS)
+def test_a_start_inside_the_role(masters: Masters, entry: str) -> None:
+    """That of verify is in test_role_truth.py."""
+    task, sentence = STARTS[entry]
+    shape = Shape(include="import_role", flags=("--start-at-task", f"*{task}"))
+    told = masters.run(shape, shape.play(entry))
+    assert told.code == 2 and told.turns == {} and sentence in told.of(entry), told.said
+
+
+# That the first of several batches fails must end the play, which max_fail_percentage alone would not.
+HOW_ERRORS_COUNT = {
+    "max_fail_percentage": Shape(keywords={"max_fail_percentage": 100}),
+    "any_errors_fatal": Shape(keywords={"any_errors_fatal": True}),
+    "ignore_errors": Shape(keywords={"ignore_errors": True}),
+}
+
+
+@pytest.mark.parametrize("variant", HOW_ERRORS_COUNT)
+@pytest.mark.parametrize("entry", ["main", "several_releases", "upgrade_master"])
+def test_a_driver_that_fails(masters: Masters, entry: str, variant: str) -> None:
+    """Whatever the play makes of errors. Ansible itself would go on with the other batches. rescue is in test_no_loss_role.py."""
+    shape = HOW_ERRORS_COUNT[variant]
+    if entry == "main":
+        shape = replace(shape, keywords={**shape.keywords, "serial": 1})
+    told = masters.run(shape, shape.play(entry), fails_on="master-1")
+    assert told.code != 0 and list(told.turns[entry]) == ["master-1"] and told.worst == (), told.said
+    assert "non-zero return code 100: E: no power." in told.of(entry), told.said
+    report = masters.report()
+    assert report["status"] == "failed" and [step["state"] for step in report["steps"]] == ["failed"]
+
+
+@pytest.mark.parametrize("entry", ["main", "several_releases", "upgrade_master"])
+def test_a_master_that_is_lost_in_its_turn(masters: Masters, entry: str) -> None:
+    """Also where the play ignores that. More about main is in test_no_loss_role.py."""
+    shape = Shape(keywords={"ignore_unreachable": True})
+    told = masters.run(shape, shape.play(entry), lost_on="master-1")
+    assert told.code != 0 and list(told.turns[entry]) == ["master-1"] and told.worst == (), told.said
+    assert "UNREACHABLE!" in told.of(entry), told.said
+
+
+@pytest.mark.parametrize("lost", ["master-1", "master-2"])
+def test_a_master_that_a_play_before_has_lost(masters: Masters, lost: str) -> None:
+    """The API servers are there, so that only what would touch masters is refused."""
+    ping = {"name": "first", "hosts": "masters", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]}
+    shape = Shape(first=(ping,), lost=(lost,))
+    rolls = ("main", "several_releases", "upgrade_master", "rotate_encryption_key")
+    told = masters.run(shape, *(shape.play(entry, rescue=True) for entry in rolls))
+    assert told.turns == {} and told.worst == () and told.code != 0, told.said
+    assert f"{lost} is no longer in this play" in told.of("main"), told.said
+
+
+def test_two_plays_for_one_cluster(masters: Masters) -> None:
+    """The second finds all done, and takes nothing that the first found for granted: the check of the third fails."""
+    shape = Shape()
+    told = masters.run(
+        shape,
+        shape.play("main"),
+        shape.play("main", name="again", turns="main"),
+        shape.play("main", name="third", rescue=True, rolling_upgrade_expected_servers=4),
+    )
+    assert told.order("main") == MASTERS and len(told.worst) == 1 and told.code == 0, told.said
+    for name in ("main", "again"):
+        assert said_in(told, name, SIGNS["main"]), told.said
+    assert "rescued: The upgrade can't begin: " in told.of("third"), told.said
+    assert [run["status"] for run in masters.report()["runs"]] == ["succeeded", "succeeded", "failed"]
+
+
+def test_two_clusters_in_one_run(masters: Masters) -> None:
+    """Each has its own masters, report and proof; what is true of the first says nothing about the second."""
+    shape = Shape()
+    second = {**shape.play("main", name="second"), "hosts": "others"}
+    third = {**shape.play("main", name="third", rescue=True, rolling_upgrade_expected_servers=2), "hosts": "others"}
+    told = masters.run(shape, shape.play("main"), second, third)
+    assert told.order("main") == MASTERS and told.order("second") == ["master-1"] and told.code == 0, told.said
+    assert set(told.turns) == {"main", "second"} and len(told.worst) == 1, told.worst
+    assert said_in(told, "main", SIGNS["main"]) and said_in(told, "second", "DONE: other-1 is at 1.37"), told.said
+    assert "rescued: The upgrade can't begin: " in told.of("third"), told.said
+    assert [step["master"] for step in masters.report()["steps"]] == MASTERS
+    assert [step["master"] for step in masters.report("others")["steps"]] == ["other-1"]
+
+
+def test_what_is_around_an_upgrade_on_all_masters(masters: Masters) -> None:
+    """As somebody writes it who forgets run_once: at once, and one after another."""
+    for keywords in ({}, {"serial": 1}):
+        shape = Shape(everywhere=True, keywords=keywords)
+        told = masters.run(shape, *map(shape.play, AROUND))
+        problems = wrong(told, {entry: SIGNS[entry] for entry in AROUND})
+        assert not problems and told.code == 0 and told.worst == (), (problems, told.said)
+
+
+def test_facts_of_a_master_that_was_another_one(masters: Masters) -> None:
+    """In the cache, master-1 and master-2 have the addresses that they had before they were made anew."""
+    addresses = [masters.cluster.data["masters"][name]["address"] for name in MASTERS]
+    shape = prepare(masters, Shape(settings=CACHE))
+    for name, address in zip(("master-1", "master-2"), (addresses[1], addresses[0])):
+        for path in (masters.folder / "cache" / name, masters.folder / "cache" / f"s1_{name}"):
+            path.write_text(json.dumps({"ansible_all_ipv4_addresses": [address]}), encoding="utf-8")
+    told = masters.run(
+        shape, shape.play("main", rescue=True), shape.play("upgrade_master", rescue=True), wait_timeout=2
+    )
+    assert told.turns == {} and told.worst == (), told.said
+    assert "More than one API server could be matched with master-1" in told.of("main"), told.said
+
+
+@pytest.mark.long
+def test_the_role_leaves_nothing_of_its_own_in_the_cache(masters: Masters) -> None:
+    shape = prepare(masters, Shape(settings=CACHE, keywords={"gather_facts": True}))
+    for path in (masters.folder / "cache").iterdir():
+        path.unlink()
+    told = masters.run(shape, shape.play("main"))
+    assert_rolled(told, ["main"])
+    kept = [json.loads(path.read_text(encoding="utf-8")) for path in masters.folder.glob("cache/*master-*")]
+    assert kept and not [name for facts in kept for name in facts if "rolling_upgrade" in name]
+
+
+@pytest.mark.parametrize("stop", ["migrate", "trim"])
+def test_a_run_that_ends_before_a_step_on_purpose(masters: Masters, stop: str) -> None:
+    """In batches of one, the last of which says how the run ended."""
+    shape = Shape(keywords={"serial": 1})
+    told = masters.run(shape, shape.play("main", rolling_upgrade_stop_before=stop))
+    assert told.order("main") == MASTERS and told.code == 0 and len(told.worst) == 1, told.said
+    migrated = "Rewrite stored objects in the new storage versions]" in told.of("main")
+    assert migrated is (stop == "trim") and ("no old object was rewritten" in told.of("main")) is (stop == "migrate")

@@ -103,8 +103,9 @@ class Told:
     samples: int
 
     def of(self, play: str) -> str:
-        """In one line."""
-        return " ".join(self.said.partition(f"PLAY [{play}]")[2].partition("\nPLAY ")[0].split())
+        """All its batches, in one line."""
+        plays = re.findall(r"(?ms)^PLAY \[([^\]]*)\](.*?)(?=^PLAY |\Z)", self.said)
+        return " ".join(" ".join(said.split()) for name, said in plays if name == play)
 
     def order(self, play: str) -> list[str]:
         """The masters in the order of their turns, which must not overlap."""
