@@ -200,6 +200,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         problems = _play.hosts_refusals(play, list(masters), inventory, all_in_play=entry in ("main", "clusters"))
         if entry in ("main", "upgrade_master"):  # The others have no batches.
             problems.append(_play.batches_refusal(play, list(masters), one_each=entry == "upgrade_master"))
+        if entry == "upgrade_master":
+            problems.append(_play.stranger_refusal(str(variables.get("inventory_hostname")), list(masters)))
         return [problem for problem in problems if problem]
 
     def _clusters_refusal(

@@ -117,6 +117,16 @@ def keeps_order(play: Play) -> bool:
     return play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP
 
 
+def stranger_refusal(host: str, masters: Sequence[str]) -> str:
+    """Why a host that runs the role by itself is none of the masters."""
+    if host in masters:
+        return ""
+    return (
+        f"{host} is not in rolling_upgrade_masters ({', '.join(masters)}), by which the role knows which master's turn it is; list all masters of the "
+        "cluster there, or leave the variable out."
+    )
+
+
 def batches_refusal(play: Play, masters: Sequence[str], *, one_each: bool) -> str:
     """Why the batches of ``serial`` can't have their turns one after another: some masters would be done by the time a later one refuses.
 

@@ -17,7 +17,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,20 @@ NONE, WORKS, STOPS = "", "works", "stops"
 # upgrade_master has serial: 1 where its row has no other. The last but one stands for check, snapshot, converge, migrate and verify.
 COLUMNS = ("main", "several_releases", "upgrade_master", "rotate_encryption_key", "clusters", "verify", "fleet")
 ALL_WORK = (WORKS,) * 7
-MASTERS = ["master-1", "master-2", "master-3"]
+MASTERS = ("master-1", "master-2", "master-3")
 
 
 @dataclass(frozen=True)
 class Row:
+    """``other``: entry points that differ from verify, which has their column; ``turns``: the masters that are upgraded."""
+
     shapes: Mapping[str, Shape]
     cells: tuple[str, ...]
+    other: Mapping[str, str] = field(default_factory=dict)
+    turns: tuple[str, ...] = MASTERS
 
     def of(self, entry: str) -> str:
-        return self.cells[COLUMNS.index("verify" if entry in AROUND else entry)]
+        return self.other.get(entry) or self.cells[COLUMNS.index("verify" if entry in AROUND else entry)]
 
     def refused(self) -> dict[str, str]:
         return {entry: self.of(entry) for entry in ENTRIES if self.of(entry) not in (NONE, WORKS)}
@@ -71,6 +75,7 @@ TAGS = "'apply: {tags: [upgrade]}'"
 FACT = "rolling_upgrade_may_begin is not a variable of the role"
 ONE_OF_THREE = "is expected, 3 are known"
 TAGGED: dict[str, Any] = {"task": {"tags": ["upgrade"]}, "flags": ("--tags", "upgrade")}
+SKIPPED = "This run left out the role's own check of the play (--skip-tags always)"
 UNSEEN = "Whether an upgrade step is still running on"
 ORDER = "in another order than that of its masters"
 
@@ -128,7 +133,10 @@ TABLE = {
     ),
     "`--limit` to one master": Row(
         {"limit": Shape(flags=("--limit", "master-1,a-1,shop-1"))},
-        (ONE_OF_THREE,) * 6 + (WORKS,),
+        # A baseline of all API servers is right whatever hosts the play has, and so is the upgrade of one master while the others are ready.
+        (ONE_OF_THREE, ONE_OF_THREE, WORKS, ONE_OF_THREE, ONE_OF_THREE, ONE_OF_THREE, WORKS),
+        other={"snapshot": WORKS},
+        turns=("master-1",),
     ),
     "`--tags` of `include_role` alone": Row({"tags": Shape(**TAGGED)}, (TAGS,) * 7),
     "`--tags` of `include_role` and its `apply`, or of `import_role`": Row(
@@ -140,14 +148,15 @@ TABLE = {
     ),
     "`--skip-tags always`": Row(
         {"skip-always": Shape(flags=("--skip-tags", "always"))},
-        ("left out", "left out", "left out", WORKS, "left out", WORKS, WORKS),
+        (SKIPPED, SKIPPED, "this run left out tasks of the role", WORKS, SKIPPED, WORKS, WORKS),
     ),
     "`-e` with a fact of the role": Row(
         {"e-fact": Shape(extra={"rolling_upgrade_may_begin": True, "rolling_upgrade_inside": True})}, (FACT,) * 7
     ),
     "`-e rolling_upgrade_masters` with other masters": Row(
         {"e-masters": Shape(extra={"rolling_upgrade_masters": ["master-1"]})},
-        (ONE_OF_THREE,) * 4 + ("rolling_upgrade_cluster_group of a-1",) + (ONE_OF_THREE, WORKS),
+        (ONE_OF_THREE, ONE_OF_THREE, NONE, ONE_OF_THREE, "rolling_upgrade_cluster_group of a-1", ONE_OF_THREE, WORKS),
+        other={"snapshot": WORKS},
     ),
     "facts cached on disk": Row({"cache": Shape(settings=CACHE)}, ALL_WORK),
     "a master that can't be reached, also with `ignore_unreachable`": Row(
@@ -202,11 +211,12 @@ def masters(cluster: Cluster, other: Cluster, tmp_path: Path) -> Masters:
     return Masters(cluster, other, tmp_path)
 
 
+SKIPS = r"(skipping: \S+ )*"  # With import_role, each task has the condition.
 # What each says that has done its work; what rolls has turns, too.
 SIGNS = {
     "check": "From 1.37 to 1.37: 0 blockers",
-    "snapshot": r"Record the storage versions as the baseline\] \*+ (ok|changed): \[master-1",
-    "converge": r"Remember that all API servers agree\] \*+ ok: \[master-1",
+    "snapshot": rf"Record the storage versions as the baseline\] \*+ {SKIPS}(ok|changed): \[master-1",
+    "converge": rf"Remember that all API servers agree\] \*+ {SKIPS}ok: \[master-1",
     "migrate": r"\d objects were rewritten, ",
     "verify": "Whether etcd still holds stale objects was not checked",
     "fleet": r"[12] clusters?",
@@ -240,7 +250,8 @@ def wrong(told: Told, signs: Mapping[str, str]) -> list[str]:
 def not_refused(told: Told, sentences: Mapping[str, str]) -> list[str]:
     """The plays, each with a rescue, that did not fail with this sentence, or did something before."""
     bad = [entry for entry in sentences if "rescued: " not in told.of(entry)]
-    bad += [entry for entry in sentences if "Rewrite stored objects in the new storage versions]" in told.of(entry)]
+    rewrites = "rolling_upgrade : Rewrite stored objects in the new storage versions]"
+    bad += [entry for entry in sentences if entry != "migrate" and rewrites in told.of(entry)]
     return [
         *(f"{entry} did not refuse." for entry in dict.fromkeys(bad)),
         *wrong(told, {entry: re.escape(sentence) for entry, sentence in sentences.items()}),
@@ -293,13 +304,14 @@ def test_the_rolls_of_a_row(masters: Masters, name: str, variant: str) -> None:
     row = TABLE[name]
     shape = prepare(masters, row.shapes[variant])
     rolls = row.working(*ROLLS)
-    assert_rolled(masters.run(shape, *map(shape.play, rolls)), rolls)
+    assert_rolled(masters.run(shape, *map(shape.play, rolls)), rolls, row.turns)
 
 
-def assert_rolled(told: Told, rolls: list[str], **signs: str) -> None:
-    """All masters had their turn in each play, one after another, and the last words say so."""
-    problems = wrong(told, {entry: signs.get(entry, SIGNS.get(entry, "")) for entry in rolls})
-    problems += [f"In {entry} the turns were {told.order(entry)}." for entry in rolls if told.order(entry) != MASTERS]
+def assert_rolled(told: Told, rolls: list[str], turns: tuple[str, ...] = MASTERS) -> None:
+    """These masters had their turn in each play, one after another, and the last words say so."""
+    signs = {entry: SIGNS[entry].replace(MASTERS[-1], turns[-1]) for entry in rolls}
+    problems = wrong(told, signs)
+    problems += [f"In {entry} the turns were {told.order(entry)}." for entry in rolls if told.order(entry) != turns]
     problems += [f"{play} had turns." for play in set(told.turns) - set(rolls)]
     expect(told, problems, worst=1)
 
@@ -430,11 +442,11 @@ def test_two_clusters_in_one_run(masters: Masters) -> None:
     second = {**shape.play("main", name="second"), "hosts": "others"}
     third = {**shape.play("main", name="third", rescue=True, rolling_upgrade_expected_servers=2), "hosts": "others"}
     told = masters.run(shape, shape.play("main"), second, third)
-    assert told.order("main") == MASTERS and told.order("second") == ["master-1"] and told.code == 0, told.said
+    assert told.order("main") == MASTERS and told.order("second") == ("master-1",) and told.code == 0, told.said
     assert set(told.turns) == {"main", "second"} and len(told.worst) == 1, told.worst
     assert said_in(told, "main", SIGNS["main"]) and said_in(told, "second", "DONE: other-1 is at 1.37"), told.said
     assert "rescued: The upgrade can't begin: " in told.of("third"), told.said
-    assert [step["master"] for step in masters.report()["steps"]] == MASTERS
+    assert [step["master"] for step in masters.report()["steps"]] == [*MASTERS]
     assert [step["master"] for step in masters.report("others")["steps"]] == ["other-1"]
 
 
@@ -480,3 +492,11 @@ def test_a_run_that_ends_before_a_step_on_purpose(masters: Masters, stop: str) -
     assert told.order("main") == MASTERS and told.code == 0 and len(told.worst) == 1, told.said
     migrated = "Rewrite stored objects in the new storage versions]" in told.of("main")
     assert migrated is (stop == "trim") and ("no old object was rewritten" in told.of("main")) is (stop == "migrate")
+
+
+def test_a_host_that_is_no_master(masters: Masters) -> None:
+    """Ansible said that slice indices must be integers."""
+    shape = Shape(extra={"rolling_upgrade_masters": ["master-1"]})
+    told = masters.run(shape, shape.play("upgrade_master", rescue=True))
+    problems = wrong(told, {"upgrade_master": "rescued: master-2 is not in rolling_upgrade_masters"})
+    expect(told, problems + ([] if told.order("upgrade_master") == ("master-1",) else touched(told)), worst=1)

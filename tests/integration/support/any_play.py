@@ -107,11 +107,11 @@ class Told:
         plays = re.findall(r"(?ms)^PLAY \[([^\]]*)\](.*?)(?=^PLAY |\Z)", self.said)
         return " ".join(" ".join(said.split()) for name, said in plays if name == play)
 
-    def order(self, play: str) -> list[str]:
+    def order(self, play: str) -> tuple[str, ...]:
         """The masters in the order of their turns, which must not overlap."""
         turns = sorted(self.turns.get(play, {}).items(), key=lambda item: item[1])
         assert all(earlier[1][-1] <= later[1][0] for earlier, later in zip(turns, turns[1:])), turns
-        return [master for master, _times in turns]
+        return tuple(master for master, _times in turns)
 
 
 @dataclass
