@@ -447,6 +447,13 @@ def test_all_masters_are_asked_before_the_first_is_touched() -> None:
         play_refusals(THREE, {**alike, "master-2": {}}, THREE)[1]
         == "master-2: the role did not run there; include it for every master, without run_once or a condition."
     )
+    left_out = {name: {"rolling_upgrade_play": {}} for name in THREE}
+    assert "--skip-tags always" in play_refusals(THREE, left_out, THREE)[0]
+
+
+def test_a_host_that_is_no_master() -> None:
+    assert _play.stranger_refusal("master-1", THREE) == ""
+    assert "worker is not in rolling_upgrade_masters (master-1" in _play.stranger_refusal("worker", THREE)
 
 
 def test_every_master_is_matched_with_an_api_server_first() -> None:
