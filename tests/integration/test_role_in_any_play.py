@@ -174,6 +174,7 @@ SHAPES = [pytest.param(name, shape, id=shape) for name, row in TABLE.items() for
 OTHER_ROWS: dict[str, tuple[str, ...]] = {
     "`mitogen_free` or `mitogen_host_pinned`": (STRATEGY, STRATEGY, STRATEGY, STRATEGY, NONE, WORKS, STRATEGY),
     "`mitogen_linear`": (WORKS, NONE, NONE, NONE, NONE, WORKS, NONE),
+    "`ignore_errors` or `rescue`": (WORKS, *[NONE] * 6),
     "`--start-at-task` inside the role": ("left out",) * 5 + (WORKS, "left out"),
     "several plays in one run, for one cluster or two": (WORKS, *[NONE] * 6),
     "a driver that fails, whatever the play makes of errors": (STOPS, STOPS, STOPS, *[NONE] * 4),
