@@ -461,7 +461,7 @@ def test_what_is_around_an_upgrade_on_all_masters(masters: Masters) -> None:
 
 
 def test_facts_of_a_master_that_was_another_one(masters: Masters) -> None:
-    """In the cache, master-1 and master-2 have the addresses that they had before they were made anew."""
+    """In the cache, master-1 and master-2 have the addresses that they had before they were reinstalled."""
     addresses = [masters.cluster.data["masters"][name]["address"] for name in MASTERS]
     shape = prepare(masters, Shape(settings=CACHE))
     for name, address in zip(("master-1", "master-2"), (addresses[1], addresses[0])):
