@@ -169,7 +169,13 @@ TABLE = {
         (UNSEEN, UNSEEN, UNSEEN, UNSEEN, UNSEEN, WORKS, WORKS),
     ),
 }
-SHAPES = [pytest.param(name, shape, id=shape) for name, row in TABLE.items() for shape in row.shapes]
+LONG = pytest.mark.long
+# The first shape of each row stands for the others, which are long tests.
+SHAPES = [
+    pytest.param(name, shape, id=shape, marks=[LONG] if number else [])
+    for name, row in TABLE.items()
+    for number, shape in enumerate(row.shapes)
+]
 # Rows that have tests of their own below or, in this order, in test_no_loss_role.py, test_role.py and test_role_truth.py.
 OTHER_ROWS: dict[str, tuple[str, ...]] = {
     "`mitogen_free` or `mitogen_host_pinned`": (STRATEGY, STRATEGY, STRATEGY, STRATEGY, NONE, WORKS, STRATEGY),
@@ -220,7 +226,7 @@ SIGNS = {
     "converge": rf"Remember that all API servers agree\] \*+ {SKIPS}ok: \[master-1",
     "migrate": r"\d objects were rewritten, ",
     "verify": "Whether etcd still holds stale objects was not checked",
-    "fleet": r"[12] clusters?",
+    "fleet": r"clusters?: \d nothing found: shop-1",
     "rotate_encryption_key": "/etc/kubernetes/manifests/kube-apiserver.yaml",
     "main": "DONE: master-1, master-2, master-3 are at 1.37",
     "several_releases": "DONE: master-1, master-2, master-3 are at 1.37",
@@ -297,7 +303,7 @@ def test_a_row_without_turns(masters: Masters, name: str, variant: str) -> None:
     expect(told, not_refused(told, refused) + wrong(told, {entry: SIGNS[entry] for entry in working}) + touched(told))
 
 
-@pytest.mark.long
+@LONG
 @pytest.mark.parametrize(
     ("name", "variant"), [shape for shape in SHAPES if TABLE[str(shape.values[0])].working(*ROLLS)]
 )
@@ -331,7 +337,7 @@ def test_the_strategies_of_mitogen() -> None:
         assert refusal(Play("mitogen_linear", batch, batch, batch)) == ""
 
 
-@pytest.mark.long
+@LONG
 def test_mitogen(masters: Masters) -> None:
     """Mitogen itself, with the ansible-core that tests are run with."""
     packages = mitogen()
@@ -383,7 +389,9 @@ HOW_ERRORS_COUNT = {
 }
 
 
-@pytest.mark.parametrize("variant", HOW_ERRORS_COUNT)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[LONG] if number else []) for number, name in enumerate(HOW_ERRORS_COUNT)]
+)
 @pytest.mark.parametrize("entry", ["main", "several_releases", "upgrade_master"])
 def test_a_driver_that_fails(masters: Masters, entry: str, variant: str) -> None:
     """Whatever the play makes of errors. Ansible itself would go on with the other batches. rescue is in test_no_loss_role.py."""
@@ -406,7 +414,7 @@ def test_a_master_that_is_lost_in_its_turn(masters: Masters, entry: str) -> None
     assert "UNREACHABLE!" in told.of(entry), told.said
 
 
-@pytest.mark.parametrize("lost", ["master-1", "master-2"])
+@pytest.mark.parametrize("lost", [pytest.param("master-1", marks=LONG), "master-2"])
 def test_a_master_that_a_play_before_has_lost(masters: Masters, lost: str) -> None:
     """The API servers are there, so that only what would touch masters is refused."""
     ping = {"name": "first", "hosts": "masters", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]}
@@ -474,7 +482,7 @@ def test_facts_of_a_master_that_was_another_one(masters: Masters) -> None:
     assert "More than one API server could be matched with master-1" in told.of("main"), told.said
 
 
-@pytest.mark.long
+@LONG
 def test_the_role_leaves_nothing_of_its_own_in_the_cache(masters: Masters) -> None:
     shape = prepare(masters, Shape(settings=CACHE, keywords={"gather_facts": True}))
     for path in (masters.folder / "cache").iterdir():
@@ -485,7 +493,7 @@ def test_the_role_leaves_nothing_of_its_own_in_the_cache(masters: Masters) -> No
     assert kept and not [name for facts in kept for name in facts if "rolling_upgrade" in name]
 
 
-@pytest.mark.parametrize("stop", ["migrate", "trim"])
+@pytest.mark.parametrize("stop", ["migrate", pytest.param("trim", marks=LONG)])
 def test_a_run_that_ends_before_a_step_on_purpose(masters: Masters, stop: str) -> None:
     """In batches of one, the last of which says how the run ended."""
     shape = Shape(keywords={"serial": 1})
