@@ -41,7 +41,6 @@ class Shape:
     """What is around the role: ``keywords`` of the play, of the ``task`` that includes the role, and the ``role``'s; ``flags`` of the command.
 
     ``first``: plays before it. ``lost``: masters that Ansible can't reach. ``each``: more variables of each master.
-    ``everywhere``: whether what is around an upgrade, such as migrate, is included on all masters, and not only on the first.
     """
 
     keywords: Mapping[str, Any] = field(default_factory=dict)
@@ -54,7 +53,6 @@ class Shape:
     first: Sequence[Mapping[str, Any]] = ()
     lost: Sequence[str] = ()
     each: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    everywhere: bool = False
     fresh: bool = False
 
     def play(self, entry: str, *, name: str = "", rescue: bool = False, **variables: Any) -> dict[str, Any]:
@@ -63,7 +61,7 @@ class Shape:
             f"ansible.builtin.{self.include}": {"name": _ROLE, "tasks_from": entry, **self.role},
             **self.task,
         }
-        if entry in AROUND and not self.everywhere:
+        if entry in AROUND:
             task["when"] = "inventory_hostname == ansible_play_hosts_all | first"
         tags = {"tags": ["always"]} if "tags" in self.task else {}
         block: dict[str, Any] = {"block": [task]}
