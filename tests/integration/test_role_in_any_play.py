@@ -12,7 +12,6 @@ whole rotations are in test_rotate_encryption_key.py.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -65,8 +64,6 @@ def keywords(**given: Any) -> Shape:
     return Shape(keywords=given)
 
 
-# The folder is set by prepare().
-CACHE = {"ANSIBLE_CACHE_PLUGIN": "jsonfile", "ANSIBLE_GATHERING": "smart"}
 STRATEGY = "This play has the strategy"
 IN_ONE_BATCH = "needs all masters in one play without serial"
 ROTATES_IN_ONE_BATCH = "run the play without serial"
@@ -159,7 +156,6 @@ TABLE = {
         (ONE_OF_THREE, ONE_OF_THREE, NONE, ONE_OF_THREE, "rolling_upgrade_cluster_group of a-1", ONE_OF_THREE, WORKS),
         other={"snapshot": WORKS},
     ),
-    "facts cached on disk": Row({"cache": Shape(settings=CACHE)}, ALL_WORK),
     "a master that can't be reached, also with `ignore_unreachable`": Row(
         {
             f"lost-{lost}{'-ignored' if ignored else ''}": Shape(
@@ -270,30 +266,11 @@ def touched(told: Told) -> list[str]:
     return [f"{', '.join(masters)} had a turn in {play}." for play, masters in told.turns.items()]
 
 
-def poisoned(masters: Masters) -> None:
-    """Somebody left a yes to everything in the facts that are cached on disk."""
-    cache = masters.folder / "cache"
-    cache.mkdir()
-    yes = dict.fromkeys(("may_begin", "done", "roll", "looked", "may_touch", "check_passed", "alone", "inside"), True)
-    facts = json.dumps({f"rolling_upgrade_{fact}": value for fact, value in yes.items()})
-    for name in [*MASTERS, "a-1", "a-2", "a-3"]:
-        for path in (cache / name, cache / f"s1_{name}"):
-            path.write_text(facts, encoding="utf-8")
-
-
-def prepare(masters: Masters, shape: Shape) -> Shape:
-    if "ANSIBLE_CACHE_PLUGIN" not in shape.settings:
-        return shape
-    poisoned(masters)
-    cache = {"ANSIBLE_CACHE_PLUGIN_CONNECTION": str(masters.folder / "cache")}
-    return replace(shape, settings={**shape.settings, **cache})
-
-
 @pytest.mark.parametrize(("name", "variant"), SHAPES)
 def test_a_row_without_turns(masters: Masters, name: str, variant: str) -> None:
     """What is refused, and what works without touching a master."""
     row = TABLE[name]
-    shape = prepare(masters, row.shapes[variant])
+    shape = row.shapes[variant]
     refused, working = row.refused(), row.working(*AROUND, "fleet", "rotate_encryption_key")
     told = masters.run(
         shape,
@@ -310,7 +287,7 @@ def test_a_row_without_turns(masters: Masters, name: str, variant: str) -> None:
 )
 def test_the_rolls_of_a_row(masters: Masters, name: str, variant: str) -> None:
     row = TABLE[name]
-    shape = prepare(masters, row.shapes[variant])
+    shape = row.shapes[variant]
     rolls = row.working(*ROLLS)
     assert_rolled(masters.run(shape, *map(shape.play, rolls)), rolls, row.turns)
 
@@ -432,7 +409,7 @@ def test_two_plays_for_one_cluster(masters: Masters) -> None:
     With all settings at once that change nothing; the long tests have each of them alone.
     """
     harmless = {"order": "reverse_inventory", "any_errors_fatal": True, "ignore_unreachable": True, "serial": 3}
-    shape = prepare(masters, Shape(keywords=harmless, settings=CACHE))
+    shape = Shape(keywords=harmless)
     told = masters.run(
         shape,
         shape.play("main"),
@@ -458,17 +435,6 @@ def test_two_clusters_in_one_run(masters: Masters) -> None:
     assert "rescued: The upgrade can't begin: " in told.of("third"), told.said
     assert [step["master"] for step in masters.report()["steps"]] == [*MASTERS]
     assert [step["master"] for step in masters.report("others")["steps"]] == ["other-1"]
-
-
-@LONG
-def test_the_role_leaves_nothing_of_its_own_in_the_cache(masters: Masters) -> None:
-    shape = prepare(masters, Shape(settings=CACHE, keywords={"gather_facts": True}))
-    for path in (masters.folder / "cache").iterdir():
-        path.unlink()
-    told = masters.run(shape, shape.play("main"))
-    assert_rolled(told, ["main"])
-    kept = [json.loads(path.read_text(encoding="utf-8")) for path in masters.folder.glob("cache/*master-*")]
-    assert kept and not [name for facts in kept for name in facts if "rolling_upgrade" in name]
 
 
 @pytest.mark.parametrize("stop", ["migrate", pytest.param("trim", marks=LONG)])
