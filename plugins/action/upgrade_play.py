@@ -188,6 +188,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             alive=variables.get("ansible_play_hosts") or (),
             batch=variables.get("ansible_play_batch") or (),
             most_failures=self._task.get_play().max_fail_percentage,
+            order=self._task.get_play().order,
+            serial=self._task.get_play().serial or (),
         )
 
     def _hosts_refusals(
@@ -195,7 +197,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
     ) -> list[str]:
         """The others that need all masters in the play say so themselves; upgrade_master upgrades those that its play has."""
         inventory = variables.get("hostvars") or {}
-        return _play.hosts_refusals(play, list(masters), inventory, all_in_play=entry in ("main", "clusters"))
+        problems = _play.hosts_refusals(play, list(masters), inventory, all_in_play=entry in ("main", "clusters"))
+        if entry in ("main", "upgrade_master"):  # The others have no batches.
+            problems.append(_play.batches_refusal(play, list(masters), one_each=entry == "upgrade_master"))
+        if entry == "upgrade_master":
+            problems.append(_play.stranger_refusal(str(variables.get("inventory_hostname")), list(masters)))
+        return [problem for problem in problems if problem]
 
     def _clusters_refusal(
         self, play: _play.Play, group: str, masters: Collection[str], variables: Mapping[str, Any]

@@ -61,6 +61,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import 
     report_refusal,
 )
 
+LEFT_OUT = "This run left out the role's own check of the play (--skip-tags always); run it without --skip-tags."
 NOT_RUN = "the role did not run there; include it for every master, without run_once or a condition."
 
 
@@ -70,6 +71,8 @@ def play_refusals(
     if found is not None:
         return unmatched_masters(found.get("servers") or (), identities(masters, hosts, batch))
     looks = looks_of(masters, hosts, batch)
+    if looks and not any("problems" in look for look in looks.values()):
+        return [LEFT_OUT]
     later: Mapping[str, Sequence[str]] = looks.get(masters[0], {}).get("later") or {} if masters else {}
     found = merged_problems({**{name: look.get("problems", [NOT_RUN]) for name, look in looks.items()}, **later})
     return found + report_refusal(masters, hosts, batch)

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: play_hosts
-short_description: Refuse a play for which no host remains
+short_description: Refuse a play that would do nothing
 version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
   - Returns patterns of hosts unchanged, or fails if they match no host of the inventory. Ansible itself would skip the play and end without an error.
   - "If a playbook of this collection is run directly, C(--limit) must leave at least one of these hosts. A playbook that imports it may have other plays
-    for which C(--limit) is given, so there it may leave none."
+    for which C(--limit) is given, so there it may leave none. The same holds for C(--tags) and C(--skip-tags), since the tasks of the playbooks have no tags."
   - Without an inventory, as in a syntax check, any pattern is returned.
 options:
   _terms:
@@ -47,7 +47,7 @@ from ansible import context
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager, split_host_pattern
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import no_hosts_refusal
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._play import no_hosts_refusal, playbook_tags_refusal
 
 _PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 
@@ -67,12 +67,21 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # ansible-core is not typ
         unmatched = _unmatched(inventory, named) if named else patterns
         if unmatched or not named:
             raise AnsibleError(no_hosts_refusal(unmatched))
-        limit = context.CLIARGS.get("subset")
-        if limit and _run_directly(context.CLIARGS.get("args") or ()):
-            inventory.subset(limit)
-            if _unmatched(inventory, patterns):
-                raise AnsibleError(no_hosts_refusal(patterns, limit))
+        if _run_directly(context.CLIARGS.get("args") or ()):
+            _refuse_to_do_nothing(inventory, patterns)
         return patterns
+
+
+def _refuse_to_do_nothing(inventory: InventoryManager, patterns: list[str]) -> None:
+    """In a playbook that imports this one, ``--limit`` and ``--tags`` may be for another play."""
+    limit = context.CLIARGS.get("subset")
+    if limit:
+        inventory.subset(limit)
+        if _unmatched(inventory, patterns):
+            raise AnsibleError(no_hosts_refusal(patterns, limit))
+    refusal = playbook_tags_refusal(context.CLIARGS.get("tags") or (), context.CLIARGS.get("skip_tags") or ())
+    if refusal:
+        raise AnsibleError(refusal)
 
 
 def _unmatched(inventory: InventoryManager, patterns: list[str]) -> list[str]:

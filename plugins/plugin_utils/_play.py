@@ -22,7 +22,7 @@ _OF_PLAYBOOKS = ("rolling_upgrade_hosts", "rolling_upgrade_gather_facts")
 class Play:
     """What a host sees of its play: all hosts (in the inventory's order), those that have not failed, and the batch of ``serial``.
 
-    ``most_failures`` is its max_fail_percentage, or None.
+    ``most_failures`` is its max_fail_percentage, or None; ``order`` and ``serial`` are as the play has them.
     """
 
     strategy: str = "linear"
@@ -30,6 +30,8 @@ class Play:
     alive: Sequence[str] = ()
     batch: Sequence[str] = ()
     most_failures: Any = None
+    order: str | None = None
+    serial: Sequence[Any] = ()
 
 
 def fleet_refusal(play: Play) -> str:
@@ -115,6 +117,63 @@ def keeps_order(play: Play) -> bool:
     return play.strategy.rsplit(".", 1)[-1] in _LOCKSTEP
 
 
+def stranger_refusal(host: str, masters: Sequence[str]) -> str:
+    """Why a host that runs the role by itself is none of the masters."""
+    if host in masters:
+        return ""
+    return (
+        f"{host} is not in rolling_upgrade_masters ({', '.join(masters)}), by which the role knows which master's turn it is; list all masters of the "
+        "cluster there, or leave the variable out."
+    )
+
+
+def batches_refusal(play: Play, masters: Sequence[str], *, one_each: bool) -> str:
+    """Why the batches of ``serial`` can't have their turns one after another: some masters would be done by the time a later one refuses.
+
+    ``one_each``: whether a batch may have one master only. Whether this one has several that begin together is found out when they do.
+    """
+    sizes = _batch_sizes(len(play.hosts), play.serial)
+    if len(sizes) <= 1:
+        return ""
+    hosts = _in_order(play.hosts, play.order)
+    batch_of = dict(zip(hosts or play.hosts, (number for number, size in enumerate(sizes) for _ in range(size))))
+    batches = [batch_of[name] for name in masters if name in batch_of]
+    if hosts is None or batches != sorted(batches):
+        ordered = play.order not in (None, "inventory")
+        fix = "remove order from the play" if ordered else "list them in the order of the inventory"
+        return (
+            f"With serial, this play has its batches in another order than that of its masters ({', '.join(masters)}), in which the role "
+            f"upgrades them; {fix}{'' if one_each else ', or remove serial'}."
+        )
+    if one_each and sizes[0] == 1 and len(set(batches)) < len(batches):
+        return (
+            "upgrade_master is for one master at a time, and a later batch of this play has several; set 'serial: 1' in the play, or use the "
+            "role's main."
+        )
+    return ""
+
+
+def _in_order(hosts: Sequence[str], order: str | None) -> list[str] | None:
+    """The hosts as the play has them in its batches; None if that is left to chance."""
+    if order == "shuffle":
+        return None
+    if order in ("sorted", "reverse_sorted"):
+        return sorted(hosts, reverse=order == "reverse_sorted")
+    return list(reversed(hosts)) if order == "reverse_inventory" else list(hosts)
+
+
+def _batch_sizes(hosts: int, serial: Sequence[Any]) -> list[int]:
+    """As Ansible makes batches: the last value counts for all that follow, and 0 means all that are left."""
+    sizes: list[int] = []
+    values = list(serial) or [0]
+    while sum(sizes) < hosts:
+        value = str(values[min(len(sizes), len(values) - 1)])
+        size = int(int(value[:-1]) / 100 * hosts) or 1 if value.endswith("%") else int(value)
+        left = hosts - sum(sizes)
+        sizes.append(min(size, left) if size > 0 else left)
+    return sizes
+
+
 def shared_reports(hosts: Iterable[tuple[str, str]], identity: Callable[[str], str]) -> dict[str, str]:
     """For each group whose report another one has, too, a sentence. ``hosts``: the group and the report's path of each host of the play.
 
@@ -191,17 +250,30 @@ def same_hosts(addresses: Mapping[str, tuple[str, ...]], nodenames: Mapping[str,
 def tags_refusal(tags: Collection[str], only: Collection[str]) -> str:
     """Why ``--tags`` would leave out the tasks of a role that the play includes dynamically; empty if they run.
 
-    ``tags``: those of the role's first task, without ``always``. The rules are those of ansible.playbook.taggable.
+    ``tags``: those of the role's first task, without ``always``.
     """
-    named = bool(set(tags) & set(only))
-    every = "all" in only or ("tagged" in only and bool(tags)) or ("untagged" in only and not tags)
-    if not only or named or (every and "never" not in tags):
+    if _selects(tags, only):
         return ""
     names = ", ".join(sorted(only))
     return (
         f"With --tags {names} none of the role's tasks would run, because include_role doesn't pass its tags on. "
         f"Give it 'apply: {{tags: [{names}]}}' beside 'name', or use import_role."
     )
+
+
+def _selects(tags: Collection[str], only: Collection[str]) -> bool:
+    """Whether ``--tags`` has a task run that has these tags. The rules are those of ansible.playbook.taggable."""
+    named = bool(set(tags) & set(only))
+    every = "all" in only or ("tagged" in only and bool(tags)) or ("untagged" in only and not tags)
+    return not only or named or (every and "never" not in tags)
+
+
+def playbook_tags_refusal(only: Collection[str], skipped: Collection[str]) -> str:
+    """Why ``--tags`` or ``--skip-tags`` would leave out all tasks of a playbook of the collection, which have no tags; empty if they run."""
+    if _selects((), only) and not {"all", "untagged"} & set(skipped):
+        return ""
+    option, names = ("--skip-tags", skipped) if _selects((), only) else ("--tags", only)
+    return f"With {option} {','.join(sorted(names))} nothing would run, because the tasks of this playbook have no tags; run without {option}."
 
 
 def text_refusal(masters: Any) -> str:

@@ -269,3 +269,17 @@ def test_a_limit_that_leaves_no_host(tmp_path: Path, playbook: str) -> None:
     )
     done = run(tmp_path, site, "--limit", "workers", more="[workers]\nworker-1\n", **given)
     assert done.returncode == 0 and "the workers" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("flags", [("--tags", "upgrade"), ("--skip-tags", "untagged")])
+def test_tags_of_a_playbook_that_has_none(tmp_path: Path, flags: tuple[str, str]) -> None:
+    """It ended green, having done nothing. In a playbook that imports this one, the tags may be for another play, or come from there."""
+    name, given = "kube_storage.upgrade.check", {"rolling_upgrade_hosts": "masters", "rolling_upgrade_version": "1.37"}
+    done = run(tmp_path, Path(name), *flags, **given)
+    assert done.returncode != 0 and "PLAY RECAP" not in done.stdout, done.stdout + done.stderr
+    sentence = f"With {' '.join(flags)} nothing would run, because the tasks of this playbook have no tags"
+    assert sentence in " ".join((done.stdout + done.stderr).split()), done.stdout + done.stderr
+    site = tmp_path / "site.yml"
+    site.write_text(f"- import_playbook: {name}\n", encoding="utf-8")
+    done = run(tmp_path, site, *flags, **given)
+    assert done.returncode == 0, done.stdout + done.stderr

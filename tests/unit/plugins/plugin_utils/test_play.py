@@ -172,6 +172,71 @@ def test_tags(tags: tuple[str, ...], only: tuple[str, ...], refused: bool) -> No
         assert f"apply: {{tags: [{', '.join(only)}]}}" in found
 
 
+@pytest.mark.parametrize(
+    ("only", "skipped", "option"),
+    [
+        (("all",), (), ""),
+        ((), (), ""),
+        (("untagged",), ("other",), ""),
+        (("upgrade", "other"), (), "--tags other,upgrade"),
+        (("tagged",), (), "--tags tagged"),
+        (("all",), ("all",), "--skip-tags all"),
+        (("all",), ("untagged",), "--skip-tags untagged"),
+    ],
+)
+def test_tags_of_a_playbook_of_the_collection(only: tuple[str, ...], skipped: tuple[str, ...], option: str) -> None:
+    """Issue 15, number 1: it ended green, having done nothing."""
+    found = _play.playbook_tags_refusal(only, skipped)
+    assert bool(found) is bool(option) and f"With {option} nothing would run" in found if option else not found
+
+
+ANOTHER_ORDER = "in another order than that of its masters"
+
+
+@pytest.mark.parametrize(
+    ("serial", "order", "masters", "refused"),
+    [
+        ((), "shuffle", THREE, ""),
+        ((), "reverse_inventory", THREE, ""),
+        ((1,), None, THREE, ""),
+        ((1,), "inventory", THREE, ""),
+        ((1,), "sorted", THREE, ""),
+        ((3,), "shuffle", THREE, ""),
+        (("100%",), "reverse_inventory", THREE, ""),
+        ((0,), "shuffle", THREE, ""),
+        ((1,), "shuffle", THREE, ANOTHER_ORDER),
+        ((2,), "shuffle", THREE, ANOTHER_ORDER),
+        ((1,), "reverse_inventory", THREE, ANOTHER_ORDER),
+        (("67%",), "reverse_sorted", THREE, ANOTHER_ORDER),
+        ((1,), "reverse_inventory", THREE[::-1], ""),
+        ((1,), None, THREE[::-1], ANOTHER_ORDER),
+        ((1,), None, ("master-1", "master-3", "master-2"), ANOTHER_ORDER),
+        ((2,), None, ("master-2", "master-1", "master-3"), ""),
+        ((1,), None, ("master-1", "elsewhere"), ""),
+    ],
+)
+def test_batches_in_the_order_of_the_masters(
+    serial: tuple[Any, ...], order: str | None, masters: tuple[str, ...], refused: str
+) -> None:
+    """Issue 15, number 1: some masters were upgraded before a later one refused."""
+    play = Play("linear", THREE, THREE, THREE[:1], order=order, serial=serial)
+    for one_each in (True, False):
+        found = _play.batches_refusal(play, masters, one_each=one_each and serial in ((), (1,)))
+        assert bool(found) is bool(refused) and refused in found
+    if refused:
+        assert ("remove order" in found) is (order is not None) and "or remove serial" in found
+
+
+@pytest.mark.parametrize(
+    ("serial", "refused"), [((1,), False), ((1, 2), True), ((2, 1), False), (("34%", "67%"), True), (("40%", 0), True)]
+)
+def test_a_later_batch_of_several(serial: tuple[Any, ...], refused: bool) -> None:
+    """That the first has several is found out when they begin: a play may include upgrade_master on one host after another."""
+    play = Play("linear", THREE, THREE, THREE[:1], serial=serial)
+    assert ("a later batch" in _play.batches_refusal(play, THREE, one_each=True)) is refused
+    assert _play.batches_refusal(play, THREE, one_each=False) == ""
+
+
 def test_hosts() -> None:
     inventory = {name: {} for name in (*THREE, "other")}
     assert _play.hosts_refusals(Play("linear", THREE, THREE, THREE[:1]), THREE, inventory) == []
@@ -382,6 +447,13 @@ def test_all_masters_are_asked_before_the_first_is_touched() -> None:
         play_refusals(THREE, {**alike, "master-2": {}}, THREE)[1]
         == "master-2: the role did not run there; include it for every master, without run_once or a condition."
     )
+    left_out = {name: {"rolling_upgrade_play": {}} for name in THREE}
+    assert "--skip-tags always" in play_refusals(THREE, left_out, THREE)[0]
+
+
+def test_a_host_that_is_no_master() -> None:
+    assert _play.stranger_refusal("master-1", THREE) == ""
+    assert "worker is not in rolling_upgrade_masters (master-1" in _play.stranger_refusal("worker", THREE)
 
 
 def test_every_master_is_matched_with_an_api_server_first() -> None:
