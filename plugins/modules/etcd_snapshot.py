@@ -61,7 +61,11 @@ EXAMPLES = r"""
   kube_storage.upgrade.etcd_snapshot:
     path: /var/backups/etcd
     keep: 3
-    etcd: {} # the defaults of a kubeadm master
+    etcd:
+      endpoints: [https://127.0.0.1:2379]
+      ca_cert: /etc/kubernetes/pki/etcd/ca.crt
+      client_cert: /etc/kubernetes/pki/etcd/healthcheck-client.crt
+      client_key: /etc/kubernetes/pki/etcd/healthcheck-client.key
   become: true
   register: snapshot
 
