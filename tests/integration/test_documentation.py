@@ -222,7 +222,9 @@ def check_command(command: str, cluster: Cluster, folder: Path) -> None:
     elif name == "ansible-playbook":
         # What only reads is run; for the others there is no master to touch here.
         # With an older release as the target, as after a restore, the check refuses the cluster here.
-        reads = any(word in READING for word in words) and "rolling_upgrade_version=1.36" not in words
+        reads = any(word in READING for word in words) and (
+            "rolling_upgrade_version=1.36" not in words or "rolling_upgrade_rollback=true" in words
+        )
         variables = {"rolling_upgrade_etcd": cluster.etcd} if reads else {}
         (folder / "etcd.yml").write_text(json.dumps(variables), encoding="utf-8")
         inventory = "[kube_control_plane]\nmaster-1 ansible_connection=local\n[clusters]\nmaster-1\n"
