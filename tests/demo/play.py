@@ -31,7 +31,7 @@ from tests.demo.run import NEW, OLD, fill  # noqa: E402
 
 FOLDER = ROOT / "build" / "play"
 LESSONS = f"""
-Three masters at {OLD} are up (the binary is {NEW}'s, which emulates it), full of objects. This shell has everything in its PATH, and KUBECONFIG is set.
+Three masters are up, full of objects. They run {NEW} and emulate {OLD}, so they store what {OLD} would. This shell has everything in its PATH, and KUBECONFIG is set.
 
   1. Look: in which version does each API server store each resource? Do all agree?
        ansible localhost -m kube_storage.upgrade.storage_version_hashes
@@ -62,7 +62,10 @@ Leave this shell with exit or Ctrl-D: that takes everything down. The report sta
 
 
 def main() -> int:
-    print(f"Starting one etcd and three kube-apiservers at {OLD}, each a host of its own …", flush=True)
+    print(
+        f"Starting one etcd and three kube-apiservers of {NEW} that emulate {OLD}, each on a host of its own …",
+        flush=True,
+    )
     try:
         with playground() as environment:
             print(LESSONS.format(folder=FOLDER), flush=True)
