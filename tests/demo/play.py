@@ -31,7 +31,8 @@ from tests.demo.run import NEW, OLD, fill  # noqa: E402
 
 FOLDER = ROOT / "build" / "play"
 LESSONS = f"""
-Three masters are up, full of objects. They run {NEW} and emulate {OLD}, so they store what {OLD} would. This shell has everything in its PATH, and KUBECONFIG is set.
+Three masters are up, full of objects. They run {NEW} and emulate {OLD}, so they store what {OLD} would.
+This shell has everything in its PATH, and KUBECONFIG is set.
 
   1. Look: in which version does each API server store each resource? Do all agree?
        ansible localhost -m kube_storage.upgrade.storage_version_hashes
