@@ -61,18 +61,18 @@ options:
         O(etcd) is given.
       - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota is unknown.
     type: int
-    version_added: 0.1.0
+    version_added: 1.0.0
   etcd_snapshot_path:
     description: The folder of snapshots by M(kube_storage.upgrade.etcd_snapshot), to say how old the newest one is. Only if O(etcd) is given.
     type: path
-    version_added: 0.1.0
+    version_added: 1.0.0
   show_server_messages:
     description:
       - Show what API servers, webhooks and policies say when they refuse to write an object. They may quote the object, even a Secret's data.
       - By default the result shows only who refuses, and which fields are wrong.
     type: bool
     default: false
-    version_added: 0.1.0
+    version_added: 1.0.0
 notes:
   - An object that no API server can read anymore can be removed with an unsafe delete. First make sure that none of them can (V(servers_differ) in
     RV(blockers) names those that differ). An unsafe delete skips finalizers and admission, so anything that the object owned stays behind; restore
