@@ -30,7 +30,7 @@ options:
       - V(*) ignores all that are not asked; the result is then about O(servers) alone, and does not count as cross-checked.
     type: list
     elements: str
-    version_added: 0.1.0
+    version_added: 1.0.0
   accept_unchecked:
     description:
       - Whether agreement counts if the Leases can't be read, or if not every API server renews one. Then it is unknown whether all that are alive
@@ -39,7 +39,7 @@ options:
       - A living API server that is known and was not asked is never accepted; name it in O(ignored_servers).
     type: bool
     default: false
-    version_added: 0.1.0
+    version_added: 1.0.0
   tls_server_name:
     description:
       - The name to verify certificates against, if they don't include the servers' addresses.
@@ -50,7 +50,7 @@ options:
       - What you call this cluster. RV(ignore:cluster) has it beside the context and the server.
       - Inside a pod, a kubeconfig in E(KUBECONFIG) or at C(~/.kube/config) takes precedence over the pod's service account, as with C(kubectl).
     type: str
-    version_added: 0.1.0
+    version_added: 1.0.0
   state_store:
     description:
       - Where the baseline and the progress of migrations are kept.
@@ -175,17 +175,17 @@ options:
           - With authentication enabled, etcd's JSON gateway takes no user from a client certificate. With C(--client-cert-auth) it refuses
             certificates that have a common name, so O(ignore:etcd.client_cert) must be one without.
         type: str
-        version_added: 0.1.0
+        version_added: 1.0.0
       password:
         description: The user's password. Needed with O(ignore:etcd.username).
         type: str
-        version_added: 0.1.0
+        version_added: 1.0.0
       proxy:
         description:
           - URL of a proxy through which etcd is reached, such as V(socks5://127.0.0.1:1080). Credentials in it are sent, and never shown.
           - The option O(ignore:proxy) and the environment don't apply to etcd.
         type: str
-        version_added: 0.1.0
+        version_added: 1.0.0
       prefix:
         description: The API servers' C(--etcd-prefix).
         type: str
@@ -221,15 +221,15 @@ options:
           username:
             description: The user to log in as there. Defaults to that of the first etcd.
             type: str
-            version_added: 0.1.0
+            version_added: 1.0.0
           password:
             description: The user's password there.
             type: str
-            version_added: 0.1.0
+            version_added: 1.0.0
           proxy:
             description: The proxy through which that etcd is reached. Defaults to that of the first etcd.
             type: str
-            version_added: 0.1.0
+            version_added: 1.0.0
           prefix:
             description: The prefix there. Defaults to that of the first etcd, as API servers have one prefix for all.
             type: str

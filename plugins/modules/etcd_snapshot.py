@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: etcd_snapshot
 short_description: Take a consistent, verified snapshot of etcd without etcdctl
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
@@ -64,7 +64,11 @@ EXAMPLES = r"""
   kube_storage.upgrade.etcd_snapshot:
     path: /var/backups/etcd
     keep: 3
-    etcd: {} # the defaults of a kubeadm master
+    etcd:
+      endpoints: [https://127.0.0.1:2379]
+      ca_cert: /etc/kubernetes/pki/etcd/ca.crt
+      client_cert: /etc/kubernetes/pki/etcd/healthcheck-client.crt
+      client_key: /etc/kubernetes/pki/etcd/healthcheck-client.key
   become: true
   register: snapshot
 

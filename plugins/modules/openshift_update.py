@@ -59,7 +59,7 @@ options:
         O(force) does the same.
     type: bool
     default: false
-    version_added: 0.1.0
+    version_added: 1.0.0
   force:
     description:
       - Set C(force) in the C(desiredUpdate). OpenShift then checks neither the image's signature nor whether the cluster is upgradeable, and this

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: readable_objects_info
 short_description: Check whether each API server can read every object from etcd
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
@@ -122,7 +122,7 @@ cluster:
   description: Which cluster this is about.
   returned: always
   type: dict
-  version_added: 0.1.0
+  version_added: 1.0.0
   contains:
     name:
       description: What O(cluster_name) calls it, or null.

@@ -111,7 +111,7 @@ options:
     type: str
     choices: [low, normal, high]
     default: normal
-    version_added: 0.1.0
+    version_added: 1.0.0
   max_rate:
     description: The maximum number of objects per second, V(0) for no limit.
     type: float
@@ -164,7 +164,7 @@ options:
     type: str
     choices: [keep, rewrite, prune]
     default: keep
-    version_added: 0.1.0
+    version_added: 1.0.0
   prune_managed_fields:
     description:
       - Deprecated, and removed in 2.0.0. V(true) is the same as O(managed_fields=prune).
@@ -182,7 +182,7 @@ options:
         ten minutes and at least five times this long.
     type: float
     default: 60
-    version_added: 0.1.0
+    version_added: 1.0.0
   drop_unknown_fields:
     description:
       - Custom resources, as C(plural.group), whose objects may lose the fields that their CRD no longer knows; V(*) for all.
@@ -190,6 +190,7 @@ options:
         failures, unless their resource is named here.
       - Without etcd the module can't find such fields, since an API server never shows them. M(kube_storage.upgrade.upgrade_check) with etcd finds them.
     type: list
+    version_added: 1.0.0
     elements: str
   failures_file:
     description:
@@ -203,7 +204,7 @@ options:
       - By default the messages of webhooks and policies are left out, and so are the values in other messages.
     type: bool
     default: false
-    version_added: 0.1.0
+    version_added: 1.0.0
   encryption_config:
     description:
       - For O(select=stale) in check mode, the path of the API servers' EncryptionConfiguration on the host where the task runs.
@@ -218,7 +219,7 @@ options:
         all keys; otherwise the key of some objects remains unknown, and the result claims nothing about them.
     type: list
     elements: str
-    version_added: 0.1.0
+    version_added: 1.0.0
   etcd_max_rate:
     description: For O(select=stale), the maximum number of objects to read from etcd per second, V(0) for no limit.
     type: float
@@ -229,7 +230,7 @@ options:
         O(etcd) is given.
       - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota is unknown, and writes are never held.
     type: int
-    version_added: 0.1.0
+    version_added: 1.0.0
   compaction_timeout:
     description:
       - For how many seconds at a time writes may be held until compaction has freed space in etcd. After that the run stops, before etcd is full.
@@ -238,7 +239,7 @@ options:
         if the database grows. It doesn't try if the quota is so small that trying could fill etcd.
     type: float
     default: 900
-    version_added: 0.1.0
+    version_added: 1.0.0
 seealso:
   - module: kube_storage.upgrade.storage_version_hashes
   - module: kube_storage.upgrade.stored_versions_info

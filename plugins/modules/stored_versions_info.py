@@ -47,7 +47,7 @@ options:
         all keys; otherwise the key of some objects remains unknown, and the result claims nothing about them.
     type: list
     elements: str
-    version_added: 0.1.0
+    version_added: 1.0.0
   max_rate:
     description: The maximum number of objects to read per second, V(0) for no limit. Pages are always read one at a time.
     type: float

@@ -63,7 +63,7 @@ options:
         O(etcd) is given.
       - By default etcd's own default, V(2147483648). If etcd's database is larger than that, its quota is unknown.
     type: int
-    version_added: 0.1.0
+    version_added: 1.0.0
   engine:
     description:
       - The engine that M(kube_storage.upgrade.storage_migrate) will use after the upgrade, as its option of the same name. A controller can't be made to
@@ -72,18 +72,18 @@ options:
     type: str
     choices: [direct, storage_version_migration, kube_storage_version_migrator, auto]
     default: direct
-    version_added: 0.1.0
+    version_added: 1.0.0
   etcd_snapshot_path:
     description: The folder of snapshots by M(kube_storage.upgrade.etcd_snapshot), to say how old the newest one is. Only if O(etcd) is given.
     type: path
-    version_added: 0.1.0
+    version_added: 1.0.0
   show_server_messages:
     description:
       - Show what API servers, webhooks and policies say when they refuse to write an object. They may quote the object, even a Secret's data.
       - By default the result shows only who refuses, and which fields are wrong.
     type: bool
     default: false
-    version_added: 0.1.0
+    version_added: 1.0.0
 notes:
   - An object that no API server can read anymore can be removed with an unsafe delete. First make sure that none of them can (V(servers_differ) in
     RV(blockers) names those that differ). An unsafe delete skips finalizers and admission, so anything that the object owned stays behind; restore
@@ -104,7 +104,11 @@ EXAMPLES = r"""
   kube_storage.upgrade.upgrade_check:
     target_version: "1.37"
     kubeconfig: /etc/kubernetes/admin.conf
-    etcd: {} # the defaults of a kubeadm master
+    etcd:
+      endpoints: [https://127.0.0.1:2379]
+      ca_cert: /etc/kubernetes/pki/etcd/ca.crt
+      client_cert: /etc/kubernetes/pki/etcd/healthcheck-client.crt
+      client_key: /etc/kubernetes/pki/etcd/healthcheck-client.key
   become: true
   register: checked
 

@@ -45,13 +45,14 @@ options:
   cluster_name:
     description: Name of the cluster, shown at the top of the page. A later run without it leaves it unchanged.
     type: str
+    version_added: 1.0.0
   cluster_uid:
     description:
       - The uid of the namespace C(kube-system), which no other cluster has, such as RV(kube_storage.upgrade.upgrade_lease#module:uid). By default that in
         O(observed), if there is one. If a report of another cluster is at O(path), it is archived and a new one begins.
       - If the uid is unknown, a different O(cluster_name), or O(masters) none of which is in the report, means another cluster.
     type: str
-    version_added: 0.1.0
+    version_added: 1.0.0
   version:
     description:
       - The release to upgrade to. If a report of another release is at O(path), it is archived and a new one begins.
@@ -143,13 +144,14 @@ options:
   snapshot_at:
     description: With O(kind=audit), when the newest snapshot of etcd was taken, in UTC.
     type: str
+    version_added: 1.0.0
   fleet:
     description:
       - With O(kind=audit), the run over a fleet that the result belongs to. It is also kept in a file of its own, such as C(state-migrate.json), because
         another run, such as a nightly audit, may replace the report while this one goes on.
       - M(kube_storage.upgrade.upgrade_fleet) counts a report without it as the result of an audit or a check, but never as that of a migration.
     type: dict
-    version_added: 0.1.0
+    version_added: 1.0.0
     suboptions:
       purpose:
         description: What that run does with each cluster.
@@ -176,6 +178,7 @@ options:
     description:
       - Whether to print where the report is when a run has ended, or that it could not be written.
     type: bool
+    version_added: 1.0.0
     default: false
 attributes:
   check_mode:

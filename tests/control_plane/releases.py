@@ -153,7 +153,8 @@ class Server:
 
 
 def server(version: str) -> Server:
-    """What ``version`` names: ``1.36.5`` is that release itself, ``1.36`` the newest binary emulating that minor."""
+    """What ``version`` names: ``1.36.5`` or ``v1.36.5`` is that release itself, ``1.36`` the newest binary emulating that minor."""
+    version = version.removeprefix("v")
     if re.fullmatch(r"\d+\.\d+", version):
         if version not in _emulated_minors():
             raise VersionError(

@@ -89,7 +89,7 @@ def test_the_newest_comes_first() -> None:
 def test_a_patch_release_is_itself_and_a_minor_is_emulated() -> None:
     for row in releases.CONTROL_PLANE:
         minor = row.kubernetes.rpartition(".")[0]
-        assert releases.server(row.kubernetes) == Server(row)
+        assert releases.server(row.kubernetes) == releases.server(f"v{row.kubernetes}") == Server(row)
         if NEWEST.minor - row.minor <= releases.EMULATED_MINORS:
             assert releases.server(minor) == Server(NEWEST, emulated=minor)
         else:

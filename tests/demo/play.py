@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,7 +31,8 @@ from tests.demo.run import NEW, OLD, fill  # noqa: E402
 
 FOLDER = ROOT / "build" / "play"
 LESSONS = f"""
-Three masters at {OLD} are up, full of objects, in this folder's cluster. This shell has everything in its PATH, and KUBECONFIG is set.
+Three masters are up, full of objects. They run {NEW} and emulate {OLD}, so they store what {OLD} would.
+This shell has everything in its PATH, and KUBECONFIG is set.
 
   1. Look: in which version does each API server store each resource? Do all agree?
        ansible localhost -m kube_storage.upgrade.storage_version_hashes
@@ -45,19 +48,28 @@ Three masters at {OLD} are up, full of objects, in this folder's cluster. This s
      Run it again: nothing changes. report.html shows what happened.
 
   5. Break it: stop a master, and see that nothing is written while one API server is missing.
-       cluster kill {{folder}} master-2
+       cluster kill cluster master-2
        ansible localhost -m kube_storage.upgrade.storage_migrate
-       cluster start {{folder}} master-2
+       cluster start cluster master-2
+
+To try an installation of your own, in another terminal of root on this machine:
+     export K8S_AUTH_KUBECONFIG={{folder}}/cluster/kubeconfig
+     ansible localhost -m kube_storage.upgrade.storage_version_hashes
+     ansible-playbook -i {{folder}}/inventory.yml {{folder}}/upgrade.yml
+   For a playbook of your own, {{folder}} has the inventory and the tasks that upgrade one master.
 
 Leave this shell with exit or Ctrl-D: that takes everything down. The report stays in build/play.
 """
 
 
 def main() -> int:
-    print(f"Starting one etcd and three kube-apiservers at {OLD}, each a host of its own …", flush=True)
+    print(
+        f"Starting one etcd and three kube-apiservers of {NEW} that emulate {OLD}, each on a host of its own …",
+        flush=True,
+    )
     try:
         with playground() as environment:
-            print(LESSONS.format(folder="cluster"), flush=True)
+            print(LESSONS.format(folder=FOLDER), flush=True)
             command = ["-c", " ".join(sys.argv[1:])] if sys.argv[1:] else ["--norc", "-i"]
             done = subprocess.run(["bash", *command], cwd=FOLDER, env=environment, check=False)
     except (BuildError, ClusterError, HostError) as error:
@@ -86,8 +98,17 @@ def playground() -> Iterator[dict[str, str]]:
 
 def lessons() -> list[str]:
     """The commands that it prints, in order."""
-    lines = LESSONS.format(folder="cluster").splitlines()
-    return [line.strip() for line in lines if line.startswith(" " * 7)]
+    return _indented(7)
+
+
+def elsewhere() -> list[str]:
+    """Those that it prints for another terminal."""
+    return _indented(5)
+
+
+def _indented(by: int) -> list[str]:
+    lines = LESSONS.format(folder=FOLDER).splitlines()
+    return [line.strip() for line in lines if re.match(rf" {{{by}}}(?=(cluster|export|ansible))", line)]
 
 
 def prepare(cluster: Cluster) -> dict[str, str]:
@@ -96,7 +117,11 @@ def prepare(cluster: Cluster) -> dict[str, str]:
     (FOLDER / "bin").mkdir(exist_ok=True)
     control = ROOT / "tests" / "control_plane" / "cluster.py"
     helper = FOLDER / "bin" / "cluster"
-    helper.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{control}" "$@"\n', encoding="utf-8")
+    # From another terminal, too, it finds what was built, and Go.
+    settings = {name: os.environ[name] for name in ("HOME", "PATH", "XDG_CACHE_HOME") if name in os.environ}
+    exported = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+    command = f'env {exported} {shlex.quote(sys.executable)} {shlex.quote(str(control))} "$@"'
+    helper.write_text(f"#!/bin/sh\nexec {command}\n", encoding="utf-8")
     helper.chmod(0o755)
     masters = {name: {"ansible_host": cluster.data["masters"][name]["address"]} for name in cluster.masters}
     variables = {
@@ -113,8 +138,8 @@ def prepare(cluster: Cluster) -> dict[str, str]:
     (FOLDER / "upgrade_one_master.yml").write_text(
         "- name: Replace this master's kube-apiserver with the new release\n"
         "  ansible.builtin.command:\n"
-        '    argv: [cluster, upgrade, cluster, "{{ inventory_hostname }}", --version, "{{ rolling_upgrade_version }}"]\n'
-        '    chdir: "{{ playbook_dir }}"\n'
+        f"    argv: [{helper}, upgrade, {cluster.folder}, "
+        '"{{ inventory_hostname }}", --version, "{{ rolling_upgrade_version }}"]\n'
         "  changed_when: true\n",
         encoding="utf-8",
     )

@@ -45,7 +45,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="kube-storage-demo-"))
     started = time.monotonic()
     try:
-        say(f"Starting one etcd and three kube-apiservers at {OLD}, each a host of its own")
+        say(f"Starting one etcd and three kube-apiservers of {NEW} that emulate {OLD}, each on a host of its own")
         cluster = Cluster.up(folder, masters=3, version=OLD, owner_pid=os.getpid())
     except (BuildError, ClusterError, HostError) as error:
         print(f"The demo can't start: {error}", file=sys.stderr)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from tests.control_plane.cluster import Cluster
 
@@ -24,9 +27,11 @@ from .support.etcd import read_etcd
 from .support.modules import ROOT, Result, environment
 from .support.objects import apply, config_maps, install_widgets, make_json
 from .support.permissions import FILES, OPENSHIFT, RBAC, ROLES, USER, Limited, P, documents
+from .support.printed import blocks
 from .support.waiting import wait_until
 
 JOB = FILES / "in_cluster" / "job.yml"
+ACCOUNT = FILES / "rbac" / "kube-storage-upgrade-user.yml"
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +125,13 @@ def test_each_removed_rule_is_named(limited: Limited, module: Callable[..., Resu
     optional.add(("ClusterRole", "read", 0))
     # Without it nothing says whose state a ConfigMap holds, but that is in the cluster itself.
     optional.add(("Role", "state", 4))
+    # What its driver does with kubernetes.core has a test of its own.
+    optional |= {
+        ("ClusterRole", "kubeadm", 0),
+        ("ClusterRole", "kubeadm", 1),
+        ("ClusterRole", "kubeadm", 2),
+        ("Role", "kubeadm", 0),
+    }
     # Its lists are all that direct may be without, so that role has a test of its own.
     optional |= {("ClusterRole", "etcd", 0), ("ClusterRole", "etcd", 1)}
     assert set(NEEDED) == every - optional
@@ -178,7 +190,7 @@ def test_the_manifests_are_what_the_api_server_accepts(limited: Limited) -> None
     cluster = limited.cluster
     for namespace in ("openshift-config", "openshift-config-managed", "kube-storage-upgrade"):
         cluster.kubectl("create", "namespace", namespace)
-    for path in (RBAC, OPENSHIFT, JOB):
+    for path in (RBAC, OPENSHIFT, JOB, ACCOUNT):
         told = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", str(path))
         assert told.count("(server dry run)") == len(documents(path))
     cluster.kubectl("apply", "-f", str(OPENSHIFT))
@@ -231,3 +243,101 @@ def test_the_job_does_its_work_as_its_own_account(limited: Limited, tmp_path: Pa
     stored = read_etcd(cluster, "/registry/shop.example.com/widgets/").values()
     assert [json.loads(entry.value)["apiVersion"] for entry in stored] == ["shop.example.com/v1"] * 10
     assert "1 CRD was trimmed" in done.stdout and token not in done.stdout + done.stderr
+
+
+GUIDE = ROOT / "docs" / "docsite" / "rst" / "permissions.rst"
+
+
+def test_the_guide_makes_a_user_for_everything(limited: Limited, tmp_path: Path) -> None:
+    """Its commands as printed; then what it says that this user may do, and something that the user may not."""
+    cluster = limited.cluster
+    settings = {**environment(), "KUBECONFIG": str(cluster.kubeconfig)}
+    settings["PATH"] = f"{cluster.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    (tmp_path / "playbooks").symlink_to(ROOT / "playbooks")
+    (script,) = (block.content for block in blocks(GUIDE) if "create token upgrader" in block.content)
+
+    def run(*command: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=tmp_path, env={**settings, **more}, capture_output=True, text=True, check=False, timeout=300
+        )
+
+    made = run("bash", "-ec", re.sub(r"^\$ ", "", script, flags=re.MULTILINE))
+    assert made.returncode == 0, made.stdout + made.stderr
+    own = tmp_path / "upgrader.kubeconfig"
+    written = yaml.safe_load(own.read_text(encoding="utf-8"))
+    assert own.stat().st_mode & 0o077 == 0
+    assert [(user["name"], list(user["user"])) for user in written["users"]] == [("upgrader", ["token"])]
+    account = "system:serviceaccount:kube-storage-upgrade:upgrader"
+    wait_until(lambda: limited.may("patch", "pods", who=account) and limited.may("get", "/metrics", who=account))
+
+    make_json(cluster, "master-1", config_maps(20))
+    (tmp_path / "etcd.yml").write_text(json.dumps({"rolling_upgrade_etcd": cluster.etcd}), encoding="utf-8")
+    as_user = {"K8S_AUTH_KUBECONFIG": str(own), "KUBECONFIG": ""}
+    for playbook in ("audit", "check", "migrate"):
+        command = ["ansible-playbook", f"kube_storage.upgrade.{playbook}", "-e", "rolling_upgrade_version=1.37"]
+        done = run(*command, "-e", "@etcd.yml", **as_user)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0 and "ermission" not in said, f"{playbook}: {said}"
+    assert stale(cluster) == 0
+    assert not limited.may("delete", "configmaps", who=account) and not limited.may("create", "pods", who=account)
+
+
+def test_the_guide_s_user_who_only_looks(limited: Limited, module: Callable[..., Result]) -> None:
+    cluster = limited.cluster
+    cluster.kubectl("apply", "-f", str(RBAC))
+    (manifest,) = (yaml.safe_load(block.content) for block in blocks(GUIDE) if "name: looker" in block.content)
+    apply(cluster, *manifest["items"])
+    auth = {"kubeconfig": str(cluster.user_kubeconfig("looker"))}
+    wait_until(lambda: limited.may("get", "/metrics/slis", who="looker"))
+    wait_until(lambda: limited.may("list", "leases.coordination.k8s.io", "-n", "kube-system", who="looker"))
+    found = module(cluster, "storage_version_hashes", **auth)
+    assert found["converged"] is True and found["cross_checked"] is True
+    refused = module(cluster, "storage_migrate", **auth)
+    assert refused.failed and "user looker cannot" in refused.message
+
+
+def pod_on_a_node() -> list[dict[str, Any]]:
+    """A Node, and what a pod on it needs; no kubelet runs, and a pod that hasn't started is gone as soon as it is evicted."""
+    core = {"apiVersion": "v1"}
+    place = {"namespace": "drained", "name": "default"}
+    spec = {
+        "nodeName": "drained",
+        "containers": [{"name": "c", "image": "none"}],
+        "automountServiceAccountToken": False,
+    }
+    return [
+        {**core, "kind": "Namespace", "metadata": {"name": "drained"}},
+        {**core, "kind": "ServiceAccount", "metadata": place},
+        {**core, "kind": "Node", "metadata": {"name": "drained"}},
+        {**core, "kind": "ConfigMap", "metadata": {"namespace": "kube-system", "name": "kubeadm-config"}},
+        {**core, "kind": "Pod", "metadata": {**place, "name": "evicted"}, "spec": spec},
+    ]
+
+
+def test_the_driver_kubeadm_drains_with_its_own_rules_and_needs_each(limited: Limited) -> None:
+    cluster = limited.cluster
+
+    def drain() -> subprocess.CompletedProcess[str]:
+        apply(cluster, *pod_on_a_node())
+        command = ["ansible-playbook", str(ROOT / "tests/integration/playbooks/as_the_driver_kubeadm.yml")]
+        command += ["-e", json.dumps({"least_kubeconfig": str(limited.kubeconfig)})]
+        program = str(Path(sys.executable).with_name(command[0]))
+        return subprocess.run(
+            [program, *command[1:]], env=environment(), capture_output=True, text=True, check=False, timeout=200
+        )
+
+    def pods() -> list[str]:
+        return cluster.kubectl("get", "pods", "-n", "drained", "-o", "name").split()
+
+    cluster.kubectl("apply", "-f", str(RBAC))
+    limited.bind("kubeadm")
+    done = drain()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert pods() == []
+    for role in (ROLES["ClusterRole", P + "kubeadm"], ROLES["Role", P + "kubeadm"]):
+        for number in range(len(role["rules"])):
+            limited.take_away(role, number)
+            assert drain().returncode != 0, f"{role['kind']} {number} is not needed"
+            apply(cluster, role)
+            limited.await_rules(role)
+    cluster.kubectl("delete", "node", "drained")

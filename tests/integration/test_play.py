@@ -18,13 +18,35 @@ from tests.demo import play
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def from_another_terminal(commands: list[str]) -> str:
+    """These commands as one, with nothing of the playground's shell but an installation of the collection."""
+    words = [
+        "env",
+        "-i",
+        "HOME=/nonexistent",
+        f"PATH={Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG=C.UTF-8",
+    ]
+    words += [
+        f"ANSIBLE_COLLECTIONS_PATH={ROOT / '.ansible' / 'collections'}",
+        "ANSIBLE_LOCAL_TEMP=/tmp",
+        "bash",
+        "-ec",
+        "; ".join(commands),
+    ]
+    return shlex.join(words)
+
+
 @pytest.mark.long
 def test_the_playground_as_printed() -> None:
     commands = play.lessons()
-    assert len(commands) == 7
+    assert len(commands) == 7 and len(play.elsewhere()) == 3
     upgrade = commands.index("ansible-playbook upgrade.yml")
     commands.insert(upgrade + 1, commands[upgrade])  # "Run it again: nothing changes."
-    script = "\n".join(f'echo {shlex.quote(f">>> {command}")}; {command}; echo "=== $?"' for command in commands)
+    commands[upgrade] = from_another_terminal(play.elsewhere())
+    script = "\n".join(
+        f'printf "%s\\n" {shlex.quote(f">>> {command}")}; {command}; echo "=== $?"' for command in commands
+    )
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "demo" / "play.py"), script],
         cwd=ROOT,

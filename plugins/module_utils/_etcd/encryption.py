@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.library import require_yaml
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys import (
     stored_as,
 )
@@ -169,7 +170,7 @@ def parse_manifest(document: Any) -> ServerFlags | None:
 
 def read_configuration(path: str) -> EncryptionRules:
     """Raises BadInputError with one sentence that quotes nothing of the file."""
-    import yaml
+    yaml = require_yaml()
 
     try:
         with open(path, encoding="utf-8") as file:
@@ -186,7 +187,7 @@ def read_configuration(path: str) -> EncryptionRules:
 
 def read_manifest(path: str = KUBEADM_MANIFEST) -> ServerFlags | None:
     """The flags of this host's kube-apiserver; None if there is no manifest that we may read."""
-    import yaml
+    yaml = require_yaml()
 
     try:
         with open(path, encoding="utf-8") as file:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import ssl
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from urllib.parse import quote, urlsplit
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import same_url
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.library import missing_library
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import TransportSettings
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.proxy import parse_proxy
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import (
@@ -307,10 +307,7 @@ def _core() -> Any:
             "The collection kubernetes.core is needed; install it with: ansible-galaxy collection install kubernetes.core"
         ) from error
     if not hasattr(core, "kubernetes"):
-        raise BadInputError(
-            f"The Python library kubernetes is needed where this task runs; {sys.executable} lacks it: install it there with "
-            "pip install kubernetes, or set ansible_python_interpreter to a Python that has it."
-        )
+        raise missing_library()
     return core
 
 

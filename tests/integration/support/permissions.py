@@ -67,7 +67,9 @@ class Limited:
             elif role["metadata"]["name"] in self.bound:
                 where = ["-n", bound["metadata"]["namespace"]] if "namespace" in bound["metadata"] else []
                 self.cluster.kubectl("delete", bound["kind"], bound["metadata"]["name"], "--ignore-not-found", *where)
-        wait_until(lambda: self.may("list", "pods") is bool({"direct", "check", "etcd", "read"} & set(names)))
+        wait_until(
+            lambda: self.may("list", "pods") is bool({"direct", "check", "etcd", "read", "kubeadm"} & set(names))
+        )
 
     @contextmanager
     def without(self, name: str) -> Iterator[None]:

@@ -75,3 +75,16 @@ open_connection({{"host": "https://127.0.0.1:9"}})
 """
     said = run(script).stderr.splitlines()[-1]
     assert f"The Python library kubernetes is needed where this task runs; {sys.executable} lacks it" in said
+
+
+@pytest.mark.parametrize("reads", ["read_manifest", "read_configuration"])
+def test_a_file_of_a_master_needs_the_same_library(reads: str) -> None:
+    """PyYAML comes with it; the missing one used to be the whole message."""
+    script = f"""
+import sys
+sys.modules["yaml"] = None
+from {COLLECTION}.module_utils._etcd import encryption
+encryption.{reads}("{ROOT}/galaxy.yml")
+"""
+    said = run(script).stderr.splitlines()[-1]
+    assert f"The Python library kubernetes is needed where this task runs; {sys.executable} lacks it" in said
