@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -114,12 +114,20 @@ class Asked:
     differ: tuple[str, str] | None = None
     in_doubt: bool = False
 
-    @property
-    def is_conclusive(self) -> bool:
-        """Whether there is nothing more to learn from another object."""
-        return self.differ is not None or (
-            bool(self.written) and all(key_is_known(variant) for variant in self.written.values())
-        )
+
+def are_conclusive(answers: Sequence[Asked], urls: Collection[str]) -> bool:
+    """Whether there is nothing more to learn from another object of the same resource: each server showed how it writes."""
+    shown = {url for asked in answers for url, variant in asked.written.items() if key_is_known(variant)}
+    return any(asked.differ is not None for asked in answers) or (bool(shown) and shown.issuperset(urls))
+
+
+def together(answers: Sequence[Asked]) -> Asked:
+    """What the answers about several objects of one resource show of how each server writes it."""
+    written: dict[str, Variant] = {}
+    for url, variant in (pair for asked in answers for pair in asked.written.items()):
+        if url not in written or not key_is_known(written[url]):
+            written[url] = variant
+    return Asked(answers[0].place, written)
 
 
 class NotPutBack(NamedTuple):
@@ -138,6 +146,7 @@ class NotPutBack(NamedTuple):
 class Prober:
     """Raises EtcdFullError if a server says that etcd is full; then nothing more is sent.
 
+    ``urls``: of the servers that it asks. ``wrote``: whether one of them rewrote anything, or may have.
     ``uncertain``: by resource, the objects that may have been rewritten, as an answer got lost.
     ``not_put_back``: objects that servers left in another form than before, although one of them still writes that form.
     """
@@ -147,6 +156,8 @@ class Prober:
         self._names = names
         self._servers = servers
         self._full = False
+        self.urls = frozenset(server.url for server in servers)
+        self.wrote = False
         self.uncertain: dict[str, list[StoredObject]] = {}
         self.not_put_back: list[NotPutBack] = []
 
@@ -226,6 +237,7 @@ class Prober:
                 return answered
             before, answer = answered
             if answer is None:
+                self.wrote = True
                 self.uncertain.setdefault(resource.name, []).append(place)
                 return Unpatched(f"the answer of {server.url} got lost", perhaps_done=True)
             outcome = outcome_of(answer, before, about)
@@ -234,6 +246,7 @@ class Prober:
                 raise EtcdFullError()
             if outcome.verdict in (Verdict.REWRITTEN, Verdict.UNCHANGED):
                 wrote |= outcome.verdict is Verdict.REWRITTEN
+                self.wrote = self.wrote or wrote
                 after = int(json.loads(answer.body)["metadata"]["resourceVersion"])
                 variant = await self._variant(resource.name, place, after)
                 if variant is not None:

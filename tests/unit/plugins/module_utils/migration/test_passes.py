@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,11 +85,16 @@ class Case:
         self.withheld: list[str] = []
         self.fields_lost: dict[str, dict[tuple[str, str], str]] = {}
         self.moved: str | None = None
+        self.asked_again: list[bool] = []
+        self.asking: Step = nothing
         self.checks_writes = False
         self.watched_after: list[int] = []
-        stale_objects = SimpleNamespace(
+        self.stale_objects = SimpleNamespace(
             left=self._left,
-            follow=lambda _seen: None,
+            follow=lambda _seen, _servers: None,
+            probe_again=self._probe_again,
+            probed=frozenset({"pods", "secrets"}),
+            wrote=False,
             rewritten={},
             uncertain={},
             withhold=self._withhold,
@@ -101,7 +106,7 @@ class Case:
             control=self.control,
             checkpoint=self.checkpoint,
             result=self.result,
-            stale_objects=stale_objects if etcd else None,
+            stale_objects=self.stale_objects if etcd else None,
             report=lambda event: None,
             space=SimpleNamespace(watch=self._watch),
         )
@@ -135,6 +140,10 @@ class Case:
 
     async def _withhold(self, _server: Any, _accepted: Any, _report: Any, again: list[str]) -> None:
         self.withheld += again
+
+    async def _probe_again(self, _servers: Any, *, replaced: bool, edited: Collection[str]) -> None:
+        self.asked_again.append(replaced)
+        await self.asking(self)
 
     async def _end(self, _proven: Any) -> list[Any]:
         return []
@@ -312,6 +321,69 @@ def test_what_was_left_to_etcd_and_is_hidden_after_all(case: Case) -> None:
     case.run(target(SECRETS, A))
     assert case.visited == [("secrets", (A,)), ("secrets", ()), ("secrets", None)]
     assert case.checkpoint.done == ["secrets"]
+
+
+def test_a_doubt_before_a_resource_had_its_turn(case: Case) -> None:
+    """What etcd hides of it was written between the first scan and its visit, by a server that nobody saw."""
+
+    def doubt(run: ResourceRun) -> None:
+        if run.target.name == "pods" and not case.checkpoint.doubts:
+            case.checkpoint.doubt("API server https://a was restarted during the run")
+
+    case.visits = doubt
+    hidden = Left(9, unprovable={"secrets": 2})
+    case.lefts = [hidden, hidden]
+    case.run(target(PODS, B), target(SECRETS, A))
+    assert case.visited[2:] == [("pods", ()), ("secrets", None)]
+    assert sorted(case.checkpoint.done) == ["pods", "secrets"]
+
+
+# How servers write by now
+
+
+def test_after_a_restart_servers_show_again_how_they_write(case: Case) -> None:
+    """It may have other flags, such as another encryption key or media type."""
+    case.visits = lambda run: None if case.checkpoint.doubts else case.checkpoint.doubt("it was restarted")
+    case.lefts = [Left(9), Left(10)]
+    case.run(target(SECRETS, A))
+    assert case.asked_again == [True, False] and case.withheld[:2] == ["pods", "secrets"]
+
+
+def test_what_servers_rewrite_to_show_it_is_counted(case: Case) -> None:
+    async def rewrite(case: Case) -> None:
+        case.stale_objects.rewritten.update(pods=(B,), secrets=(A,))
+        case.asking = nothing
+
+    case.asking = rewrite
+    case.visits = lambda run: run.record(A, Outcome(Verdict.UNCHANGED)) if run.target.objects else None
+    case.lefts = [Left(9), Left(10)]
+    case.run(target(SECRETS, A))
+    assert case.visited == [("secrets", (A,)), ("pods", ())]
+    counted = {name: (case.result.of(name).rewritten, case.result.of(name).unchanged) for name in case.result.runs}
+    assert counted == {"secrets": (1, 0), "pods": (1, 0)}
+
+
+def test_servers_that_write_differently_prove_nothing(case: Case) -> None:
+    async def differ(_case: Case) -> None:
+        raise NotConvergedError("The API servers write objects differently.", {"changed": False})
+
+    case.asking = differ
+    case.run(target(SECRETS, A))
+    assert case.checkpoint.done == [] and isinstance(case.control.stopped, NotConvergedError)
+    assert case.control.stopped.message.startswith("Everything was visited, but it does not count as migrated: The API")
+    assert case.control.stopped.result == {}
+
+
+def test_a_run_that_is_stopped_does_not_wait_until_etcd_was_read(case: Case) -> None:
+    """By a signal, its time limit, or another run."""
+
+    async def endless(case: Case) -> None:
+        case.control.stop(MigrationIncompleteError("Interrupted by SIGTERM; run again to resume."))
+        await asyncio.sleep(3600)
+
+    case.reading = endless
+    case.run(target(SECRETS, A))
+    assert case.checkpoint.done == [] and "SIGTERM" in str(case.control.stopped)
 
 
 def test_an_old_version_in_sight_makes_hidden_ones_suspect(case: Case) -> None:

@@ -69,6 +69,7 @@ class Servers(Prober):
             return answer
         before, written = self.revision, self.writes[server.url]
         self.revision += written != self.stored
+        self.wrote = self.wrote or written != self.stored
         self.stored = written
         if server.url in self.writes_unseen:
             return Unpatched("it got lost", perhaps_done=True)
@@ -148,12 +149,14 @@ def test_a_full_etcd_leaves_it_and_says_so() -> None:
     assert (left.before, left.now) == (SEALED, None) and left.why.startswith("etcd is full")
 
 
-def stale_objects(monkeypatch: pytest.MonkeyPatch, servers: Servers, told: list[Event]) -> StaleObjects:
+def stale_objects(
+    monkeypatch: pytest.MonkeyPatch, servers: Servers, told: list[Event], stored: Variant = SEALED
+) -> StaleObjects:
     """One Secret, whose probe is that of these servers."""
     objects = StaleObjects(cast(Any, None))
-    held = {SEALED: Tally("Secret", 1, newest=5, latest=("default", "secret"))}
+    found = {stored: Tally("Secret", 1, newest=5, latest=("default", "secret"))}
     objects._evaluation = evaluate_all(
-        Stored(revision=9, resources={"secrets": held}), Knowledge({"secrets": SECRETS}, ())
+        Stored(revision=9, resources={"secrets": found}), Knowledge({"secrets": SECRETS}, ())
     )
     objects._resources, objects._names, objects._report = {"secrets": SECRETS}, ["secrets"], told.append
     monkeypatch.setattr(
@@ -183,3 +186,96 @@ def test_an_interrupted_run_says_what_stays_changed(monkeypatch: pytest.MonkeyPa
     (notice,) = told
     assert notice.message.startswith("secrets default/secret was stored as aescbc v1 key1 and could not be put back")
     assert notice.message.endswith("Until then, every API server needs the key that encrypts it now.")
+
+
+# Servers that showed nothing, or write differently by now
+
+
+def read(objects: StaleObjects, monkeypatch: pytest.MonkeyPatch, found: Stored) -> Any:
+    """What remains, if nothing was written since the first scan, and another scan of everything finds this."""
+
+    async def changes(*_args: Any, **_more: Any) -> Stored:
+        return Stored(revision=12)
+
+    async def scan(*_args: Any, **_more: Any) -> Stored:
+        return found
+
+    async def there(_etcd: Any, _prefix: str, objects: list[StoredObject]) -> list[StoredObject]:
+        return objects
+
+    module = "ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.stale_objects"
+    monkeypatch.setattr(f"{module}.changes_in_clusters", changes)
+    monkeypatch.setattr(f"{module}.scan_clusters", scan)
+    monkeypatch.setattr(f"{module}.still_there", there)
+    objects._etcd = SimpleNamespace(of=lambda _name: None)  # type: ignore[assignment]
+    return asyncio.run(objects.left())
+
+
+def held(variant: Variant) -> Stored:
+    kept = [StoredObject("default", f"s{number}", 5) for number in range(3)]
+    return Stored(
+        revision=12, resources={"secrets": {variant: Tally("Secret", 3, newest=5, latest=("default", "s2"), kept=kept)}}
+    )
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_servers_that_load_another_key_during_the_run(monkeypatch: pytest.MonkeyPatch, replaced: bool) -> None:
+    """By a restart or without: what is under the key that they had before is stale, although nobody has written since."""
+    servers = Servers({A: SEALED, B: SEALED}, SEALED)
+    objects = stale_objects(monkeypatch, servers, [])
+    asyncio.run(objects.probe((), ["secrets"]))
+    objects.select(())
+    assert not read(objects, monkeypatch, held(SEALED)).count
+    servers.writes = {A: OTHER_KEY, B: OTHER_KEY}
+    asyncio.run(objects.probe_again((), replaced=replaced))
+    left = read(objects, monkeypatch, held(SEALED))
+    assert left.count == {"secrets": 3} and left.reasons == {"secrets": ["encryption"]}
+    assert list(objects.rewritten) == ["secrets"] and objects.wrote
+
+
+def test_servers_with_another_media_type_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    json = Variant("v1", "json")
+    servers = Servers({A: PLAIN, B: PLAIN}, PLAIN)
+    objects = stale_objects(monkeypatch, servers, [], PLAIN)
+    asyncio.run(objects.probe((), ["secrets"]))
+    servers.writes = {A: json, B: json}
+    asyncio.run(objects.probe_again((), replaced=False))
+    assert not read(objects, monkeypatch, held(PLAIN)).count, "only a restart changes it, and that is noticed"
+    asyncio.run(objects.probe_again((), replaced=True, edited={"secrets"}))
+    assert servers.stored == PLAIN, "nothing is written to what is visited again anyway"
+    asyncio.run(objects.probe_again((), replaced=True))
+    assert read(objects, monkeypatch, held(PLAIN)).reasons == {"secrets": ["encoding"]}
+
+
+def test_servers_that_write_differently_by_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restart of one after another, with a new key, has begun."""
+    servers = Servers({A: SEALED, B: SEALED}, SEALED)
+    objects = stale_objects(monkeypatch, servers, [])
+    asyncio.run(objects.probe((), ["secrets"]))
+    servers.writes = {A: SEALED, B: OTHER_KEY}
+    with pytest.raises(NotConvergedError, match="write objects differently"):
+        asyncio.run(objects.probe_again((), replaced=True))
+
+
+SILENT = Unpatched("others keep writing it")
+
+
+@pytest.mark.parametrize(("silences", "unknown"), [(1, 0), (9, 3)])
+def test_every_server_must_show_how_it_writes(monkeypatch: pytest.MonkeyPatch, silences: int, unknown: int) -> None:
+    """One that could not write the first object is asked for another; one that wrote none may use another key."""
+    servers = Servers({A: SEALED, B: SEALED}, SEALED)
+    servers.answers = {B: [SILENT] * silences}
+    objects = stale_objects(monkeypatch, servers, [])
+    objects._evaluation.stored.resources["secrets"] = held(SEALED).resources["secrets"]
+    asyncio.run(objects.probe((), ["secrets"]))
+    objects.select(())
+    assert sum(read(objects, monkeypatch, held(SEALED)).encryption_unknown.values()) == unknown
+
+
+def test_servers_are_compared_even_if_no_object_was_written_by_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = Servers({A: SEALED, B: OTHER_KEY}, SEALED)
+    servers.answers = {B: [SILENT], A: [None, SILENT]}
+    objects = stale_objects(monkeypatch, servers, [])
+    objects._evaluation.stored.resources["secrets"] = held(SEALED).resources["secrets"]
+    with pytest.raises(NotConvergedError, match="aescbc v1 key1 by https://a, aescbc v1 key2 by https://b"):
+        asyncio.run(objects.probe((), ["secrets"]))

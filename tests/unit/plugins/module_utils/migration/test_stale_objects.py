@@ -74,9 +74,9 @@ def test_a_storage_version_that_changes_during_the_run_makes_everything_stale(mo
     monkeypatch.setattr(module, "changes_in_clusters", changes)
     monkeypatch.setattr(module, "scan_clusters", scan)
     objects = scanned(things={NEW: tally("a", "b")})
-    objects.follow(observed(THINGS))
+    objects.follow(observed(THINGS), [])
     assert not asyncio.run(objects.left()).count and not scans
-    objects.follow(observed(replace(THINGS, hashes=(storage_version_hash("example.com", "v2", "Thing"),))))
+    objects.follow(observed(replace(THINGS, hashes=(storage_version_hash("example.com", "v2", "Thing"),))), [])
     left = asyncio.run(objects.left())
     assert left.count == {NAME: 2} and left.reasons == {NAME: ["version"]} and scans == [[NAME]]
 
@@ -113,3 +113,10 @@ def test_a_probe_shows_the_encoding_of_resources_that_were_empty() -> None:
     objects._expect("serviceaccounts", Variant("v1", "protobuf"), same_name=False)
     assert (expected["configmaps"].encoding, expected["configmaps"].encoding_source) == ("protobuf", "probe")
     assert expected[NAME] == custom
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_hidden_versions_are_visited_if_servers_were_restarted_since_the_record(unseen: bool) -> None:
+    """Issue 11's rollback that nobody saw: ``select: changed`` says that ``select: stale`` finds what it wrote."""
+    objects = scanned(things={HIDDEN: tally("a", "b")})
+    assert objects.select((), unseen=unseen) == ({NAME: None} if unseen else {})
