@@ -82,3 +82,16 @@ def test_with_authentication_off_no_token_is_sent() -> None:
     gateway = Gateway(authentication=False)
     asyncio.run(etcd_of(gateway).range(b"/", None))
     assert (gateway.logins, gateway.reads) == (0, 1)
+
+
+def test_what_is_not_etcd_gives_no_token() -> None:
+    """A web server that answers everything with a page."""
+
+    class Page(Gateway):
+        async def request(self, method: str, url: str, **rest: Any) -> Response:
+            return Response(200, {}, b"<html></html>")
+
+    with pytest.raises(EtcdError, match="not JSON"):
+        asyncio.run(etcd_of(Page()).range(b"/", None))
+    with pytest.raises(EtcdError, match="not JSON"):
+        asyncio.run(Etcd([A], Page()).status())
