@@ -28,7 +28,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report, nobody_listens
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.gathering import gather_limited
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import EtcdClusters
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counting import compare_counts
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counting import compare_counts, with_misplaced
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import COUNTS_DIFFER, count_problems
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.dropped import Place, find_dropped
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encryption import EncryptionRules
@@ -51,6 +51,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan im
     StoredObject,
     Variant,
     changes_in_clusters,
+    misplaced,
     scan_clusters,
     still_there,
 )
@@ -588,7 +589,7 @@ class StaleObjects:
         self._evaluate(now, found)
         for name in self._listed.keys() - whole_again:
             await self._look_for_untouched(name, now, found)
-        await self._count(found)
+        await self._count(now, found)
         await self._look_at_kms_keys(found)
         return found
 
@@ -669,11 +670,15 @@ class StaleObjects:
             except (ApiError, UnreachableError) as error:
                 raise EtcdError(f"whether it is the API servers' own is unknown: {error.message}") from error
 
-    async def _count(self, found: Left) -> None:
+    async def _count(self, now: Stored, found: Left) -> None:
         """For resources that etcd may not hold completely, the scan proves nothing."""
         if self._servers is None:
             return
-        uncounted = await compare_counts(self._etcd, self._servers.each, self._resources, self._names)
+        counted = await compare_counts(self._etcd, self._servers.each, self._resources, self._names)
+        odd: dict[str, int] = {}
+        for stored in (self._evaluation.stored, now):
+            odd.update(misplaced(self._etcd, stored, self._resources, self._names))
+        uncounted = with_misplaced(counted, odd, lambda name: self._objects.get(name, 0))
         for name, difference in uncounted.items():
             unproven = difference.unproven(found.count.get(name, 0))
             found.unprovable[name] = max(found.unprovable.get(name, 0), unproven)
