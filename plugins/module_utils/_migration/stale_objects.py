@@ -382,8 +382,8 @@ class StaleObjects:
         """Finds out again how each server writes, and has everything read again of resources that are written in another way now.
 
         ``replaced``: a server may have been started with other flags. Without that, one may only have loaded another
-        encryption configuration; a new key of a KMS v2 plugin shows in the metrics. ``edited``: resources that are visited again in any
-        case, and of which a write may drop other fields than those that were looked for. Raises like ``probe``.
+        encryption configuration, which it does without a restart. ``edited``: resources that are visited again in any case, and of
+        which a write may drop other fields than those that were looked for. Raises like ``probe``.
         """
         names = {name for name in self.probed - set(edited) if replaced or self._may_be_reloaded(name)}
         before = {name: _way(expected) for name, expected in self._evaluation.expected.items()}
@@ -391,8 +391,8 @@ class StaleObjects:
         self._whole |= {name for name, expected in self._evaluation.expected.items() if _way(expected) != before[name]}
 
     def _may_be_reloaded(self, name: str) -> bool:
-        expected = self._evaluation.expected[name]
-        return expected.provider not in (None, "identity") and not expected.is_kms_v2
+        """Encrypted until now, or what nearly everybody encrypts first."""
+        return name == "secrets" or self._evaluation.expected[name].provider not in (None, "identity")
 
     async def _probe_each(self, servers: Sequence[ApiServer], names: Collection[str]) -> None:
         self._ask_these(servers)

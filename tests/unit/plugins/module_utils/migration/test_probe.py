@@ -239,12 +239,19 @@ def test_servers_with_another_media_type_after_a_restart(monkeypatch: pytest.Mon
     objects = stale_objects(monkeypatch, servers, [], PLAIN)
     asyncio.run(objects.probe((), ["secrets"]))
     servers.writes = {A: json, B: json}
-    asyncio.run(objects.probe_again((), replaced=False))
-    assert not read(objects, monkeypatch, held(PLAIN)).count, "only a restart changes it, and that is noticed"
     asyncio.run(objects.probe_again((), replaced=True, edited={"secrets"}))
     assert servers.stored == PLAIN, "nothing is written to what is visited again anyway"
     asyncio.run(objects.probe_again((), replaced=True))
     assert read(objects, monkeypatch, held(PLAIN)).reasons == {"secrets": ["encoding"]}
+
+
+def test_servers_that_begin_to_encrypt_during_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = Servers({A: PLAIN, B: PLAIN}, PLAIN)
+    objects = stale_objects(monkeypatch, servers, [], PLAIN)
+    asyncio.run(objects.probe((), ["secrets"]))
+    servers.writes = {A: SEALED, B: SEALED}
+    asyncio.run(objects.probe_again((), replaced=False))
+    assert read(objects, monkeypatch, held(PLAIN)).reasons["secrets"][-1] == "encryption"
 
 
 def test_servers_that_write_differently_by_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
