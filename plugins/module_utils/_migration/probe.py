@@ -257,6 +257,10 @@ class Prober:
                     break
         return Unpatched(why)
 
+    async def form_of(self, name: str, place: StoredObject) -> Variant | None:
+        """How an object is stored now; None if it is gone."""
+        return await self._variant(name, place)
+
     async def _variant(self, name: str, place: StoredObject, revision: int | None = None) -> Variant | None:
         """How an object is stored now; None if it is gone, or somebody else wrote it after ``revision``."""
         where = f"{place.namespace}/{place.name}" if place.namespace else place.name

@@ -175,6 +175,7 @@ class StaleObjects:
         self._servers: Servers | None = None
         self._report: Report = nobody_listens
         self._probed: set[str] | None = None
+        self._visited = False
         self._wanted: set[str] = set()
         self._resources: Mapping[str, ServedResource] = {}
         self._names: list[str] = []
@@ -385,6 +386,7 @@ class StaleObjects:
         encryption configuration, which it does without a restart. ``edited``: resources that are visited again in any case, and of
         which a write may drop other fields than those that were looked for. Raises like ``probe``.
         """
+        self._visited = True
         names = {name for name in self.probed - set(edited) if replaced or self._may_be_reloaded(name)}
         before = {name: _way(expected) for name, expected in self._evaluation.expected.items()}
         await self._probe_each(servers, names)
@@ -442,7 +444,7 @@ class StaleObjects:
         """The answers of all servers about one object, or several if one is not enough."""
         resource = self._resources[name]
         found: list[Asked] = []
-        for place, stored in self._newest(name):
+        async for place, stored in self._candidates(prober, name):
             asked = await prober.ask(resource, place, stored)
             if asked.written or asked.rewritten:
                 found.append(asked)
@@ -454,6 +456,28 @@ class StaleObjects:
         for place, stored in self._older(name, set(together(found).written.values())):
             found.append(await prober.ask(resource, place, stored, servers=1))
         return found
+
+    async def _candidates(self, prober: Prober, name: str) -> AsyncIterator[tuple[StoredObject, Variant]]:
+        """Objects that the first scan found, and after the visits, when those may be gone, some that exist by now."""
+        for found in self._newest(name):
+            yield found
+        if self._visited and self._servers is not None:
+            for place in await self._listed_now(self._servers.entry, name):
+                stored = await prober.form_of(name, place)
+                if stored is not None:
+                    yield place, stored
+
+    async def _listed_now(self, server: ApiServer, name: str) -> list[StoredObject]:
+        try:
+            async for page in pages(server, collection_path(self._resources[name])):
+                found = [
+                    StoredObject(metadata.get("namespace"), metadata["name"], int(metadata["resourceVersion"]))
+                    for metadata in (item["metadata"] for item in page.items)
+                ]
+                return self._not_withheld(name, found)[:_CANDIDATES]
+        except (ApiError, UnreachableError):
+            pass
+        return []
 
     def _newest(self, name: str) -> list[tuple[StoredObject, Variant]]:
         """The latest objects first, since patching them is the least likely to rewrite them.
@@ -492,7 +516,10 @@ class StaleObjects:
             known = self.rewritten.get(name, ())
             self.rewritten[name] = (*known, *(key for key in map(_key, rewritten) if key not in known))
         written = [variant for answer in asked for variant in answer.written.values()]
-        if written:
+        if not written and self._visited:
+            # What it showed before the visits may no longer be true.
+            self._evaluation.expected[name] = replace(self._evaluation.expected[name], encryption_source="newest")
+        elif written:
             variant = next(filter(key_is_known, written), written[0])
             if len({other.key_id_hash for other in written}) > 1:
                 variant = variant._replace(key_id_hash=None)
@@ -509,12 +536,14 @@ class StaleObjects:
                 tally.objects -= 1
 
     def _expect(self, name: str, variant: Variant, *, same_name: bool) -> None:
+        known = self._evaluation.expected[name]
         expected = replace(
-            self._evaluation.expected[name].encrypted_as(variant),
+            known.encrypted_as(variant),
             encoding=variant.encoding,
             encoding_source="probe",
             encryption_source="probe",
             key_repeated=same_name
+            or (known.key_repeated and (known.provider, known.key) == (variant.provider, variant.key))
             or (self._encryption is not None and self._encryption.is_repeated(name, variant.provider, variant.key)),
         )
         self._evaluation.expected[name] = self._with_key_id(expected)
@@ -524,8 +553,9 @@ class StaleObjects:
     def _expect_encoding(self, encoding: str, *, custom: bool) -> None:
         """Built-in resources share one media type, and custom resources another, so a probe of one shows that of those that weren't probed."""
         for name, expected in self._evaluation.expected.items():
+            told = expected.encoding_source == "probe" and name not in self.probed
             if (
-                expected.encoding_source in ("newest", "none")
+                (told or expected.encoding_source in ("newest", "none"))
                 and name not in JSON_BUILT_IN
                 and is_custom(name) == custom
             ):

@@ -50,7 +50,7 @@ class Servers(Prober):
     """API servers by what each writes; ``stored`` is how etcd has the object.
 
     ``answers``: what a server says to its first, second … patch instead of writing; an exception is raised.
-    ``writes_unseen``: its answers get lost.
+    ``writes_unseen``: its answers get lost. ``other_key``: the stored object is under another key of the same name.
     """
 
     def __init__(self, writes: dict[str, Variant], stored: Variant) -> None:
@@ -59,6 +59,7 @@ class Servers(Prober):
         self.writes, self.stored, self.revision = writes, stored, PLACE.mod_revision
         self.answers: dict[str, list[Unpatched | BaseException | None]] = {}
         self.writes_unseen: set[str] = set()
+        self.other_key = False
 
     async def _patch(self, server: Any, _resource: Any, _place: Any) -> _Patched | Unpatched:
         answers = self.answers.get(server.url)
@@ -68,8 +69,10 @@ class Servers(Prober):
         if answer is not None:
             return answer
         before, written = self.revision, self.writes[server.url]
-        self.revision += written != self.stored
-        self.wrote = self.wrote or written != self.stored
+        rewrites = written != self.stored or self.other_key
+        self.other_key = False
+        self.revision += rewrites
+        self.wrote = self.wrote or rewrites
         self.stored = written
         if server.url in self.writes_unseen:
             return Unpatched("it got lost", perhaps_done=True)
@@ -262,6 +265,27 @@ def test_servers_that_write_differently_by_the_end(monkeypatch: pytest.MonkeyPat
     servers.writes = {A: SEALED, B: OTHER_KEY}
     with pytest.raises(NotConvergedError, match="write objects differently"):
         asyncio.run(objects.probe_again((), replaced=True))
+
+
+def test_two_keys_with_one_name_stay_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first rewrite shows that there are two; the second time, the same object is current."""
+    servers = Servers({A: SEALED}, SEALED)
+    servers.other_key = True
+    objects = stale_objects(monkeypatch, servers, [])
+    asyncio.run(objects.probe((), ["secrets"]))
+    assert objects._evaluation.expected["secrets"].key_repeated
+    asyncio.run(objects.probe_again((), replaced=True))
+    assert read(objects, monkeypatch, held(SEALED)).encryption_unknown == {"secrets": 3}
+
+
+def test_servers_that_show_nothing_anymore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A webhook refuses every write by now, so how restarted servers encrypt is unknown."""
+    servers = Servers({A: SEALED}, SEALED)
+    objects = stale_objects(monkeypatch, servers, [])
+    asyncio.run(objects.probe((), ["secrets"]))
+    servers.answers = {A: [Unpatched("denied")] * 9}
+    asyncio.run(objects.probe_again((), replaced=True))
+    assert read(objects, monkeypatch, held(SEALED)).encryption_unknown == {"secrets": 3}
 
 
 SILENT = Unpatched("others keep writing it")

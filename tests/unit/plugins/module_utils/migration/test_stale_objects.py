@@ -114,6 +114,11 @@ def test_a_probe_shows_the_encoding_of_resources_that_were_empty() -> None:
     objects._expect("serviceaccounts", Variant("v1", "protobuf"), same_name=False)
     assert (expected["configmaps"].encoding, expected["configmaps"].encoding_source) == ("protobuf", "probe")
     assert expected[NAME] == custom
+    objects._probed = {"serviceaccounts"}
+    objects._expect(
+        "serviceaccounts", Variant("v1", "json"), same_name=False
+    )  # After a restart with another media type.
+    assert (expected["configmaps"].encoding, expected[NAME]) == ("json", custom)
 
 
 @pytest.mark.parametrize("unseen", [False, True])
