@@ -51,10 +51,14 @@ class Answered(NamedTuple):
 
 
 class Unpatched(NamedTuple):
-    """``why`` there is no useful answer to a patch, for a person; ``perhaps_done``: it may have been carried out."""
+    """``why`` there is no useful answer to a patch, for a person; ``perhaps_done``: it may have been carried out.
+
+    ``silent``: the server did not answer at all.
+    """
 
     why: str
     perhaps_done: bool = False
+    silent: bool = False
 
 
 async def patch_once(
@@ -72,14 +76,14 @@ async def patch_once(
         if await would_lose_managers(server, resource, path, patch, metadata):
             return Unpatched(f"a write by {server.url} may drop field managers")
     except StorageUpgradeError as error:
-        return Unpatched(error.message)
+        return Unpatched(error.message, silent=isinstance(error, UnreachableError))
     except KeyError:
         return Unpatched(f"{server.url} did not answer with an object")
     try:
         answer = await send_patch(server, path, patch)
     except UnreachableError as error:
         lost = transport_outcome(error).perhaps_done
-        return Answered(metadata["resourceVersion"], None) if lost else Unpatched(error.message)
+        return Answered(metadata["resourceVersion"], None) if lost else Unpatched(error.message, silent=True)
     perhaps_done = outcome_of(answer, metadata["resourceVersion"]).perhaps_done
     return Answered(metadata["resourceVersion"], None if perhaps_done else answer)
 
@@ -104,7 +108,7 @@ class Asked:
     ``written``: how it was stored after each server's patch, by URL; servers without an answer are left out.
     ``same_name``: a server considered it stale and stored it in the same way, so another key has the name of its key.
     ``differ``: (one server, another that considers stale what looks the same and is current for the first).
-    ``in_doubt``: a server may have written it without an answer.
+    ``in_doubt``: a server may have written it without an answer. ``silent``: the URLs of servers that did not answer at all.
     """
 
     place: StoredObject
@@ -113,6 +117,7 @@ class Asked:
     same_name: bool = False
     differ: tuple[str, str] | None = None
     in_doubt: bool = False
+    silent: list[str] = field(default_factory=list)
 
 
 def are_conclusive(answers: Sequence[Asked], urls: Collection[str]) -> bool:
@@ -186,6 +191,7 @@ class Prober:
                 raise
             if isinstance(done, Unpatched):
                 asked.in_doubt = doubt or done.perhaps_done
+                asked.silent += [server.url] * done.silent
                 continue
             asked.in_doubt = doubt
             revision = done.after
@@ -239,7 +245,7 @@ class Prober:
             if answer is None:
                 self.wrote = True
                 self.uncertain.setdefault(resource.name, []).append(place)
-                return Unpatched(f"the answer of {server.url} got lost", perhaps_done=True)
+                return Unpatched(f"the answer of {server.url} got lost", perhaps_done=True, silent=True)
             outcome = outcome_of(answer, before, about)
             if outcome.full:
                 self._full = True

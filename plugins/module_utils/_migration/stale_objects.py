@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -97,6 +98,8 @@ _KEPT = 20_000
 _PARALLEL = 8
 # How many objects of a resource to try until one can be patched.
 _CANDIDATES = 5
+# After how many objects about which a server did not answer it isn't asked for one more of the same resource.
+_SILENCES = 2
 _FIELDS_NAMED = 5
 # How many more, older objects to patch, to find out whether another key has the same name as the current one.
 _OLDER = 4
@@ -444,11 +447,14 @@ class StaleObjects:
         """The answers of all servers about one object, or several if one is not enough."""
         resource = self._resources[name]
         found: list[Asked] = []
+        silent = Counter[str]()
         async for place, stored in self._candidates(prober, name):
             asked = await prober.ask(resource, place, stored)
+            silent.update(asked.silent)
             if asked.written or asked.rewritten:
                 found.append(asked)
-            if are_conclusive(found, prober.urls):
+            # Another object doesn't help where a server is silent, and each may cost a timeout.
+            if are_conclusive(found, {url for url in prober.urls if silent[url] < _SILENCES}):
                 break
         if not found or found[-1].differ is not None:
             return found

@@ -303,6 +303,16 @@ def test_every_server_must_show_how_it_writes(monkeypatch: pytest.MonkeyPatch, s
     assert sum(read(objects, monkeypatch, held(SEALED)).encryption_unknown.values()) == unknown
 
 
+def test_a_silent_server_is_not_asked_about_every_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may cost a timeout, for each of many resources."""
+    servers = Servers({A: SEALED, B: SEALED}, SEALED)
+    servers.answers = {B: [Unpatched("https://b did not answer in time.", silent=True)] * 9}
+    objects = stale_objects(monkeypatch, servers, [])
+    objects._evaluation.stored.resources["secrets"] = held(SEALED).resources["secrets"]
+    asyncio.run(objects.probe((), ["secrets"]))
+    assert len(servers.answers[B]) == 7 and objects._evaluation.expected["secrets"].encryption_source == "newest"
+
+
 def test_servers_are_compared_even_if_no_object_was_written_by_both(monkeypatch: pytest.MonkeyPatch) -> None:
     servers = Servers({A: SEALED, B: OTHER_KEY}, SEALED)
     servers.answers = {B: [SILENT], A: [None, SILENT]}
