@@ -179,6 +179,8 @@ class StaleObjects:
         self._report: Report = nobody_listens
         self._probed: set[str] | None = None
         self._visited = False
+        # Resources that are to be asked about, which had to wait.
+        self._due: set[str] = set()
         self._wanted: set[str] = set()
         self._resources: Mapping[str, ServedResource] = {}
         self._names: list[str] = []
@@ -390,7 +392,8 @@ class StaleObjects:
         which a write may drop other fields than those that were looked for. Raises like ``probe``.
         """
         self._visited = True
-        names = {name for name in self.probed - set(edited) if replaced or self._may_be_reloaded(name)}
+        due = self._due | {name for name in self.probed if replaced or self._may_be_reloaded(name)}
+        names, self._due = due - set(edited), due & set(edited)
         before = {name: _way(expected) for name, expected in self._evaluation.expected.items()}
         await self._probe_each(servers, names)
         self._whole |= {name for name, expected in self._evaluation.expected.items() if _way(expected) != before[name]}
