@@ -137,6 +137,14 @@ def binaries(module: Module = CONTROL_PLANE) -> Path:
     return folder
 
 
+def is_built(row: Release | Etcd) -> bool:
+    """Whether its binary is kept already."""
+    go, module = shutil.which("go"), control_plane(row)
+    if go is None:
+        return False
+    return (cache_root() / module.name / _key(module, go, _flags(module)) / module.programs[0]).exists()
+
+
 def _flags(module: Module) -> list[str]:
     if isinstance(module.release, Tool):
         return ["-tags", module.release.tags, "-trimpath", "-ldflags", "-s -w"]

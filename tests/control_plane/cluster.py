@@ -480,7 +480,7 @@ class Cluster(ClusterFolder):
         address = self.data["members"][name]["address"]
         pair, ca = self.certificate(name), self.certificate("etcd-ca").cert
         command = [
-            self._program("etcd", releases.with_etcd(version) if version else releases.NEWEST),
+            self._program("etcd", releases.with_etcd(version, build.is_built) if version else releases.NEWEST),
             f"--name={name}",
             f"--data-dir={self.folder / 'etcd' / name}",
             f"--listen-client-urls=https://{address}:2379",
@@ -634,7 +634,7 @@ def _build_all(version: str, controllers_version: str, etcd_version: str) -> Non
     if controllers_version:
         needed.add(releases.release(controllers_version))
     if etcd_version:
-        needed.add(releases.with_etcd(etcd_version))
+        needed.add(releases.with_etcd(etcd_version, lambda row: row in needed or build.is_built(row)))
     for release in (*releases.CONTROL_PLANE, *releases.ETCD):
         if release in needed:
             build.binaries(build.control_plane(release))

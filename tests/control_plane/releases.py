@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 EMULATED_MINORS = 3  # KEP-4330: a binary emulates up to three minors before its own.
@@ -167,14 +167,14 @@ def release(version: str, table: tuple[Release, ...] = CONTROL_PLANE) -> Release
     )
 
 
-def with_etcd(version: str) -> Release | Etcd:
-    """The row whose binary has that etcd."""
+def with_etcd(version: str, preferred: Callable[[Release | Etcd], bool] = lambda row: True) -> Release | Etcd:
+    """The row whose binary has that etcd; of several one that is preferred, such as one that is built already."""
     rows: tuple[Release | Etcd, ...] = (*CONTROL_PLANE, *ETCD)
-    for row in rows:
-        if row.etcd == version:
-            return row
-    known = ", ".join(dict.fromkeys(row.etcd for row in rows))
-    raise VersionError(f"etcd {version} is not built here, only {known}.")
+    found = [row for row in rows if row.etcd == version]
+    if not found:
+        known = ", ".join(dict.fromkeys(row.etcd for row in rows))
+        raise VersionError(f"etcd {version} is not built here, only {known}.")
+    return next((row for row in found if preferred(row)), found[0])
 
 
 def pinned(minor: str) -> str:

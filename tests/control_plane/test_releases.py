@@ -43,6 +43,13 @@ def test_each_etcd_is_what_its_go_mod_builds(row: Etcd) -> None:
     assert releases.with_etcd(row.etcd) == row
 
 
+def test_of_two_releases_with_the_same_etcd_the_preferred_one_is_taken() -> None:
+    """So that no second release is built for its etcd."""
+    first, second = (row for row in releases.CONTROL_PLANE if row.etcd == "3.5.21")
+    assert releases.with_etcd("3.5.21", lambda row: row == second) == second
+    assert releases.with_etcd("3.5.21", lambda row: row.etcd == "3.6.8") == first
+
+
 def test_etcdutl_is_what_its_go_mod_builds_and_fits_an_etcd_here() -> None:
     text = (TESTS / "control_plane" / "go" / releases.ETCDUTL.folder / "go.mod").read_text(encoding="utf-8")
     assert f"\tgo.etcd.io/etcd/etcdutl/v3 v{releases.ETCDUTL.etcd}\n" in text

@@ -184,7 +184,10 @@ def test_a_snapshot_of_its_etcd(cluster: Cluster, release: Release, module: Modu
 def test_a_healthy_cluster_may_be_upgraded(cluster: Cluster, release: Release, module: Module) -> None:
     before = read_etcd(cluster, "/registry/configmaps/")
     found = module(cluster, CHECK, target_version=target(release), etcd=cluster.etcd)
-    assert (found["safe"], found["blockers"], found["unknown"]) == (True, [], []), found["blockers"]
+    assert (found["safe"], found["blockers"]) == (True, []), found["blockers"]
+    # Without kubeadm's pods only /flagz shows what the API servers were started with; it is on by default since 1.36.
+    hidden = [] if release.minor >= 36 else ["accepts the feature gates and flags of the API servers"]
+    assert [any(part in unknown for part in hidden) for unknown in found["unknown"]] == [True] * len(hidden)
     assert found["current_version"] == minor(release)
     assert found["upgrade_pending"] is (target(release) != minor(release))
     assert found["proven_from_etcd"] is True

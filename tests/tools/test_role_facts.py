@@ -21,10 +21,10 @@ from jinja2 import Environment, nodes
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "rolling_upgrade"
 NAME = re.compile(r"\brolling_upgrade_\w+")
+DRIVERS = sorted(folder.name for folder in (ROLE / "tasks" / "drivers").iterdir())
 # Facts of one driver, or of the rotation of keys or a fleet, which have their own.
 OF_PARTS = (
-    "rolling_upgrade_kubeadm_",
-    "rolling_upgrade_openshift_",
+    *(f"rolling_upgrade_{driver}_" for driver in DRIVERS),
     "rolling_upgrade_encryption_",
     "rolling_upgrade_fleet",
 )
@@ -110,7 +110,7 @@ def keys_in(node: Any) -> Iterator[str]:
         yield from map(str, node)
 
 
-@pytest.mark.parametrize("driver", sorted(folder.name for folder in (ROLE / "tasks" / "drivers").iterdir()))
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_each_option_of_a_driver_is_in_the_specification(driver: str) -> None:
     specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
     documents = [(ROLE / "vars" / "main.yml").read_text(encoding="utf-8")]

@@ -85,6 +85,8 @@ _PREFIX_OF_BUILT_IN = {name: prefix for prefix, name in BUILT_IN.items()}
 # Built into the API server, but with their own JSON codec (apiextensions-apiserver, kube-aggregator).
 JSON_BUILT_IN = frozenset({"customresourcedefinitions.apiextensions.k8s.io", "apiservices.apiregistration.k8s.io"})
 
+LEASES = "leases.coordination.k8s.io"
+
 
 def split_key(relative: str) -> tuple[str, str]:
     """(storage prefix, the rest) of a key without /registry/.

@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import Uncounted
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encryption import EncryptionRules
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys import JSON_BUILT_IN, is_custom
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys import JSON_BUILT_IN, LEASES, is_custom
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.kms_keys import KeyIds
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import Stored, Tally, Variant
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import Amount
@@ -186,22 +186,32 @@ def _version(
 
 
 def _encoding(name: str, known: Knowledge) -> tuple[str | None, str]:
-    """Built-in resources share one media type, so the newest write of any shows it (Leases are always fresh)."""
+    """Built-in resources share one media type, so the newest Lease shows it: API servers renew theirs all the time, and nothing else is as sure to be
+    what an API server wrote. Without one, as where Leases are encrypted, the newest write of any has to do; so it has of custom resources.
+    """
     if name in JSON_BUILT_IN:
         return "json", "rule"
     custom = is_custom(name)
     if known.media_type is not None and not custom:
         return _MEDIA_TYPES.get(known.media_type), "configuration"
-    latest, encoding = -1, None
-    for other, variants in known.evidence.resources.items():
-        if other in JSON_BUILT_IN or is_custom(other) != custom:
-            continue
-        for variant, tally in variants.items():
-            if variant.encoding in ("protobuf", "json", "cbor") and tally.newest > latest:
-                latest, encoding = tally.newest, variant.encoding
-    if encoding is None:
-        return None, "none"
-    return encoding, "newest"
+    seen = {
+        other: variants
+        for other, variants in known.evidence.resources.items()
+        if other not in JSON_BUILT_IN and is_custom(other) == custom
+    }
+    encoding = _newest_encoding([seen.get(LEASES, {})]) or _newest_encoding(seen.values())
+    return (encoding, "newest") if encoding else (None, "none")
+
+
+def _newest_encoding(resources: Iterable[Mapping[Variant, Tally]]) -> str | None:
+    """That of the newest value whose encoding can be seen."""
+    visible = [
+        (tally.newest, variant.encoding)
+        for variants in resources
+        for variant, tally in variants.items()
+        if variant.encoding in ("protobuf", "json", "cbor")
+    ]
+    return max(visible, default=(0, None))[1]
 
 
 def _newest(variants: Mapping[Variant, Tally]) -> Variant | None:

@@ -32,7 +32,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encrypt
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.envelope import NO_NAMES, KeyNames, key_names
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.identity import require_own_etcd
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys import KeyMap
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys import LEASES, KeyMap
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.kms_keys import KeyIds
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.kms_status import present_key_ids
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_clusters
@@ -56,7 +56,6 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.named i
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.options import ClusterOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.convergence import Observation
 
-_LEASES = "leases.coordination.k8s.io"
 # Any of these in the task (or its K8S_AUTH_* variable) means that the API servers should be asked.
 _AUTH_OPTIONS = ("kubeconfig", "context", "host", "api_key", "username", "client_cert", "servers")
 
@@ -154,7 +153,7 @@ async def read_stored(
     wanted = None if resources is None else list(resources)
     if asked is not None and served is not None:
         require_known((pattern for pattern in etcd.overridden if "*" not in pattern), served, "etcd.overrides")
-        await require_own_etcd(etcd, asked.entry, served, None if wanted is None else [*wanted, _LEASES])
+        await require_own_etcd(etcd, asked.entry, served, None if wanted is None else [*wanted, LEASES])
     stored = await scan_clusters(
         etcd, served, resources=wanted, max_rate=max_rate, keep=keep, names=names, report=report
     )
@@ -188,15 +187,15 @@ async def read_stored(
 async def _evidence(etcd: EtcdClusters, stored: Stored, keys: KeyMap, max_rate: float, *, scan_leases: bool) -> Stored:
     """The newest writes, which show how built-in resources are encoded now; Leases are always among them."""
     evidence = _part_with_leases(etcd, stored)
-    if not scan_leases or _LEASES in evidence.resources:
+    if not scan_leases or LEASES in evidence.resources:
         return evidence
-    leases = await scan(etcd.of(_LEASES), keys, resources=[_LEASES], max_rate=max_rate, may_be_empty=True)
+    leases = await scan(etcd.of(LEASES), keys, resources=[LEASES], max_rate=max_rate, may_be_empty=True)
     return Stored(resources={**leases.resources, **evidence.resources})
 
 
 def _part_with_leases(etcd: EtcdClusters, stored: Stored) -> Stored:
     """The scan of the etcd that has the Leases: only revisions of the same etcd can be compared."""
-    home = etcd.of(_LEASES)
+    home = etcd.of(LEASES)
     return next((scanned for part, scanned in stored.parts if part is home), Stored())
 
 

@@ -125,8 +125,8 @@ def only_direct(options: MigrateOptions) -> str | None:
 class Chosen:
     """The engine to use, why, and the API of its controller.
 
-    ``dialect``: None means that the engine is direct, here, in ``impact_note`` and in ``make_engine``. So another engine without a
-    controller is refused until these know it.
+    ``dialect``: None means that the engine is direct, here, in ``impact_note``, ``waits_for_nothing`` and ``make_engine``. So another
+    engine without a controller is refused until these know it.
     """
 
     choice: Choice

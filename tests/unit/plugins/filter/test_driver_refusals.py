@@ -39,7 +39,7 @@ def test_what_it_can_do(driver: str, files: list[str], more: dict[str, Any]) -> 
             "magic",
             [],
             {},
-            "rolling_upgrade_driver is 'magic', but must be tasks, kubeadm, openshift, or the absolute path",
+            "rolling_upgrade_driver is 'magic', but must be tasks, kubeadm, ",
         ),
         ("/mine", [*MAIN, *ALL], {}, "with either a main.yml or an all_masters.yml."),
         ("tasks", MAIN, {"sampling": {"connections": 4}}, "behind one address (rolling_upgrade_sampling)"),

@@ -254,7 +254,7 @@ def test_masters_whose_files_cover_other_resources_are_refused(other: list[list[
         ({"a": OLD}, Wish("", ("secrets",)), "no name"),
         ({"a": {"kind": "Pod"}}, WISH, "a has no valid EncryptionConfiguration"),
         ({"a": OLD}, Wish("k2", ("configmaps",)), "no entry for configmaps"),
-        ({"a": OLD}, Wish("k2", ("secrets",), provider="rot13"), "one of aescbc, aesgcm, secretbox"),
+        ({"a": OLD}, Wish("k2", ("secrets",), provider="rot13"), f"one of {', '.join(LOCAL_PROVIDERS)}, not 'rot13'"),
         ({"a": OLD}, Wish("k2", ("secrets",), secret="??"), "not base64"),
         ({"a": OLD}, Wish("k2", ("secrets",), secret="AAAA"), "has 3 bytes; aescbc takes 16 or 24 or 32"),
         ({"a": OLD}, Wish("k1", ("secrets",), secret=key("other")["secret"]), "already exists with a different secret"),

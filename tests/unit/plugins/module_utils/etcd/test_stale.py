@@ -86,6 +86,27 @@ def test_the_newest_built_in_write_shows_the_encoding_of_all() -> None:
     assert [evaluation.stale(name) for name in stored.resources] == [3, 0, 0, 0]
 
 
+def test_what_somebody_writes_past_the_api_servers_shows_nothing_while_there_are_leases() -> None:
+    """Seen on 1.31: five ConfigMaps put into etcd as JSON made everything else stale, until a Lease was renewed."""
+    stored = Stored(
+        resources={
+            POLICIES: {JSON: tally(3, 60, "MutatingAdmissionPolicy")},
+            "leases.coordination.k8s.io": {Variant("coordination.k8s.io/v1", "protobuf"): tally(1, 50)},
+        }
+    )
+    evaluation = evaluate_all(stored, Knowledge(evidence=stored))
+    assert evaluation.expected[POLICIES].encoding == "protobuf"
+    assert [evaluation.stale(name) for name in stored.resources] == [3, 0]
+
+
+def test_without_a_lease_that_can_be_read_the_newest_write_of_any_shows_the_encoding() -> None:
+    encrypted = Variant(None, "unknown", "aescbc", "v1", "key1")
+    for leases in ({}, {"leases.coordination.k8s.io": {encrypted: tally(1, 70)}}):
+        stored = Stored(resources={POLICIES: {JSON: tally(3, 60, "MutatingAdmissionPolicy")}, **leases})
+        expected = evaluate_all(stored, Knowledge(evidence=stored)).expected[POLICIES]
+        assert (expected.encoding, expected.encoding_source) == ("json", "newest")
+
+
 def test_encryption_by_configuration_and_what_it_hides() -> None:
     plain, old, new = (
         Variant("v1", "protobuf"),
