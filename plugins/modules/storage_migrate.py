@@ -37,8 +37,9 @@ options:
         custom resources whose CRD lists versions other than the storage version in C(status.storedVersions).
         If the last migration of a resource left only some failed objects, only those are visited.
       - V(stale) reads etcd (O(etcd)) and selects only the objects whose version, encoding or encryption differs from what
-        the API servers write now. To find out what they write, the module has each of them patch one object of each resource. At the end it reads
-        from etcd what was written meanwhile, rewrites what is stale, and RV(proof) says what etcd then holds.
+        the API servers write now. To find out what they write, the module has each of them patch one object of each resource. At the end it asks
+        those that encrypt, or were restarted, in the same way again, reads from etcd what was written meanwhile, rewrites what is stale, and RV(proof)
+        says what etcd then holds.
     type: str
     choices: [all, changed, stale]
     default: all
@@ -473,7 +474,8 @@ proof:
       V(unprovable) is the number of objects, written or not, whose version is hidden by encryption or unknown, and
       V(unprovable_resources) their number by resource.
     - V(encryption_unknown) is the number of visited objects for which etcd doesn't show whether they use the current
-      encryption key, and V(encryption_unknown_resources) their number by resource.
+      encryption key, and V(encryption_unknown_resources) their number by resource. That includes the objects of a resource of which some
+      API server could write none to show how it encrypts.
     - If etcd doesn't hold as many objects of a resource as the API servers list, or if that is unknown, all of them are V(unprovable),
       and the whole resource was visited. V(problems) says which resources, and why, one sentence each.
     - Before the module reads which key of a KMS v2 plugin objects use, it waits up to a minute until the metrics of each API server show that

@@ -27,7 +27,8 @@ options:
     description:
       - V(queried) reads and never reports a change.
       - V(recorded) also saves the current hashes as the baseline. Recording again adds new hashes, and never forgets that a resource still has to be
-        migrated, so it is safe in a half-upgraded cluster.
+        migrated, so it is safe in a half-upgraded cluster. If an API server can't be asked for the first baseline, that doesn't say how objects are
+        stored, so the next migration visits all of them.
       - V(converged) waits until all API servers agree. If they don't in time, it fails and names the servers and resources.
     type: str
     choices: [queried, recorded, converged]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,10 +19,11 @@ import pytest
 
 from tests.control_plane.cluster import Cluster
 
-from .support.etcd import read_etcd
+from .support.etcd import put, read_etcd
 from .support.kms_plugin import KmsPlugin
 from .support.modules import Result
-from .support.objects import apply
+from .support.objects import apply, service_accounts, stale_accounts
+from .support.runs import during, finish, start_process
 from .support.waiting import wait_until
 
 INFO, MIGRATE = "stored_versions_info", "storage_migrate"
@@ -99,6 +101,34 @@ def test_key_names_with_colons(secrets: Cluster, module: Callable[..., Result], 
     assert under(cluster, old, new) == {new: 12}
     again = module(cluster, MIGRATE, select="stale", resources=["secrets"], etcd=cluster.etcd)
     assert again["changed"] is False and again["unchanged"] == 0
+
+
+def test_a_restart_with_another_key_during_a_run(secrets: Cluster, tmp_path: Path) -> None:
+    """All Secrets are rewritten before the restart, so etcd holds them under the key that the master had at the beginning."""
+    cluster, words = secrets, ["aescbc:v1:key1", "aescbc:v1:key2", "aescbc:v1:key3"]
+    cluster.encrypt("master-1", configuration(tmp_path / "1.json", local("aescbc", "key1")))
+    make_secrets(cluster, 12)
+    cluster.encrypt("master-1", configuration(tmp_path / "2.json", local("aescbc", "key2", "key1")))
+    stale_json(cluster, 80)
+    resources = ["secrets", "serviceaccounts"]
+    process = start_process(cluster, select="stale", resources=resources, etcd=cluster.etcd, max_rate=12, page_size=20)
+    during(process, lambda: under(cluster, *words) == {words[1]: 12} and stale_accounts(cluster) < 75)
+    cluster.encrypt("master-1", configuration(tmp_path / "3.json", local("aescbc", "key3", "key2", "key1")))
+    done = finish(process)
+    assert not done.get("failed"), done["msg"]
+    assert under(cluster, *words) == {words[2]: 12}, "no key may be dropped that something is still under"
+    assert (done["proof"]["stale"], done["proof"]["encryption_unknown"]) == (0, 0)
+    assert done["resources"]["secrets"]["rewritten"] == 12 and stale_accounts(cluster) == 0
+    cluster.kubectl("delete", "serviceaccounts", "-n", "default", "--all")
+
+
+def stale_json(cluster: Cluster, number: int) -> None:
+    """ServiceAccounts in an encoding that the master does not write."""
+    for account in service_accounts(number)["items"]:
+        metadata = {**account["metadata"], "uid": str(uuid.uuid4()), "creationTimestamp": "2026-01-01T00:00:00Z"}
+        key = f"/registry/serviceaccounts/default/{metadata['name']}"
+        put(cluster, key, json.dumps({**account, "metadata": metadata}).encode())
+    wait_until(lambda: stale_accounts(cluster) >= number)
 
 
 def test_a_key_name_that_etcd_does_not_reveal(secrets: Cluster, module: Callable[..., Result], tmp_path: Path) -> None:

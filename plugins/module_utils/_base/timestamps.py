@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 
 
 def utc_now() -> datetime:
@@ -29,15 +30,22 @@ def micros_text(moment: datetime) -> str:
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """The moment of a metav1.Time or MicroTime; None if it is malformed."""
+    """The moment of a metav1.Time or MicroTime; None if it is malformed, which includes one without a time zone."""
     if not text:
         return None
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         return None
+    return None if moment.tzinfo is None else moment
 
 
 def epoch_seconds(text: str) -> float:
     """Seconds since 1970. Raises ValueError if the text is malformed."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def parse_date(text: str) -> datetime:
+    """The moment of a header Date, which is always in GMT, even if a proxy says ``-0000``. Raises ValueError or TypeError."""
+    moment = parsedate_to_datetime(text)
+    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment

@@ -139,12 +139,14 @@ class Access:
         )
 
     def gateway_problem(self, endpoint: str, status: int, body: bytes) -> EtcdError:
-        """What an error answer means; etcd's own message is passed on, as it contains no data."""
+        """What an error answer means; etcd's own message is passed on, as it contains no data. Anything else there may repeat what it got."""
         text = body.decode(errors="replace")
         try:
             document = json.loads(body)
             message = str(document.get("message") or document.get("error") or "") if isinstance(document, dict) else ""
         except ValueError:
+            message = ""
+        if self.password and self.password in message:
             message = ""
         if "has been compacted" in message:
             return CompactedError("The revision of the scan was compacted away; run the task again.")

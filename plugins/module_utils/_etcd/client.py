@@ -270,7 +270,7 @@ class Etcd:
     async def status(self) -> dict[str, Any]:
         """What one answering member reports about itself; empty, zero or None if the user may not ask for it."""
         try:
-            answer = json.loads(await self._post(_STATUS_PATH, {}))
+            answer = document_of(await self._post(_STATUS_PATH, {}))
         except PermissionDeniedError:
             answer = {}
         in_use, quota = answer.get("dbSizeInUse"), int(answer.get("dbSizeQuota") or 0)
@@ -366,7 +366,7 @@ class Etcd:
             if _is_error(answer):
                 problem = self._access.gateway_problem(endpoint, answer.status, answer.body)
                 raise _MemberError(problem.message, passing=answer.status >= 500)
-            self._token = str(json.loads(answer.body).get("token") or "")
+            self._token = str(document_of(answer.body).get("token") or "")
 
     def _require_one_cluster(self, endpoint: str, body: bytes) -> None:
         found = _CLUSTER_ID.search(body, 0, _HEADER_AT_MOST)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
     ApiError,
@@ -61,6 +61,20 @@ async def compare_counts(
     # A difference matters more than another server that could not be asked.
     doubts = sorted((doubt for doubt in answers if doubt is not None), key=lambda doubt: doubt.kind == COUNTS_DIFFER)
     return {doubt.resource: doubt for doubt in doubts}
+
+
+def with_misplaced(
+    uncounted: Mapping[str, Uncounted], misplaced: Mapping[str, int], held: Callable[[str], int]
+) -> dict[str, Uncounted]:
+    """With the resources of which some keys don't have the form of an object, so that a scan can't tell how they are stored.
+
+    ``held``: how many of a resource's objects a scan found.
+    """
+    found = dict(uncounted)
+    for name, number in misplaced.items():
+        why = f"{number} {'key' if number == 1 else 'keys'} among them {'has' if number == 1 else 'have'} another form (see unknown of stored_versions_info)"
+        found.setdefault(name, Uncounted(name, NOT_COUNTED, held(name) + number, why=why))
+    return found
 
 
 def _countable(served: Mapping[str, ServedResource], resources: Iterable[str] | None) -> list[str]:

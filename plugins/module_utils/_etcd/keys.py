@@ -76,6 +76,10 @@ BUILT_IN: Mapping[str, str] = {
     **_SPECIAL_PREFIXES,
 }
 
+# Below these are the prefixes of several resources, so none is stored under just this, even if its plural is the same (Knative's
+# services.serving.knative.dev).
+_SHARED = frozenset(prefix.partition("/")[0] for prefix in _SPECIAL_PREFIXES if "/" in prefix)
+
 _PREFIX_OF_BUILT_IN = {name: prefix for prefix, name in BUILT_IN.items()}
 
 # Built into the API server, but with their own JSON codec (apiextensions-apiserver, kube-aggregator).
@@ -90,7 +94,7 @@ def split_key(relative: str) -> tuple[str, str]:
     The prefix has two parts for groups (which have a dot, as CRDs' groups must) and for services.
     """
     first, _slash, rest = relative.partition("/")
-    if "." in first or first == "services":
+    if "." in first or first in _SHARED:
         second, _slash, rest = rest.partition("/")
         return f"{first}/{second}", rest
     return first, rest
@@ -133,7 +137,7 @@ class KeyMap:
         return self._by_prefix[prefix]
 
     def _find(self, prefix: str) -> str | None:
-        if prefix in INTERNAL_PREFIXES:
+        if prefix in INTERNAL_PREFIXES or prefix in _SHARED:
             return None
         if prefix in BUILT_IN:
             return BUILT_IN[prefix]
@@ -180,7 +184,7 @@ def prefixes_of(names: Iterable[str]) -> list[str]:
             found.add("events")
         elif group:
             found.add(f"{group}/{plural}")
-            if name not in JSON_BUILT_IN:
+            if name not in JSON_BUILT_IN and plural not in _SHARED:
                 found.add(plural)
         else:
             found.add(plural)

@@ -13,7 +13,7 @@ import asyncio
 import base64
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -127,6 +127,10 @@ class Stored:
     stretches: list[list[Key]] = field(default_factory=list, repr=False)
     parts: list[tuple[Etcd, Stored]] = field(default_factory=list, repr=False)
 
+    def number_of(self, resource: str) -> int:
+        """How many objects of a resource there are."""
+        return sum(tally.objects for tally in self.resources.get(resource, {}).values())
+
     def counts(self, resource: str) -> dict[tuple[str | None, str | None, str, str | None], int]:
         """Objects of a resource by (version, encoding, provider, key name)."""
         found: dict[tuple[str | None, str | None, str, str | None], int] = {}
@@ -212,6 +216,26 @@ async def changes_in_clusters(
 def keys_of(clusters: EtcdClusters, etcd: Etcd, served: Mapping[str, ServedResource] | None) -> KeyMap:
     """What the keys of one of the clusters mean."""
     return KeyMap(served, elsewhere=lambda name: clusters.of(name) is not etcd)
+
+
+def misplaced(
+    clusters: EtcdClusters,
+    stored: Stored,
+    served: Mapping[str, ServedResource] | None,
+    resources: Collection[str] | None = None,
+) -> dict[str, int]:
+    """By resource (None: any), how many keys are stored where its objects are, but don't have their form, so that no variant counts them.
+
+    API servers list them, too: of a CRD that was deleted by force and created again with another scope, objects may remain.
+    """
+    found: dict[str, int] = {}
+    for etcd, part in stored.parts:
+        keys = keys_of(clusters, etcd, served)
+        for prefix, tally in part.unknown.items():
+            name = keys.resource_at(prefix)
+            if name is not None and (resources is None or name in resources):
+                found[name] = found.get(name, 0) + tally.objects
+    return found
 
 
 def _together(parts: list[tuple[Etcd, Stored]]) -> Stored:

@@ -18,7 +18,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options
     require_not_negative,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import EtcdClusters
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counting import compare_counts
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counting import compare_counts, with_misplaced
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import (
     COUNTS_DIFFER,
     compared_objects,
@@ -39,6 +39,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import (
     Stored,
     Tally,
+    misplaced,
     scan,
     scan_clusters,
 )
@@ -158,9 +159,11 @@ async def read_stored(
     )
     uncounted = {}
     if asked is not None and served is not None:
-        uncounted = await compare_counts(etcd, asked.each, served, wanted)
+        counted = await compare_counts(etcd, asked.each, served, wanted)
+        odd = misplaced(etcd, stored, served, wanted)
+        uncounted = with_misplaced(counted, odd, stored.number_of)
         for name, doubt in uncounted.items():
-            if doubt.kind == COUNTS_DIFFER:
+            if doubt.kind == COUNTS_DIFFER or name in odd:
                 stored.resources.setdefault(name, {})
     known = Knowledge(
         served=served,

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +21,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     UnreachableError,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.redaction import printable, redact
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import seconds_text
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import parse_date, seconds_text
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import HttpClient, Response
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.factory import open_client
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.retry import RetryPolicy
@@ -340,6 +339,6 @@ def names_by_address(nodes: Mapping[str, Any]) -> dict[str, str]:
 def server_time(headers: Mapping[str, str]) -> datetime:
     """The Date header: Leases are compared with the servers' clock, not with ours."""
     try:
-        return parsedate_to_datetime(headers["Date"])
+        return parse_date(headers["Date"])
     except (KeyError, ValueError, TypeError):
         return datetime.now(timezone.utc)

@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
@@ -22,6 +21,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     is_passing,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.gathering import gather_limited
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import parse_date
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import (
     MERGE_PATCH,
     METADATA,
@@ -133,7 +133,7 @@ async def _clock_of(server: ApiServer, name: str, version: str) -> datetime | No
     try:
         answer = await server.request("GET", path, accept=METADATA)
         found = server.document(answer, "GET", path)["metadata"]["resourceVersion"]
-        return parsedate_to_datetime(answer.headers["Date"]) if int(found) >= int(version) else None
+        return parse_date(answer.headers["Date"]) if int(found) >= int(version) else None
     except (StorageUpgradeError, KeyError, TypeError, ValueError):
         return None
 

@@ -141,8 +141,9 @@ class Checkpoint:
         self.state = self.state.doubted(why)
         self._doubts.append(why)
         for name, run in self._runs.items():
-            # A controller's work is only noticed some time after it began.
-            if run.started is not None or run.target.resumed or run.engine != DIRECT:
+            # A controller's work is only noticed some time after it began. What names single objects was found before.
+            found_before = run.target.resumed or run.target.objects is not None
+            if run.started is not None or found_before or run.engine != DIRECT:
                 self._in_doubt[name] = why
                 if name in self._done:
                     self.revoke(name)

@@ -32,7 +32,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.pl
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.state import State
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store import StateStore
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.trust import still_trusted
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.trust import still_trusted, unseen_since
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.convergence import (
     Observation,
     once_nobody_dies,
@@ -69,7 +69,10 @@ class Observed:
         """What to migrate; if etcd was read, according to its content. Raises BadInputError."""
         stale = None
         if stale_objects is not None:
-            stale = stale_objects.select(unfinished(self.resources, self.state, self.crds) | set(self.older))
+            unseen = bool(unseen_since(self.state, self.seen))
+            stale = stale_objects.select(
+                unfinished(self.resources, self.state, self.crds) | set(self.older), unseen=unseen
+            )
         plan = make_plan(self.resources, self.state, selection, self.seen.other_groups, stale, self.crds, self.older)
         if stale_objects is None or not self.managed:
             return plan

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -51,10 +51,14 @@ class Answered(NamedTuple):
 
 
 class Unpatched(NamedTuple):
-    """``why`` there is no useful answer to a patch, for a person; ``perhaps_done``: it may have been carried out."""
+    """``why`` there is no useful answer to a patch, for a person; ``perhaps_done``: it may have been carried out.
+
+    ``silent``: the server did not answer at all.
+    """
 
     why: str
     perhaps_done: bool = False
+    silent: bool = False
 
 
 async def patch_once(
@@ -72,14 +76,14 @@ async def patch_once(
         if await would_lose_managers(server, resource, path, patch, metadata):
             return Unpatched(f"a write by {server.url} may drop field managers")
     except StorageUpgradeError as error:
-        return Unpatched(error.message)
+        return Unpatched(error.message, silent=isinstance(error, UnreachableError))
     except KeyError:
         return Unpatched(f"{server.url} did not answer with an object")
     try:
         answer = await send_patch(server, path, patch)
     except UnreachableError as error:
         lost = transport_outcome(error).perhaps_done
-        return Answered(metadata["resourceVersion"], None) if lost else Unpatched(error.message)
+        return Answered(metadata["resourceVersion"], None) if lost else Unpatched(error.message, silent=True)
     perhaps_done = outcome_of(answer, metadata["resourceVersion"]).perhaps_done
     return Answered(metadata["resourceVersion"], None if perhaps_done else answer)
 
@@ -104,7 +108,7 @@ class Asked:
     ``written``: how it was stored after each server's patch, by URL; servers without an answer are left out.
     ``same_name``: a server considered it stale and stored it in the same way, so another key has the name of its key.
     ``differ``: (one server, another that considers stale what looks the same and is current for the first).
-    ``in_doubt``: a server may have written it without an answer.
+    ``in_doubt``: a server may have written it without an answer. ``silent``: the URLs of servers that did not answer at all.
     """
 
     place: StoredObject
@@ -113,13 +117,22 @@ class Asked:
     same_name: bool = False
     differ: tuple[str, str] | None = None
     in_doubt: bool = False
+    silent: list[str] = field(default_factory=list)
 
-    @property
-    def is_conclusive(self) -> bool:
-        """Whether there is nothing more to learn from another object."""
-        return self.differ is not None or (
-            bool(self.written) and all(key_is_known(variant) for variant in self.written.values())
-        )
+
+def are_conclusive(answers: Sequence[Asked], urls: Collection[str]) -> bool:
+    """Whether there is nothing more to learn from another object of the same resource: each server showed how it writes."""
+    shown = {url for asked in answers for url, variant in asked.written.items() if key_is_known(variant)}
+    return any(asked.differ is not None for asked in answers) or (bool(shown) and shown.issuperset(urls))
+
+
+def together(answers: Sequence[Asked]) -> Asked:
+    """What the answers about several objects of one resource show of how each server writes it."""
+    written: dict[str, Variant] = {}
+    for url, variant in (pair for asked in answers for pair in asked.written.items()):
+        if url not in written or not key_is_known(written[url]):
+            written[url] = variant
+    return Asked(answers[0].place, written)
 
 
 class NotPutBack(NamedTuple):
@@ -138,6 +151,7 @@ class NotPutBack(NamedTuple):
 class Prober:
     """Raises EtcdFullError if a server says that etcd is full; then nothing more is sent.
 
+    ``urls``: of the servers that it asks. ``wrote``: whether one of them rewrote anything, or may have.
     ``uncertain``: by resource, the objects that may have been rewritten, as an answer got lost.
     ``not_put_back``: objects that servers left in another form than before, although one of them still writes that form.
     """
@@ -147,6 +161,8 @@ class Prober:
         self._names = names
         self._servers = servers
         self._full = False
+        self.urls = frozenset(server.url for server in servers)
+        self.wrote = False
         self.uncertain: dict[str, list[StoredObject]] = {}
         self.not_put_back: list[NotPutBack] = []
 
@@ -175,6 +191,7 @@ class Prober:
                 raise
             if isinstance(done, Unpatched):
                 asked.in_doubt = doubt or done.perhaps_done
+                asked.silent += [server.url] * done.silent
                 continue
             asked.in_doubt = doubt
             revision = done.after
@@ -226,14 +243,16 @@ class Prober:
                 return answered
             before, answer = answered
             if answer is None:
+                self.wrote = True
                 self.uncertain.setdefault(resource.name, []).append(place)
-                return Unpatched(f"the answer of {server.url} got lost", perhaps_done=True)
+                return Unpatched(f"the answer of {server.url} got lost", perhaps_done=True, silent=True)
             outcome = outcome_of(answer, before, about)
             if outcome.full:
                 self._full = True
                 raise EtcdFullError()
             if outcome.verdict in (Verdict.REWRITTEN, Verdict.UNCHANGED):
                 wrote |= outcome.verdict is Verdict.REWRITTEN
+                self.wrote = self.wrote or wrote
                 after = int(json.loads(answer.body)["metadata"]["resourceVersion"])
                 variant = await self._variant(resource.name, place, after)
                 if variant is not None:
@@ -243,6 +262,10 @@ class Prober:
                 if outcome.verdict not in (Verdict.CONFLICT, Verdict.RETRY):
                     break
         return Unpatched(why)
+
+    async def form_of(self, name: str, place: StoredObject) -> Variant | None:
+        """How an object is stored now; None if it is gone."""
+        return await self._variant(name, place)
 
     async def _variant(self, name: str, place: StoredObject, revision: int | None = None) -> Variant | None:
         """How an object is stored now; None if it is gone, or somebody else wrote it after ``revision``."""

@@ -38,8 +38,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -181,10 +181,13 @@ class _Migration:
                 await self._require_permission(cluster, observed, result, chosen)
                 async with one_at_a_time(cluster, options.store) as lease:
                     cluster.writes.why_not = lambda: _why_not_write(self._control, lease)
-                    if stale_objects is not None:
-                        observed = await self._observe_again(cluster, observed)
-                        observed = await self._probe(cluster, observed, stale_objects)
-                    context = await self._begin(cluster, store, lease, observed, result, chosen, stale_objects, space)
+                    with _counting_the_probe(stale_objects, self._control):
+                        if stale_objects is not None:
+                            observed = await self._observe_again(cluster, observed)
+                            observed = await self._probe(cluster, observed, stale_objects)
+                        context = await self._begin(
+                            cluster, store, lease, observed, result, chosen, stale_objects, space
+                        )
                     try:
                         await _work(context, observed)
                     finally:
@@ -300,11 +303,7 @@ class _Migration:
         await stale_objects.probe(cluster.writers(observed.seen), names)
         if boottime() - observed.asked_at < _PROBE_MAY_TAKE:
             return observed
-        try:
-            return await self._observe_again(cluster, observed)
-        except NotConvergedError as error:
-            error.result["changed"] = bool(stale_objects.rewritten)
-            raise
+        return await self._observe_again(cluster, observed)
 
     def _write_failures(self, result: MigrationResult) -> None:
         try:
@@ -523,6 +522,18 @@ def _why_not_write(control: Control, lease: Lease) -> str | None:
     An engine's migration objects may still be deleted then (``withdrawals``).
     """
     return control.stopped.message if isinstance(control.stopped, EtcdFullError) else lease.why_not()
+
+
+@contextmanager
+def _counting_the_probe(stale_objects: StaleObjects | None, control: Control) -> Iterator[None]:
+    """An error, or an interruption, says that something changed if a server wrote when it was asked how it writes."""
+    try:
+        yield
+    except BaseException as error:
+        ending = control.stopped if isinstance(error, asyncio.CancelledError) else error
+        if stale_objects is not None and stale_objects.wrote and isinstance(ending, StorageUpgradeError):
+            ending.result["changed"] = True
+        raise
 
 
 def _open_stale_objects(options: MigrateOptions) -> AbstractAsyncContextManager[StaleObjects | None]:

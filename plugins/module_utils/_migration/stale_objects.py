@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.events import Event, Report, nobody_listens
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.gathering import gather_limited
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import EtcdClusters
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counting import compare_counts
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counting import compare_counts, with_misplaced
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import COUNTS_DIFFER, count_problems
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.dropped import Place, find_dropped
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encryption import EncryptionRules
@@ -51,6 +52,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan im
     StoredObject,
     Variant,
     changes_in_clusters,
+    misplaced,
     scan_clusters,
     still_there,
 )
@@ -80,7 +82,13 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.managed_fields import read_rules
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.options import MigrateOptions
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.plan import ObjectKey
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.probe import Asked, NotPutBack, Prober
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.probe import (
+    Asked,
+    NotPutBack,
+    Prober,
+    are_conclusive,
+    together,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.space import Look, members_look
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.convergence import Observation
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import ServedResource
@@ -90,6 +98,8 @@ _KEPT = 20_000
 _PARALLEL = 8
 # How many objects of a resource to try until one can be patched.
 _CANDIDATES = 5
+# After how many objects about which a server did not answer it isn't asked for one more of the same resource.
+_SILENCES = 2
 _FIELDS_NAMED = 5
 # How many more, older objects to patch, to find out whether another key has the same name as the current one.
 _OLDER = 4
@@ -146,6 +156,7 @@ class StaleObjects:
     ``withheld``: by resource, the objects whose rewrite would drop fields, with a sentence on that.
     ``rewritten``: by resource, the objects that a server rewrote when it was asked how it writes.
     ``uncertain``: likewise, those that it may have rewritten, as its answer got lost.
+    ``wrote``: whether a server may have rewritten anything then. ``probed``: the resources of which objects were written so.
     ``managed``: by resource, the objects whose field managers are to be moved or dropped; None if too many.
     """
 
@@ -167,6 +178,9 @@ class StaleObjects:
         self._servers: Servers | None = None
         self._report: Report = nobody_listens
         self._probed: set[str] | None = None
+        self._visited = False
+        # Resources that are to be asked about, which had to wait.
+        self._due: set[str] = set()
         self._wanted: set[str] = set()
         self._resources: Mapping[str, ServedResource] = {}
         self._names: list[str] = []
@@ -178,6 +192,7 @@ class StaleObjects:
         self.rewritten: dict[str, tuple[ObjectKey, ...]] = {}
         self.uncertain: dict[str, tuple[ObjectKey, ...]] = {}
         self.managed: dict[str, Objects] = {}
+        self.wrote = False
 
     async def read(
         self,
@@ -279,19 +294,21 @@ class StaleObjects:
         await gather_limited(_PARALLEL, look, names)
         return sorted(doubts)
 
-    def select(self, changed: Collection[str]) -> dict[str, Objects]:
+    def select(self, changed: Collection[str], *, unseen: bool = False) -> dict[str, Objects]:
         """The objects to rewrite, by resource; None for all of it, found by a list.
 
         A resource without stale objects, but also without a complete migration on record (``changed``), is included
         without objects: etcd itself proves that it is migrated. All objects are visited if encryption hides their
-        version and no migration is on record, or if this etcd doesn't hold what the API servers list.
+        version and no migration is on record, or if this etcd doesn't hold what the API servers list. ``unseen``: API
+        servers were restarted since the record was made, maybe at an older release, so it doesn't say what encryption hides.
         """
         found: dict[str, Objects] = {}
         for name in self._names:
             stale, doubtful = self._to_visit(name)
             # What etcd shows in an old version contradicts the record, which then proves nothing about the rest either.
             unproven = name in changed or self.is_contradicted(name)
-            hidden = unproven and (self._unprovable(name) > 0 or name in self._evaluation.uncounted)
+            hidden = (unproven or unseen) and self._unprovable(name) > 0
+            hidden = hidden or (unproven and name in self._evaluation.uncounted)
             elsewhere = self._is_elsewhere(name)
             if hidden or elsewhere or stale is None or doubtful is None or name == EVENTS_TWIN:
                 found[name] = None
@@ -361,9 +378,35 @@ class StaleObjects:
         """
         self._wanted = set(names)
         self._probed = self._wanted & set(self._evaluation.stored.resources)
+        await self._probe_each(servers, self._probed)
+
+    @property
+    def probed(self) -> frozenset[str]:
+        return frozenset(self._probed or ())
+
+    async def probe_again(self, servers: Sequence[ApiServer], *, replaced: bool, edited: Collection[str] = ()) -> None:
+        """Finds out again how each server writes, and has everything read again of resources that are written in another way now.
+
+        ``replaced``: a server may have been started with other flags. Without that, one may only have loaded another
+        encryption configuration, which it does without a restart. ``edited``: resources that are visited again in any case, and of
+        which a write may drop other fields than those that were looked for. Raises like ``probe``.
+        """
+        self._visited = True
+        due = self._due | {name for name in self.probed if replaced or self._may_be_reloaded(name)}
+        names, self._due = due - set(edited), due & set(edited)
+        before = {name: _way(expected) for name, expected in self._evaluation.expected.items()}
+        await self._probe_each(servers, names)
+        self._whole |= {name for name, expected in self._evaluation.expected.items() if _way(expected) != before[name]}
+
+    def _may_be_reloaded(self, name: str) -> bool:
+        """Encrypted until now, or what nearly everybody encrypts first."""
+        return name == "secrets" or self._evaluation.expected[name].provider not in (None, "identity")
+
+    async def _probe_each(self, servers: Sequence[ApiServer], names: Collection[str]) -> None:
+        self._ask_these(servers)
         prober = Prober(self._etcd, servers, self._key_names)
         try:
-            await self._probe(prober, servers)
+            await self._probe(prober, servers, names)
         except StorageUpgradeError as error:
             error.message += _not_put_back_text(prober.not_put_back)
             raise
@@ -371,28 +414,33 @@ class StaleObjects:
             if prober.not_put_back:
                 self._report(Event("notice", _not_put_back_text(prober.not_put_back).lstrip(), {}))
             raise
+        finally:
+            self.wrote = self.wrote or prober.wrote
 
-    async def _probe(self, prober: Prober, servers: Sequence[ApiServer]) -> None:
+    async def _probe(self, prober: Prober, servers: Sequence[ApiServer], names: Collection[str]) -> None:
         async def ask(name: str) -> None:
             asked[name] = await self._ask(prober, name)
 
         asked: dict[str, list[Asked]] = {}
-        pending = set(self._probed or ())
+        pending = set(names)
         for turns_left in reversed(range(_TURNS)):
             await gather_limited(_PARALLEL, ask, sorted(pending))
             for name in pending:
-                self._learn(name, asked[name])
+                self._learn(name, asked[name], prober.urls)
             pending = {name for name in pending if self._is_turning(name)}
             if not pending or not turns_left:
                 break
             plugins = {self._evaluation.expected[name].key or "" for name in pending}
             self._learn_key_ids(await present_key_ids(servers, plugins, self._report))
         self.uncertain = {name: tuple(map(_key, places)) for name, places in prober.uncertain.items()}
-        differing = [(name, answer) for name in sorted(asked) for answer in asked[name] if not _alike(answer)]
+        answers = [
+            (name, answer) for name in sorted(asked) if asked[name] for answer in (*asked[name], together(asked[name]))
+        ]
+        differing = [(name, answer) for name, answer in answers if not _alike(answer)]
         if differing:
             raise NotConvergedError(
                 "The API servers write objects differently although their storage versions agree: "
-                + "; ".join(_differing_text(name, answer) for name, answer in differing[:5])
+                + "; ".join(_differing_text(*pair) for pair in list(dict(differing).items())[:5])
                 + ". Give all of them the same encryption configuration and storage media type, restart them, "
                 "and run again.",
                 {"changed": bool(self.rewritten or self.uncertain)},
@@ -402,18 +450,43 @@ class StaleObjects:
         """The answers of all servers about one object, or several if one is not enough."""
         resource = self._resources[name]
         found: list[Asked] = []
-        for place, stored in self._newest(name):
+        silent = Counter[str]()
+        async for place, stored in self._candidates(prober, name):
             asked = await prober.ask(resource, place, stored)
+            silent.update(asked.silent)
             if asked.written or asked.rewritten:
                 found.append(asked)
-            if asked.is_conclusive:
+            # Another object doesn't help where a server is silent, and each may cost a timeout.
+            if are_conclusive(found, {url for url in prober.urls if silent[url] < _SILENCES}):
                 break
         if not found or found[-1].differ is not None:
             return found
         # Two keys may have the same name: if the other one encrypts anything, then older objects.
-        for place, stored in self._older(name, set(found[-1].written.values())):
+        for place, stored in self._older(name, set(together(found).written.values())):
             found.append(await prober.ask(resource, place, stored, servers=1))
         return found
+
+    async def _candidates(self, prober: Prober, name: str) -> AsyncIterator[tuple[StoredObject, Variant]]:
+        """Objects that the first scan found, and after the visits, when those may be gone, some that exist by now."""
+        for found in self._newest(name):
+            yield found
+        if self._visited and self._servers is not None:
+            for place in await self._listed_now(self._servers.entry, name):
+                stored = await prober.form_of(name, place)
+                if stored is not None:
+                    yield place, stored
+
+    async def _listed_now(self, server: ApiServer, name: str) -> list[StoredObject]:
+        try:
+            async for page in pages(server, collection_path(self._resources[name])):
+                found = [
+                    StoredObject(metadata.get("namespace"), metadata["name"], int(metadata["resourceVersion"]))
+                    for metadata in (item["metadata"] for item in page.items)
+                ]
+                return self._not_withheld(name, found)[:_CANDIDATES]
+        except (ApiError, UnreachableError):
+            pass
+        return []
 
     def _newest(self, name: str) -> list[tuple[StoredObject, Variant]]:
         """The latest objects first, since patching them is the least likely to rewrite them.
@@ -444,7 +517,7 @@ class StaleObjects:
                 found += [(place, variant) for place in places[:: max(1, len(places) // _OLDER)][:_OLDER]]
         return found
 
-    def _learn(self, name: str, asked: Sequence[Asked]) -> None:
+    def _learn(self, name: str, asked: Sequence[Asked], urls: Collection[str]) -> None:
         rewritten = [answer.place for answer in asked if answer.rewritten]
         for place in rewritten:
             self._forget(name, place)
@@ -452,11 +525,17 @@ class StaleObjects:
             known = self.rewritten.get(name, ())
             self.rewritten[name] = (*known, *(key for key in map(_key, rewritten) if key not in known))
         written = [variant for answer in asked for variant in answer.written.values()]
-        if written:
+        if not written and self._visited:
+            # What it showed before the visits may no longer be true.
+            self._evaluation.expected[name] = replace(self._evaluation.expected[name], encryption_source="newest")
+        elif written:
             variant = next(filter(key_is_known, written), written[0])
             if len({other.key_id_hash for other in written}) > 1:
                 variant = variant._replace(key_id_hash=None)
             self._expect(name, variant, same_name=any(answer.same_name for answer in asked))
+            if not {url for answer in asked for url in answer.written}.issuperset(urls):
+                # A server that showed nothing may encrypt with another key.
+                self._evaluation.expected[name] = replace(self._evaluation.expected[name], encryption_source="newest")
 
     def _forget(self, name: str, place: StoredObject) -> None:
         """Drops an object that the patch rewrote, so that it is not visited at its old revision."""
@@ -466,12 +545,14 @@ class StaleObjects:
                 tally.objects -= 1
 
     def _expect(self, name: str, variant: Variant, *, same_name: bool) -> None:
+        known = self._evaluation.expected[name]
         expected = replace(
-            self._evaluation.expected[name].encrypted_as(variant),
+            known.encrypted_as(variant),
             encoding=variant.encoding,
             encoding_source="probe",
             encryption_source="probe",
             key_repeated=same_name
+            or (known.key_repeated and (known.provider, known.key) == (variant.provider, variant.key))
             or (self._encryption is not None and self._encryption.is_repeated(name, variant.provider, variant.key)),
         )
         self._evaluation.expected[name] = self._with_key_id(expected)
@@ -481,8 +562,9 @@ class StaleObjects:
     def _expect_encoding(self, encoding: str, *, custom: bool) -> None:
         """Built-in resources share one media type, and custom resources another, so a probe of one shows that of those that weren't probed."""
         for name, expected in self._evaluation.expected.items():
+            told = expected.encoding_source == "probe" and name not in self.probed
             if (
-                expected.encoding_source in ("newest", "none")
+                (told or expected.encoding_source in ("newest", "none"))
                 and name not in JSON_BUILT_IN
                 and is_custom(name) == custom
             ):
@@ -510,8 +592,14 @@ class StaleObjects:
 
     # What remains
 
-    def follow(self, seen: Observation) -> None:
+    def _ask_these(self, servers: Sequence[ApiServer]) -> None:
+        """From now on, asks these API servers for counts and keys: one may have died since the scan, or joined."""
+        if self._servers is not None and servers:
+            self._servers = replace(self._servers, each=servers)
+
+    def follow(self, seen: Observation, servers: Sequence[ApiServer]) -> None:
         """Expects the storage versions that the API servers report by now. A resource whose own has changed is read as a whole again."""
+        self._ask_these(servers)
         known = Knowledge(
             served=seen.resources,
             other_groups=seen.other_groups,
@@ -540,7 +628,7 @@ class StaleObjects:
         self._evaluate(now, found)
         for name in self._listed.keys() - whole_again:
             await self._look_for_untouched(name, now, found)
-        await self._count(found)
+        await self._count(now, found)
         await self._look_at_kms_keys(found)
         return found
 
@@ -621,11 +709,15 @@ class StaleObjects:
             except (ApiError, UnreachableError) as error:
                 raise EtcdError(f"whether it is the API servers' own is unknown: {error.message}") from error
 
-    async def _count(self, found: Left) -> None:
+    async def _count(self, now: Stored, found: Left) -> None:
         """For resources that etcd may not hold completely, the scan proves nothing."""
         if self._servers is None:
             return
-        uncounted = await compare_counts(self._etcd, self._servers.each, self._resources, self._names)
+        counted = await compare_counts(self._etcd, self._servers.each, self._resources, self._names)
+        odd: dict[str, int] = {}
+        for stored in (self._evaluation.stored, now):
+            odd.update(misplaced(self._etcd, stored, self._resources, self._names))
+        uncounted = with_misplaced(counted, odd, lambda name: self._objects.get(name, 0))
         for name, difference in uncounted.items():
             unproven = difference.unproven(found.count.get(name, 0))
             found.unprovable[name] = max(found.unprovable.get(name, 0), unproven)
@@ -652,6 +744,19 @@ def _lost_text(name: str, fields: Sequence[str]) -> str:
 def _key(stored: StoredObject) -> ObjectKey:
     # An object's resourceVersion is the revision of its key (k8s.io/apiserver, pkg/storage/etcd3).
     return ObjectKey(stored.namespace, stored.name, str(stored.mod_revision))
+
+
+def _way(expected: Expected) -> tuple[object, ...]:
+    """How new values look, apart from their version, which ``follow`` compares."""
+    return (
+        expected.encoding,
+        expected.provider,
+        expected.provider_version,
+        expected.key,
+        expected.key_id_hash,
+        expected.encryption_source,
+        expected.key_repeated,
+    )
 
 
 def variant_text(variant: Variant) -> str:

@@ -125,16 +125,24 @@ class State:
                 )
         return replace(self, resources=resources)
 
-    def record(self, reports: Iterable[ServerReport], storage_versions: Mapping[str, str | None], now: str) -> State:
+    def record(
+        self,
+        reports: Iterable[ServerReport],
+        storage_versions: Mapping[str, str | None],
+        now: str,
+        *,
+        complete: bool = True,
+    ) -> State:
         """The state after taking a baseline.
 
         The first one assumes that objects are stored as the servers report now. Later ones only add
         hashes. A resource that appears after the first baseline gets no record, so that it is migrated once. After a
-        migration that proved nothing, even the first assumes nothing.
+        migration that proved nothing, even the first assumes nothing; nor does one that is not ``complete``, as a server that
+        could not be asked may store objects in another version.
         """
         reports = list(reports)
         seen = hashes_by_resource(reports)
-        first = not self.known and self.last_run is None
+        first = complete and not self.known and self.last_run is None
         observed = self.observe(reports)
         resources = dict(observed.resources)
         for name, hashes in seen.items():
@@ -308,8 +316,8 @@ def _progress(progress: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     if progress is not None:
         _typed(progress, "persisted", list)
         _typed(progress, "token", str)
-        for _namespace, name in _typed(progress, "failed", list) or ():
-            if not isinstance(name, str):
+        for namespace, name in _typed(progress, "failed", list) or ():
+            if not isinstance(name, str) or not isinstance(namespace, (str, type(None))):
                 raise TypeError("failed")
         CrdIdentity.on_record(progress)
     return progress

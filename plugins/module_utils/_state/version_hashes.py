@@ -195,7 +195,8 @@ def _recorded(state: State, seen: Observation) -> State:
         replace(report, resources={name: resource for name, resource in report.resources.items() if name in versions})
         for report in seen.reports
     ]
-    recorded = state.record(reports, versions, seconds_text(utc_now()))
+    complete = not seen.problems and all(report.usable for report in seen.reports)
+    recorded = state.record(reports, versions, seconds_text(utc_now()), complete=complete)
     if state.recorded_at and recorded.resources == state.resources and recorded.versions == state.versions:
         return state
     return recorded

@@ -11,6 +11,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys im
     KeyMap,
     is_custom,
     object_of,
+    own_prefixes,
     prefixes_of,
     split_key,
 )
@@ -88,6 +89,15 @@ def test_a_plural_of_two_groups_is_not_guessed() -> None:
 )
 def test_prefixes(names: list[str], prefixes: list[str]) -> None:
     assert prefixes_of(names) == prefixes
+
+
+def test_a_custom_resource_named_like_a_shared_prefix() -> None:
+    """Below /registry/services/ are Kubernetes' own Services and Endpoints, not Knative's Services."""
+    name = "services.serving.knative.dev"
+    keys = KeyMap({resource.name: resource for resource in (served("services"), served(name))})
+    assert keys.resource_at("services") is None and prefixes_of([name]) == ["serving.knative.dev/services"]
+    assert own_prefixes(name, keys) == ["serving.knative.dev/services"]
+    assert own_prefixes("services", keys) == ["services/specs"]
 
 
 def test_custom() -> None:

@@ -82,3 +82,28 @@ def test_with_authentication_off_no_token_is_sent() -> None:
     gateway = Gateway(authentication=False)
     asyncio.run(etcd_of(gateway).range(b"/", None))
     assert (gateway.logins, gateway.reads) == (0, 1)
+
+
+def test_what_is_not_etcd_gives_no_token() -> None:
+    """A web server that answers everything with a page."""
+
+    class Page(Gateway):
+        async def request(self, method: str, url: str, **rest: Any) -> Response:
+            return Response(200, {}, b"<html></html>")
+
+    with pytest.raises(EtcdError, match="not JSON"):
+        asyncio.run(etcd_of(Page()).range(b"/", None))
+    with pytest.raises(EtcdError, match="not JSON"):
+        asyncio.run(Etcd([A], Page()).status())
+
+
+def test_an_answer_that_repeats_the_password_is_not_shown() -> None:
+    """Some web services quote the request that they don't understand."""
+
+    class Echo(Gateway):
+        async def request(self, method: str, url: str, **rest: Any) -> Response:
+            return refused(422, f"unexpected input {rest['body'].decode()}")
+
+    with pytest.raises(EtcdError, match="answered with 422; check etcd.endpoints") as found:
+        asyncio.run(etcd_of(Echo(), "hunter2").range(b"/", None))
+    assert "hunter2" not in found.value.message

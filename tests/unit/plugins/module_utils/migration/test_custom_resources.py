@@ -283,3 +283,34 @@ def test_a_server_that_does_not_answer_proves_nothing() -> None:
         return listing("a") if path.endswith("/things") else thing("a")
 
     assert not verified(answer)
+
+
+def test_an_object_that_would_lose_fields_is_no_sample() -> None:
+    """etcd held nothing stale, so nothing was visited, and the first objects of a list were patched: whichever they were."""
+    patched: list[str] = []
+
+    def answer(_server: str, method: str, path: str) -> tuple[int, dict[str, Any]]:
+        if path.endswith("/things"):
+            return listing("a", "b")
+        if method == "PATCH":
+            patched.append(path.rpartition("/")[2])
+        return thing(path.rpartition("/")[2])
+
+    run = ResourceRun(TARGET, "direct")
+    assert asyncio.run(stored_as_served(run, servers(answer), {("ns", "a"): "it would lose spec.old"}))
+    assert patched == ["b", "b"]
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_if_all_objects_would_lose_fields_none_is_patched(settled: bool) -> None:
+    """What is stored shows the version, and time that writes are in it."""
+    patched: list[str] = []
+
+    def answer(_server: str, method: str, path: str) -> tuple[int, dict[str, Any]]:
+        patched.extend([path] * (method == "PATCH"))
+        return listing("a") if path.endswith("/things") else thing("a")
+
+    run = ResourceRun(TARGET, "direct", settled=settled)
+    withheld = {("ns", "a"): "it would lose spec.old"}
+    assert asyncio.run(stored_as_served(run, servers(answer), withheld)) is settled
+    assert patched == []

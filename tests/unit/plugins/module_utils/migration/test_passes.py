@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     MigrationIncompleteError,
     NotConvergedError,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration import passes as passes_module
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.checkpoint import Checkpoint
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.base import Control, ResourceRun
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.outcome import Outcome, Verdict
@@ -82,9 +83,22 @@ class Case:
         store = FileStore(self.path)
         self.checkpoint = Checkpoint(store, state or State(), selection or Selection("stale"), self.result.runs)
         self.withheld: list[str] = []
+        self.fields_lost: dict[str, dict[tuple[str, str], str]] = {}
+        self.moved: str | None = None
+        self.asked_again: list[bool] = []
+        self.asking: Step = nothing
+        self.checks_writes = False
         self.watched_after: list[int] = []
-        stale_objects = SimpleNamespace(
-            left=self._left, follow=lambda _seen: None, rewritten={}, uncertain={}, withhold=self._withhold
+        self.stale_objects = SimpleNamespace(
+            left=self._left,
+            follow=lambda _seen, _servers: None,
+            probe_again=self._probe_again,
+            probed=frozenset({"pods", "secrets"}),
+            wrote=False,
+            rewritten={},
+            uncertain={},
+            withhold=self._withhold,
+            withheld=self.fields_lost,
         )
         context = SimpleNamespace(
             cluster=SimpleNamespace(writers=lambda seen: [], entry=None),
@@ -92,7 +106,7 @@ class Case:
             control=self.control,
             checkpoint=self.checkpoint,
             result=self.result,
-            stale_objects=stale_objects if etcd else None,
+            stale_objects=self.stale_objects if etcd else None,
             report=lambda event: None,
             space=SimpleNamespace(watch=self._watch),
         )
@@ -101,7 +115,7 @@ class Case:
             look=self._nothing,
             begin=self._begin,
             confirm=self._confirm,
-            moved=lambda run: None,
+            moved=lambda run: self.moved if run.custom else None,
             may_begin=lambda run: True,
         )
         guard = SimpleNamespace(prove_the_end=self._prove, refresh=self._nothing)
@@ -127,6 +141,10 @@ class Case:
     async def _withhold(self, _server: Any, _accepted: Any, _report: Any, again: list[str]) -> None:
         self.withheld += again
 
+    async def _probe_again(self, _servers: Any, *, replaced: bool, edited: Collection[str]) -> None:
+        self.asked_again.append(replaced)
+        await self.asking(self)
+
     async def _end(self, _proven: Any) -> list[Any]:
         return []
 
@@ -138,7 +156,8 @@ class Case:
     def _begin(self, target: Target, engine: str) -> ResourceRun:
         if target.name not in self.custom:
             return ResourceRun(target, engine)
-        return ResourceRun(target, engine, custom=True, confirmed=False, crd=CrdIdentity("u", 1))
+        verified = not self.checks_writes
+        return ResourceRun(target, engine, custom=True, confirmed=False, crd=CrdIdentity("u", 1), verified=verified)
 
     async def _confirm(self, runs: Sequence[ResourceRun]) -> None:
         for run in runs:
@@ -304,6 +323,69 @@ def test_what_was_left_to_etcd_and_is_hidden_after_all(case: Case) -> None:
     assert case.checkpoint.done == ["secrets"]
 
 
+def test_a_doubt_before_a_resource_had_its_turn(case: Case) -> None:
+    """What etcd hides of it was written between the first scan and its visit, by a server that nobody saw."""
+
+    def doubt(run: ResourceRun) -> None:
+        if run.target.name == "pods" and not case.checkpoint.doubts:
+            case.checkpoint.doubt("API server https://a was restarted during the run")
+
+    case.visits = doubt
+    hidden = Left(9, unprovable={"secrets": 2})
+    case.lefts = [hidden, hidden]
+    case.run(target(PODS, B), target(SECRETS, A))
+    assert case.visited[2:] == [("pods", ()), ("secrets", None)]
+    assert sorted(case.checkpoint.done) == ["pods", "secrets"]
+
+
+# How servers write by now
+
+
+def test_after_a_restart_servers_show_again_how_they_write(case: Case) -> None:
+    """It may have other flags, such as another encryption key or media type."""
+    case.visits = lambda run: None if case.checkpoint.doubts else case.checkpoint.doubt("it was restarted")
+    case.lefts = [Left(9), Left(10)]
+    case.run(target(SECRETS, A))
+    assert case.asked_again == [True, False] and case.withheld[:2] == ["pods", "secrets"]
+
+
+def test_what_servers_rewrite_to_show_it_is_counted(case: Case) -> None:
+    async def rewrite(case: Case) -> None:
+        case.stale_objects.rewritten.update(pods=(B,), secrets=(A,))
+        case.asking = nothing
+
+    case.asking = rewrite
+    case.visits = lambda run: run.record(A, Outcome(Verdict.UNCHANGED)) if run.target.objects else None
+    case.lefts = [Left(9), Left(10)]
+    case.run(target(SECRETS, A))
+    assert case.visited == [("secrets", (A,)), ("pods", ())]
+    counted = {name: (case.result.of(name).rewritten, case.result.of(name).unchanged) for name in case.result.runs}
+    assert counted == {"secrets": (1, 0), "pods": (1, 0)}
+
+
+def test_servers_that_write_differently_prove_nothing(case: Case) -> None:
+    async def differ(_case: Case) -> None:
+        raise NotConvergedError("The API servers write objects differently.", {"changed": False})
+
+    case.asking = differ
+    case.run(target(SECRETS, A))
+    assert case.checkpoint.done == [] and isinstance(case.control.stopped, NotConvergedError)
+    assert case.control.stopped.message.startswith("Everything was visited, but it does not count as migrated: The API")
+    assert case.control.stopped.result == {}
+
+
+def test_a_run_that_is_stopped_does_not_wait_until_etcd_was_read(case: Case) -> None:
+    """By a signal, its time limit, or another run."""
+
+    async def endless(case: Case) -> None:
+        case.control.stop(MigrationIncompleteError("Interrupted by SIGTERM; run again to resume."))
+        await asyncio.sleep(3600)
+
+    case.reading = endless
+    case.run(target(SECRETS, A))
+    assert case.checkpoint.done == [] and "SIGTERM" in str(case.control.stopped)
+
+
 def test_an_old_version_in_sight_makes_hidden_ones_suspect(case: Case) -> None:
     case.lefts = [stale("secrets", B, hidden=2), Left(10, unprovable={"secrets": 3})]
     case.run(target(SECRETS, A))
@@ -315,6 +397,41 @@ def test_what_can_no_longer_be_counted_in_etcd_is_visited_as_a_whole(case: Case)
     case.lefts = [lost, lost]
     case.run(target(SECRETS))
     assert case.visited == [("secrets", ()), ("secrets", None)] and case.checkpoint.done == ["secrets"]
+
+
+# How custom resources are written
+
+
+def test_the_check_of_writes_leaves_alone_what_would_lose_fields(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = verified_by(monkeypatch)
+    case.custom, case.checks_writes = {"secrets"}, True
+    case.fields_lost["secrets"] = {("default", "a"): "it would lose spec.old"}
+    case.lefts = [Left(9)]
+    case.run(target(SECRETS))
+    assert asked == [case.fields_lost["secrets"]] and case.checkpoint.done == ["secrets"]
+
+
+def test_nothing_is_written_to_check_a_crd_that_was_edited_meanwhile(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which fields a write drops is known for the CRD as it was; the next pass finds it out again before it writes."""
+    asked = verified_by(monkeypatch)
+    case.custom, case.checks_writes, case.moved = {"secrets"}, True, "was edited"
+    case.lefts = [Left(9), Left(10), Left(11)]
+    case.run(target(SECRETS))
+    assert asked == [] and case.checkpoint.done == []
+
+
+def verified_by(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What each check of writes must not patch."""
+    asked: list[Any] = []
+
+    async def verify(_run: ResourceRun, _servers: Any, withheld: Any) -> bool:
+        asked.append(withheld)
+        return True
+
+    monkeypatch.setattr(passes_module, "stored_as_served", verify)
+    return asked
 
 
 # A list that failed

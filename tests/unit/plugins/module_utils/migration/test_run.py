@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,6 +19,7 @@ from typing import Any, cast
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import (
+    EtcdError,
     EtcdFullError,
     MigrationIncompleteError,
     NotConvergedError,
@@ -165,6 +168,7 @@ class Etcd:
 
     withheld: dict[str, Any] = {}
     rewritten: dict[str, Any] = {}
+    wrote = False
 
     def __init__(self, server: FakeApiServer) -> None:
         self._server = server
@@ -185,11 +189,40 @@ class Etcd:
     def amounts(self, _names: Any) -> dict[str, Amount]:
         return {}
 
-    def select(self, _changed: Any) -> dict[str, None]:
+    def select(self, _changed: Any, *, unseen: bool) -> dict[str, None]:
         return {"secrets": None}
 
     async def probe(self, *_args: Any) -> None:
         raise AssertionError("nothing may be written anymore")
+
+
+class Written(Etcd):
+    """A server rewrites an object to show how it writes; then etcd goes away, or the run is interrupted."""
+
+    wrote = True
+
+    def __init__(self, server: FakeApiServer, ending: BaseException) -> None:
+        super().__init__(server)
+        self._ending = ending
+
+    async def read(self, *_args: Any) -> None:
+        pass
+
+    async def probe(self, *_args: Any) -> None:
+        if isinstance(self._ending, SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(60)
+        raise self._ending
+
+
+@pytest.mark.parametrize("ending", [EtcdError("It is away."), SystemExit()])
+def test_what_was_rewritten_before_the_run_began_is_a_change(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, ending: BaseException
+) -> None:
+    monkeypatch.setattr(run_module, "_open_stale_objects", lambda options: nullcontext(Written(setting.server, ending)))
+    with pytest.raises((EtcdError, MigrationIncompleteError)) as failed:
+        setting.migrate(selection=Selection("stale", ("secrets",)))
+    assert failed.value.result["changed"] is True
 
 
 def test_servers_are_asked_again_after_etcd_was_read(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.state 
     parse,
     render,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.version_hashes import _recorded
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.convergence import Observation
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.crd_identity import CrdIdentity
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.hashes import (
     ServedResource,
@@ -54,6 +56,23 @@ def test_a_first_baseline_after_a_migration_that_proved_nothing_assumes_nothing(
     """Issue 11: the upgrade is over, so what is reported now may not be how old objects are stored."""
     state = State(last_run={"done": [], "finished": False}).record([report("new")], {}, "2026-01-01T00:00:00Z")
     assert not any(known.persisted for known in state.resources.values())
+
+
+@pytest.mark.parametrize(
+    ("other", "problems"),
+    [(ServerReport("https://b", "b", error="It refuses connections."), ()), (None, ("master-2 renews its Lease.",))],
+)
+def test_a_first_baseline_without_a_server_assumes_nothing(
+    other: ServerReport | None, problems: tuple[str, ...]
+) -> None:
+    """In the middle of an upgrade, the older server may be the one that can't be asked."""
+    reports = (report("new"), *([other] if other is not None else []))
+    recorded = _recorded(State(), Observation(reports, problems))
+    assert recorded.known and recorded.of(NAME).persisted == ()
+    assert _recorded(State(), Observation((report("new"), report("old", "https://b")))).of(NAME).persisted == (
+        "new",
+        "old",
+    )
 
 
 def test_a_second_baseline_does_not_forget_objects_that_wait_for_their_migration() -> None:
@@ -100,6 +119,7 @@ def test_stored_text_comes_back_unchanged() -> None:
         ('{"formatVersion": 1, "resources": {"a": {"persisted": 3}}}', "wrong type"),
         ('{"formatVersion": 1, "resources": {"a": {"progress": "x"}}}', "wrong type"),
         ('{"formatVersion": 1, "resources": {"a": {"progress": {"failed": [1]}}}}', "wrong type"),
+        ('{"formatVersion": 1, "resources": {"a": {"progress": {"failed": [[{}, "b"]]}}}}', "wrong type"),
         ('{"formatVersion": 1, "resources": {"a": {"progress": {"uid": "u", "generation": "x"}}}}', "wrong type"),
         ('{"formatVersion": 1, "resources": {"a": {"crd": "x"}}}', "wrong type"),
         ('{"formatVersion": 1, "recordedAt": 3}', "wrong type"),
