@@ -23,7 +23,7 @@ _MAPPINGS = ("kubeadm.k8s.io/v1beta2", "kubeadm.k8s.io/v1beta3")
 # kubeadm's checks that fail if CoreDNS would become older, and its phases that leave what they name as it is.
 _COREDNS_CHECKS = ("CoreDNSMigration", "CoreDNSUnsupportedPlugins")
 _ADDONS, _COREDNS, _KUBELET = "addon", "addon/coredns", "kubelet-config"
-# What of a note counts also for an upgrade or rollback to another minor: a kubelet that was to stay has not been touched.
+# What of a note counts also for an upgrade or rollback to another minor: only a kubelet that was to stay has not been touched.
 _OF_ANY_RELEASE = ("version", "was_cordoned", "keeps_kubelet")
 _FULL_VERSION = re.compile(r"v?[0-9]+[.][0-9]+[.][0-9]+")
 
@@ -62,6 +62,28 @@ def _noted(note: str, path: str) -> dict[str, Any]:
             f"The note that an interrupted run left on this master is damaged; delete {path or 'it'}, and uncordon the Node if that run drained it."
         )
     return found
+
+
+def begun_on_kubelet(note: Mapping[str, Any]) -> bool:
+    """Whether an interrupted run may have drained this master, or installed another kubelet. ``note``: as ``unfinished`` returns it."""
+    return bool(note) and not note.get("keeps_kubelet", False)
+
+
+def keeps_kubelet(
+    note: Mapping[str, Any], version: str, *, emulate: str, rollback: bool, running: str, installed: str, server: str
+) -> bool:
+    """Whether the kubelet of a master stays as it is in an upgrade or rollback to ``version``.
+
+    ``running``: the kubelet's version, as its Node reports it. ``installed``: what is there when it starts again, empty if that is unknown.
+    ``server``: the version of this master's API server before the step.
+    """
+    if emulate:
+        return True  # Whatever it is at, one of the new release would be newer than its API server.
+    if begun_on_kubelet(note):
+        return False
+    there = _fits(running, version) and minor_of(installed or version) == minor_of(version)
+    # A rollback before the second step finds it where it should be.
+    return there and (rollback or _fits(server, version))
 
 
 def flags_of_upgrade(
@@ -166,9 +188,9 @@ def _package_version(version: str, package_version: str) -> Iterator[str]:
         yield f"{_PREFIX}package_version is '{package_version}', which is not a package of {version}."
 
 
-def _fits(package_version: str, version: str) -> bool:
-    """Whether ``1.37.2-1.1`` or ``1.37.2-*`` is a package of a release."""
-    return re.match(rf"v?{re.escape(version.removeprefix('v'))}([.+-]|$)", package_version) is not None
+def _fits(found: str, version: str) -> bool:
+    """Whether ``v1.37.2``, or a package such as ``1.37.2-1.1`` or ``1.37.2-*``, is of a release."""
+    return re.match(rf"v?{re.escape(version.removeprefix('v'))}([.+-]|$)", found) is not None
 
 
 def _files(options: Mapping[str, Any]) -> Iterator[str]:
