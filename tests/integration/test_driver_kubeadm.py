@@ -21,7 +21,9 @@ from .support.objects import apply
 CHECK = {"name": "kube_storage.upgrade.rolling_upgrade", "tasks_from": "check"}
 
 
-def refusals(folder: Path, cluster: Cluster | None, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def refusals(
+    folder: Path, cluster: Cluster | None, cases: Mapping[str, Mapping[str, Any]], tasks_from: str = "check"
+) -> dict[str, str]:
     """Runs the driver's check for each case in one play; the message of each, empty where nothing was refused."""
     tasks: list[dict[str, Any]] = []
     for name, variables in cases.items():
@@ -29,7 +31,9 @@ def refusals(folder: Path, cluster: Cluster | None, cases: Mapping[str, Mapping[
             {
                 "name": name,
                 "vars": {"rolling_upgrade_case": name},
-                "block": [{"ansible.builtin.include_role": CHECK, "vars": dict(variables)}],
+                "block": [
+                    {"ansible.builtin.include_role": {**CHECK, "tasks_from": tasks_from}, "vars": dict(variables)}
+                ],
                 "rescue": [
                     {
                         "ansible.builtin.set_fact": {
@@ -147,3 +151,29 @@ def test_only_a_cluster_of_kubeadm_and_only_one_release_at_a_time(single_master:
         "because localhost:/etc/kubernetes/admin.conf, localhost:/etc/kubernetes/manifests/kube-apiserver.yaml is missing"
         in found["next"]
     )
+
+
+def test_the_cluster_of_kubernetes_core_must_be_the_same(single_master: Cluster, tmp_path: Path) -> None:
+    """It has module_defaults of its own, and another cluster may have Nodes of the same names."""
+    configuration = "kind: ClusterConfiguration\nkubernetesVersion: v1.36.3\n"
+    found = {
+        "metadata": {"name": "kubeadm-config", "namespace": "kube-system"},
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+    }
+    apply(single_master, {**found, "data": {"ClusterConfiguration": configuration}})
+    uid = single_master.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}").strip()
+    cases = {
+        "same": {"rolling_upgrade_found": {"cluster": {"uid": uid}}},
+        "other": {"rolling_upgrade_found": {"cluster": {"uid": "of-another"}}},
+        "by the Lease": {"rolling_upgrade_lease": {"uid": "of-another"}, "rolling_upgrade_inside": True},
+        "an earlier Lease": {"rolling_upgrade_lease": {"uid": "of-another"}},
+        "unknown": {"rolling_upgrade_found": {"cluster": None}},
+    }
+    said = refusals(tmp_path, single_master, cases, tasks_from="drivers/kubeadm/cluster")
+    assert [name for name, message in said.items() if message] == ["other", "by the Lease"], said
+    assert (
+        f"reach another cluster than those of this collection: its namespace kube-system has the uid {uid}, not of-another."
+        in said["other"]
+    )
+    assert said["other"].endswith("localhost was not touched.")
