@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +23,16 @@ CHECK = {"name": "kube_storage.upgrade.rolling_upgrade", "tasks_from": "check"}
 
 
 def refusals(
-    folder: Path, cluster: Cluster | None, cases: Mapping[str, Mapping[str, Any]], tasks_from: str = "check"
+    folder: Path,
+    cluster: Cluster | None,
+    cases: Mapping[str, Mapping[str, Any]],
+    tasks_from: str = "check",
+    packages: str = "[]\n",
 ) -> dict[str, str]:
-    """Runs the driver's check for each case in one play; the message of each, empty where nothing was refused."""
+    """Runs the driver's check for each case in one play; the message of each, empty where nothing was refused.
+
+    Programs in the folder ``bin`` come before those of this machine. ``packages``: the tasks that install packages.
+    """
     tasks: list[dict[str, Any]] = []
     for name, variables in cases.items():
         tasks.append(
@@ -44,15 +52,15 @@ def refusals(
             }
         )
     tasks.append({"ansible.builtin.debug": {"msg": "SAID {{ messages | default({}) | to_json }}"}})
-    packages = folder / "packages.yml"
-    packages.write_text("[]\n", encoding="utf-8")
+    (folder / "packages.yml").write_text(packages, encoding="utf-8")
     play = {
         "hosts": "localhost",
         "gather_facts": False,
+        "environment": {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
         "vars": {
             "rolling_upgrade_version": "1.37",
             "rolling_upgrade_driver": "kubeadm",
-            "rolling_upgrade_kubeadm_package_tasks_file": str(packages),
+            "rolling_upgrade_kubeadm_package_tasks_file": str(folder / "packages.yml"),
             "rolling_upgrade_kubeconfig": str(cluster.kubeconfig) if cluster else "/nowhere",
             "ansible_python_interpreter": warm_python.interpreter(),
         },
@@ -177,3 +185,54 @@ def test_the_cluster_of_kubernetes_core_must_be_the_same(single_master: Cluster,
         in said["other"]
     )
     assert said["other"].endswith("localhost was not touched.")
+
+
+def test_step_one_after_an_interrupted_rollback_leaves_the_kubelet_and_uncordons(
+    single_master: Cluster, tmp_path: Path
+) -> None:
+    """It upgraded the kubelet under an API server that was to emulate the older release.
+
+    The API server is real; kubeadm, which would change this machine, is a program that only says its version.
+    """
+    memory, programs = tmp_path / "unfinished.json", tmp_path / "bin"
+    note = {"verb": "node", "was_cordoned": False, "keeps_kubelet": False, "version": "v1.36.5"}
+    memory.write_text(json.dumps(note), encoding="utf-8")
+    programs.mkdir()
+    for name, says in (("kubeadm", "v1.37.2"), ("kubelet", "Kubernetes v1.36.5")):
+        (programs / name).write_text(f"#!/bin/sh\necho {says}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    head = {"metadata": {"name": "kubeadm-config", "namespace": "kube-system"}, "apiVersion": "v1", "kind": "ConfigMap"}
+    configuration = {"kind": "ClusterConfiguration", "kubernetesVersion": "v1.36.5", "clusterName": "y"}
+    node = {"metadata": {"name": "drained"}, "apiVersion": "v1", "kind": "Node", "spec": {"unschedulable": True}}
+    apply(single_master, {**head, "data": {"ClusterConfiguration": json.dumps(configuration)}}, node)
+    status = json.dumps({"status": {"nodeInfo": {"kubeletVersion": "v1.37.2"}}})
+    single_master.kubectl("patch", "node", "drained", "--subresource=status", "--type=merge", "-p", status)
+    packages = (
+        "- name: Note what is to be installed\n  ansible.builtin.copy:\n    content: ''\n"
+        f"    dest: '{tmp_path}/installed-{{{{ rolling_upgrade_kubeadm_package_names | join('-') }}}}'\n"
+    )
+    try:
+        step = {
+            "rolling_upgrade_version": "v1.37.2",
+            "rolling_upgrade_emulate": "1.36",
+            "rolling_upgrade_kubeadm_memory": str(memory),
+            "rolling_upgrade_kubeadm_node_name": "drained",
+            "rolling_upgrade_own": [{"url": single_master.url(single_master.masters[0]), "version": "v1.36.5"}],
+        }
+        said = refusals(
+            tmp_path, single_master, {"step one": step}, tasks_from="drivers/kubeadm/main", packages=packages
+        )
+        assert said == {"step one": ""}
+        assert [path.name for path in tmp_path.glob("installed-*")] == ["installed-kubeadm"], "the kubelet had to stay"
+        after = json.loads(single_master.kubectl("get", "node", "drained", "-o", "json"))
+        assert not after["spec"].get("unschedulable") and not memory.exists()
+        written = single_master.kubectl(
+            "get", "cm", "-n", "kube-system", "kubeadm-config", "-o", "jsonpath={.data.ClusterConfiguration}"
+        )
+        flag = [{"name": "emulated-version", "value": "1.36"}]
+        assert json.loads(written) == {
+            **configuration,
+            **{name: {"extraArgs": flag} for name in ("apiServer", "controllerManager", "scheduler")},
+        }
+    finally:
+        single_master.kubectl("delete", "node", "drained")
