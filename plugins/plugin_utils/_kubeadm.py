@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import minor_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import minor_of, number_of
 
 _PREFIX = "rolling_upgrade_kubeadm_"
 # The components that emulate a release, as ClusterConfiguration names them, and their flag for that.
@@ -25,6 +25,8 @@ _COREDNS_CHECKS = ("CoreDNSMigration", "CoreDNSUnsupportedPlugins")
 _ADDONS, _COREDNS, _KUBELET = "addon", "addon/coredns", "kubelet-config"
 # What of a note counts also for an upgrade or rollback to another minor: only a kubelet that was to stay has not been touched.
 _OF_ANY_RELEASE = ("version", "was_cordoned", "keeps_kubelet")
+_SKIPS_PHASES = (1, 32)
+_SIMPLE_VERSION = re.compile(r"v?1[.][0-9]+([.][0-9]+)?")
 _FULL_VERSION = re.compile(r"v?[0-9]+[.][0-9]+[.][0-9]+")
 
 
@@ -32,6 +34,7 @@ def refusals(options: Mapping[str, Any]) -> list[str]:
     """Why the options can't work, one sentence each; they are named without ``rolling_upgrade_kubeadm_``."""
     return [
         *_version(str(options["version"])),
+        *_too_old(str(options["version"]), bool(options.get("emulate") or options.get("rollback"))),
         *_packages(options),
         *_files(options),
         *_feature_gates(options.get("feature_gates")),
@@ -155,8 +158,17 @@ def _with_argument(arguments: Any, name: str, value: str) -> Any:
 
 
 def _version(version: str) -> Iterator[str]:
-    if not re.fullmatch(r"v?1[.][0-9]+([.][0-9]+)?", version):
+    if not _SIMPLE_VERSION.fullmatch(version):
         yield f"rolling_upgrade_version is '{version}', but must be a release such as 1.37 or v1.37.2."
+
+
+def _too_old(version: str, two_steps: bool) -> Iterator[str]:
+    """Before 1.32, kubeadm upgrade apply has no --skip-phases, and kubeadm upgrade node no phase for addons."""
+    if two_steps and _SIMPLE_VERSION.fullmatch(version) and number_of(version) < _SKIPS_PHASES:
+        yield (
+            f"kubeadm can skip phases only since 1.32, so the driver kubeadm supports neither rolling_upgrade_emulate nor rolling_upgrade_rollback for {version}; "
+            "use the driver tasks."
+        )
 
 
 def _packages(options: Mapping[str, Any]) -> Iterator[str]:
