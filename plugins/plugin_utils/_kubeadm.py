@@ -166,8 +166,8 @@ def _too_old(version: str, two_steps: bool) -> Iterator[str]:
     """Before 1.32, kubeadm upgrade apply has no --skip-phases, and kubeadm upgrade node no phase for addons."""
     if two_steps and _SIMPLE_VERSION.fullmatch(version) and number_of(version) < _SKIPS_PHASES:
         yield (
-            f"kubeadm can skip phases only since 1.32, so the driver kubeadm supports neither rolling_upgrade_emulate nor rolling_upgrade_rollback for {version}; "
-            "use the driver tasks."
+            "kubeadm can skip phases only since 1.32, so its driver supports neither rolling_upgrade_emulate nor rolling_upgrade_rollback "
+            f"for {version}; use the driver tasks."
         )
 
 
