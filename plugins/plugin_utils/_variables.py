@@ -54,7 +54,7 @@ BOOLEANS = (
 # As the filter bool and the modules both take them.
 _TRUTHS = ("true", "yes", "on", "1", "false", "no", "off", "0")
 # Lists that templates use, in which a text would be one of letters.
-LISTS = ("ignore_blockers", "releases", "kubeadm_ignore_preflight_errors")
+LISTS = ("ignore_blockers", "releases", "kubeadm_ignore_preflight_errors", "kubeadm_drop_flags")
 DICTIONARIES = ("etcd", "sampling", "kubeadm_feature_gates", "kubeadm_drain_options")
 # The keys of some of them, as the modules check them.
 KEYS: Mapping[str, Mapping[str, Any]] = {
