@@ -89,7 +89,5 @@ def _flags(manifest: str) -> set[str]:
         containers = [container for container in spec.get("containers") or () if isinstance(container, Mapping)]
     except (yaml.YAMLError, AttributeError):
         return set()
-    words = [
-        str(word) for found in containers for key in ("command", "args") for word in found.get(key) or () if word
-    ]
+    words = [str(word) for found in containers for key in ("command", "args") for word in found.get(key) or () if word]
     return {word[2:].partition("=")[0] for word in words if word.startswith("--")}

@@ -236,3 +236,28 @@ def test_step_one_after_an_interrupted_rollback_leaves_the_kubelet_and_uncordons
         }
     finally:
         single_master.kubectl("delete", "node", "drained")
+
+
+def test_flags_that_are_only_in_a_manifest_are_not_dropped(single_master: Cluster, tmp_path: Path) -> None:
+    """kubeadm makes manifests anew from its configuration, which has the first of these flags only."""
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    command = ["kube-apiserver", "--audit-log-path=/a", "--secure-port=6443", "--encryption-provider-config=/e"]
+    pod = {"kind": "Pod", "spec": {"containers": [{"name": "kube-apiserver", "command": command}]}}
+    (manifests / "kube-apiserver.yaml").write_text(json.dumps(pod), encoding="utf-8")
+    arguments = [{"name": "audit-log-path", "value": "/a"}]
+    common: dict[str, Any] = {
+        "rolling_upgrade_kubeadm_manifests": str(manifests),
+        "rolling_upgrade_kubeadm_configuration": {"apiServer": {"extraArgs": arguments}},
+    }
+    cases = {"lost": {}, "accepted": {"rolling_upgrade_kubeadm_drop_flags": ["--encryption-provider-config"]}}
+    said = refusals(
+        tmp_path,
+        single_master,
+        {name: {**common, **case} for name, case in cases.items()},
+        tasks_from="drivers/kubeadm/flags",
+    )
+    assert (
+        "have them: --encryption-provider-config of kube-apiserver on localhost. Add them to extraArgs" in said["lost"]
+    )
+    assert said["lost"].endswith("No master was touched.") and said["accepted"] == ""
