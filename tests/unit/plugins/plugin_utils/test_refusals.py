@@ -72,6 +72,20 @@ def test_a_master_may_be_touched_in_its_turn() -> None:
     assert turn(asked) == turn(asked, others=["https://m1:6443"]) == turn(asked, expected=0) == ""
 
 
+def test_one_that_the_cluster_no_longer_lists_is_down() -> None:
+    """With rolling_upgrade_expected_servers 0, the next master was taken down beside it."""
+    two = {**found(server("m2"), server("m3")), "error": None}
+    own = [server("m2")]
+    assert in_its_turn("m2", two, own, (), 0, ALL).startswith(
+        "m2 was not touched, because not all other API servers are ready: 1 of 2 others are ready."
+    )
+    assert (
+        in_its_turn("m2", two, own, (), 0, ["m2", "m3"])
+        == in_its_turn("m2", {**THREE, "error": None}, own, (), 0, ALL)
+        == ""
+    )
+
+
 @pytest.mark.parametrize(
     ("answer", "own", "others", "says"),
     [
