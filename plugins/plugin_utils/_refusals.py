@@ -39,7 +39,7 @@ def others_not_ready(found: Any, own: Any, expected: Any) -> list[str]:
     wanted = max(len(servers), int(expected or 0))
     if ready == wanted - 1:
         return []
-    return _reasons(found) or [f"{ready} of {wanted - 1} others are ready."]
+    return _reasons(found) or [f"{ready} of {wanted - 1} other API servers are ready."]
 
 
 def in_its_turn(
