@@ -11,7 +11,7 @@ version_added: 0.1.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:
-  - kubeadm makes the manifests of static pods anew from its C(ClusterConfiguration). A flag that somebody added to a manifest by hand, such as
+  - kubeadm rewrites the manifests of static pods from its C(ClusterConfiguration). A flag that somebody added to a manifest by hand, such as
     C(--encryption-provider-config) or etcd's C(--quota-backend-bytes), is then gone.
 positional: configuration
 options:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Flags of static pods that kubeadm would drop, since it makes their manifests anew from its own configuration. Pure."""
+"""Flags of static pods that kubeadm would drop, since it rewrites their manifests from its own configuration. Pure."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_the_cluster_of_kubernetes_core_must_be_the_same(single_master: Cluster,
     }
     apply(single_master, {**found, "data": {"ClusterConfiguration": configuration}})
     uid = single_master.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}").strip()
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "same": {"rolling_upgrade_found": {"cluster": {"uid": uid}}},
         "other": {"rolling_upgrade_found": {"cluster": {"uid": "of-another"}}},
         "by the Lease": {"rolling_upgrade_lease": {"uid": "of-another"}, "rolling_upgrade_inside": True},
@@ -239,7 +239,7 @@ def test_step_one_after_an_interrupted_rollback_leaves_the_kubelet_and_uncordons
 
 
 def test_flags_that_are_only_in_a_manifest_are_not_dropped(single_master: Cluster, tmp_path: Path) -> None:
-    """kubeadm makes manifests anew from its configuration, which has the first of these flags only."""
+    """kubeadm rewrites manifests from its configuration, which has the first of these flags only."""
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     command = ["kube-apiserver", "--audit-log-path=/a", "--secure-port=6443", "--encryption-provider-config=/e"]
