@@ -19,6 +19,7 @@ from .support import warm_ansible, warm_python
 from .support.modules import ROOT, environment
 from .support.objects import apply
 
+ROLE = ROOT / "roles" / "rolling_upgrade"
 CHECK = {"name": "kube_storage.upgrade.rolling_upgrade", "tasks_from": "check"}
 
 
@@ -34,14 +35,15 @@ def refusals(
     Programs in the folder ``bin`` come before those of this machine. ``packages``: the tasks that install packages.
     """
     tasks: list[dict[str, Any]] = []
+    # By its path, as the role does, where a file includes others beside it.
+    role = {"ansible.builtin.include_role": {**CHECK, "tasks_from": tasks_from}}
+    included = {"ansible.builtin.include_tasks": tasks_from} if tasks_from.endswith(".yml") else role
     for name, variables in cases.items():
         tasks.append(
             {
                 "name": name,
                 "vars": {"rolling_upgrade_case": name},
-                "block": [
-                    {"ansible.builtin.include_role": {**CHECK, "tasks_from": tasks_from}, "vars": dict(variables)}
-                ],
+                "block": [{**included, "vars": dict(variables)}],
                 "rescue": [
                     {
                         "ansible.builtin.set_fact": {
@@ -56,6 +58,9 @@ def refusals(
     play = {
         "hosts": "localhost",
         "gather_facts": False,
+        "vars_files": [str(ROLE / name / "main.yml") for name in ("defaults", "vars")]
+        if tasks_from.endswith(".yml")
+        else [],
         "environment": {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
         "vars": {
             "rolling_upgrade_version": "1.37",
@@ -213,6 +218,8 @@ def test_step_one_after_an_interrupted_rollback_leaves_the_kubelet_and_uncordons
     )
     try:
         step = {
+            "rolling_upgrade_kubeconfig": str(single_master.kubeconfig),
+            "rolling_upgrade_kubeadm_package_tasks_file": str(tmp_path / "packages.yml"),
             "rolling_upgrade_version": "v1.37.2",
             "rolling_upgrade_emulate": "1.36",
             "rolling_upgrade_kubeadm_memory": str(memory),
@@ -220,7 +227,11 @@ def test_step_one_after_an_interrupted_rollback_leaves_the_kubelet_and_uncordons
             "rolling_upgrade_own": [{"url": single_master.url(single_master.masters[0]), "version": "v1.36.5"}],
         }
         said = refusals(
-            tmp_path, single_master, {"step one": step}, tasks_from="drivers/kubeadm/main", packages=packages
+            tmp_path,
+            single_master,
+            {"step one": step},
+            tasks_from=str(ROLE / "tasks/drivers/kubeadm/main.yml"),
+            packages=packages,
         )
         assert said == {"step one": ""}
         assert [path.name for path in tmp_path.glob("installed-*")] == ["installed-kubeadm"], "the kubelet had to stay"
