@@ -15,7 +15,8 @@ description:
 options:
   _input:
     description:
-      - The variables C(rolling_upgrade_version) and C(rolling_upgrade_kubeadm_*) without their prefixes, such as C(version), C(packages),
+      - The variables C(rolling_upgrade_version), C(rolling_upgrade_emulate), C(rolling_upgrade_rollback) and C(rolling_upgrade_kubeadm_*)
+        without their prefixes, such as C(version), C(packages),
         C(package_tasks_file), C(package_version), C(config_file), C(patches) and C(feature_gates).
     type: dict
     required: true
@@ -37,11 +38,13 @@ _value:
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _kubeadm as kubeadm
 
 
 def kubeadm_refusals(options: Mapping[str, Any]) -> list[str]:
-    return kubeadm.refusals(options)
+    rollback = boolean(options.get("rollback") or False, strict=False)
+    return kubeadm.refusals({**options, "rollback": rollback})
 
 
 class FilterModule:

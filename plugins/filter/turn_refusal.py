@@ -37,6 +37,11 @@ options:
     description: How many API servers there must be; V(0) means as many as answered.
     type: int
     default: 0
+  masters:
+    description: All masters. There must be as many API servers, since the cluster soon stops to list one that is down.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -51,13 +56,16 @@ _value:
   type: str
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._refusals import in_its_turn
 
 
-def turn_refusal(found: Any, master: str, own: Any, others: Any = (), expected: Any = 0) -> str:
-    return in_its_turn(master, found, own, others or (), expected)
+def turn_refusal(
+    found: Any, master: str, own: Any, others: Any = (), expected: Any = 0, masters: Sequence[str] = ()
+) -> str:
+    return in_its_turn(master, found, own, others or (), expected, masters or ())
 
 
 class FilterModule:

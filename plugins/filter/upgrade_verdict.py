@@ -42,8 +42,8 @@ options:
     default: false
   facts:
     description: >-
-      For the sentences: V(version), V(proof), V(migration), V(checked), V(preview), V(select), V(done) (masters that are at the version),
-      V(by_platform) and V(report).
+      For the sentences: V(version), V(emulate) (the release that is emulated), V(rollback), V(stops_before) (the step before which the run ends), V(proof),
+      V(migration), V(checked), V(preview), V(select), V(done) (masters that are at the version), V(by_platform) and V(report).
     type: dict
     default: {}
 """
@@ -67,6 +67,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible import context
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _verdict
 
 
@@ -87,18 +88,24 @@ def upgrade_verdict(
         # As parsed: with -Kbe, --extra and the like, the words of the command don't show which of them are variables.
         given = [str(item) for item in context.CLIARGS.get("extra_vars") or ()]
         return _verdict.stopped_lines(message, report, command, given)
+    asked = _verdict.Asked(
+        version=str(told.get("version") or ""),
+        emulate=str(told.get("emulate") or ""),
+        stops_before=str(told.get("stops_before") or ""),
+        rollback=bool(boolean(told.get("rollback") or False, strict=False)),
+    )
     if planned:
         return _verdict.plan_lines(
             masters,
             told.get("done") or (),
+            asked,
             told.get("checked") or {},
             told.get("preview") or {},
             str(told.get("select") or "all"),
             bool(told.get("by_platform")),
         )
     if verified:
-        version = str(told.get("version") or "")
-        return _verdict.done_lines(masters, version, told.get("proof") or {}, told.get("migration") or {}, report)
+        return _verdict.done_lines(masters, asked, told.get("proof") or {}, told.get("migration") or {}, report)
     return []
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import minor_of
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import minor_of, number_of
 
 _PREFIX = "rolling_upgrade_kubeadm_"
 # The components that emulate a release, as ClusterConfiguration names them, and their flag for that.
@@ -23,8 +23,10 @@ _MAPPINGS = ("kubeadm.k8s.io/v1beta2", "kubeadm.k8s.io/v1beta3")
 # kubeadm's checks that fail if CoreDNS would become older, and its phases that leave what they name as it is.
 _COREDNS_CHECKS = ("CoreDNSMigration", "CoreDNSUnsupportedPlugins")
 _ADDONS, _COREDNS, _KUBELET = "addon", "addon/coredns", "kubelet-config"
-# What of a note counts also for an upgrade or rollback to another minor: a kubelet that was to stay has not been touched.
+# What of a note counts also for an upgrade or rollback to another minor: only a kubelet that was to stay has not been touched.
 _OF_ANY_RELEASE = ("version", "was_cordoned", "keeps_kubelet")
+_SKIPS_PHASES = (1, 32)
+_SIMPLE_VERSION = re.compile(r"v?1[.][0-9]+([.][0-9]+)?")
 _FULL_VERSION = re.compile(r"v?[0-9]+[.][0-9]+[.][0-9]+")
 
 
@@ -32,6 +34,7 @@ def refusals(options: Mapping[str, Any]) -> list[str]:
     """Why the options can't work, one sentence each; they are named without ``rolling_upgrade_kubeadm_``."""
     return [
         *_version(str(options["version"])),
+        *_too_old(str(options["version"]), bool(options.get("emulate") or options.get("rollback"))),
         *_packages(options),
         *_files(options),
         *_feature_gates(options.get("feature_gates")),
@@ -62,6 +65,28 @@ def _noted(note: str, path: str) -> dict[str, Any]:
             f"The note that an interrupted run left on this master is damaged; delete {path or 'it'}, and uncordon the Node if that run drained it."
         )
     return found
+
+
+def begun_on_kubelet(note: Mapping[str, Any]) -> bool:
+    """Whether an interrupted run may have drained this master, or installed another kubelet. ``note``: as ``unfinished`` returns it."""
+    return bool(note) and not note.get("keeps_kubelet", False)
+
+
+def keeps_kubelet(
+    note: Mapping[str, Any], version: str, *, emulate: str, rollback: bool, running: str, installed: str, server: str
+) -> bool:
+    """Whether the kubelet of a master stays as it is in an upgrade or rollback to ``version``.
+
+    ``running``: the kubelet's version, as its Node reports it. ``installed``: what is there when it starts again, empty if that is unknown.
+    ``server``: the version of this master's API server before the step.
+    """
+    if emulate:
+        return True  # Whatever it is at, one of the new release would be newer than its API server.
+    if begun_on_kubelet(note):
+        return False
+    there = _fits(running, version) and minor_of(installed or version) == minor_of(version)
+    # A rollback before the second step finds it where it should be.
+    return there and (rollback or _fits(server, version))
 
 
 def flags_of_upgrade(
@@ -133,8 +158,17 @@ def _with_argument(arguments: Any, name: str, value: str) -> Any:
 
 
 def _version(version: str) -> Iterator[str]:
-    if not re.fullmatch(r"v?1[.][0-9]+([.][0-9]+)?", version):
+    if not _SIMPLE_VERSION.fullmatch(version):
         yield f"rolling_upgrade_version is '{version}', but must be a release such as 1.37 or v1.37.2."
+
+
+def _too_old(version: str, two_steps: bool) -> Iterator[str]:
+    """Before 1.32, kubeadm upgrade apply has no --skip-phases, and kubeadm upgrade node no phase for addons."""
+    if two_steps and _SIMPLE_VERSION.fullmatch(version) and number_of(version) < _SKIPS_PHASES:
+        yield (
+            "kubeadm can skip phases only since 1.32, so its driver supports neither rolling_upgrade_emulate nor rolling_upgrade_rollback "
+            f"for {version}; use the driver tasks."
+        )
 
 
 def _packages(options: Mapping[str, Any]) -> Iterator[str]:
@@ -166,9 +200,9 @@ def _package_version(version: str, package_version: str) -> Iterator[str]:
         yield f"{_PREFIX}package_version is '{package_version}', which is not a package of {version}."
 
 
-def _fits(package_version: str, version: str) -> bool:
-    """Whether ``1.37.2-1.1`` or ``1.37.2-*`` is a package of a release."""
-    return re.match(rf"v?{re.escape(version.removeprefix('v'))}([.+-]|$)", package_version) is not None
+def _fits(found: str, version: str) -> bool:
+    """Whether ``v1.37.2``, or a package such as ``1.37.2-1.1`` or ``1.37.2-*``, is of a release."""
+    return re.match(rf"v?{re.escape(version.removeprefix('v'))}([.+-]|$)", found) is not None
 
 
 def _files(options: Mapping[str, Any]) -> Iterator[str]:

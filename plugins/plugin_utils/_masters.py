@@ -96,7 +96,8 @@ def server_states(servers: Sequence[Result]) -> list[str]:
 def _state(server: Result) -> str:
     if not is_ready(server):
         return "is down"
-    return f"is ready at {server.get('emulated_version') or server.get('version')}"
+    emulated = server.get("emulated_version")
+    return f"is ready at {server.get('version')}" + (f", emulating {emulated}" if emulated else "")
 
 
 def _own_of(host: Mapping[str, Any], servers: Sequence[Result]) -> list[Result]:

@@ -36,15 +36,19 @@ def others_not_ready(found: Any, own: Any, expected: Any) -> list[str]:
     ready = sum(is_ready(server) for server in others)
     if len(others) != len(servers) - 1:
         return [f"{own[0].get('url')} is not one of the API servers that answered."]
-    if ready == len(others) and len(servers) >= int(expected or 0):
+    wanted = max(len(servers), int(expected or 0))
+    if ready == wanted - 1:
         return []
-    return _reasons(found) or [f"{ready} of the others are ready."]
+    return _reasons(found) or [f"{ready} of {wanted - 1} other API servers are ready."]
 
 
-def in_its_turn(master: str, found: Any, own: Any, others: Collection[str], expected: Any) -> str:
+def in_its_turn(
+    master: str, found: Any, own: Any, others: Collection[str], expected: Any, masters: Collection[str] = ()
+) -> str:
     """Why a master must not be touched in its turn, and what to do; empty if it may be.
 
     ``found``: the result of upgrade_turn. ``own``: a list of just its own API server. ``others``: the URLs of other masters' API servers.
+    ``masters``: all of them. Each has an API server, and the cluster soon stops to list one that is down.
     """
     untouched = f"{master} was not touched"
     if not isinstance(found, Mapping) or found.get("failed") or found.get("error", "other") is not None:
@@ -60,7 +64,7 @@ def in_its_turn(master: str, found: Any, own: Any, others: Collection[str], expe
     url = own[0].get("url")
     if url in others:
         return f"{url} is the API server of {master} and of another master; set rolling_upgrade_server of each to its own address. {untouched}."
-    down = others_not_ready(found, own, expected)
+    down = others_not_ready(found, own, max(int(expected or 0), len(masters)))
     if down:
         return (
             f"{untouched}, because not all other API servers are ready: {' '.join(down)} Bring them back and run again."

@@ -20,6 +20,7 @@ from typing import Any, get_args
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.options import ETCD_SPEC, SAMPLING_SPEC
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Check
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.releases import number_of
 
 _RELEASE = re.compile(r"v?\d+\.\d+(\.\d+([-+].*)?)?")
 _MINOR = re.compile(r"\d+\.\d+")
@@ -53,7 +54,7 @@ BOOLEANS = (
 # As the filter bool and the modules both take them.
 _TRUTHS = ("true", "yes", "on", "1", "false", "no", "off", "0")
 # Lists that templates use, in which a text would be one of letters.
-LISTS = ("ignore_blockers", "releases", "kubeadm_ignore_preflight_errors")
+LISTS = ("ignore_blockers", "releases", "kubeadm_ignore_preflight_errors", "kubeadm_drop_flags")
 DICTIONARIES = ("etcd", "sampling", "kubeadm_feature_gates", "kubeadm_drain_options")
 # The keys of some of them, as the modules check them.
 KEYS: Mapping[str, Mapping[str, Any]] = {
@@ -112,7 +113,7 @@ def wrong_values(values: Mapping[str, Any], entry_point: str) -> list[str]:
             for name in nulls
         ),
         *_release(given.get("version", ""), entry_point if f"{_PREFIX}version" not in nulls else ""),
-        *_emulated(given.get("emulate", "")),
+        *_emulated(given.get("emulate", ""), given.get("version", "")),
         *_finalized(given, entry_point),
         *_choices(given),
         *_booleans(given),
@@ -136,9 +137,14 @@ def _release(value: Any, entry_point: str) -> Iterator[str]:
         yield f'{_PREFIX}version is \'{value}\', but must be a release such as "1.37" or "v1.37.2".'
 
 
-def _emulated(value: Any) -> Iterator[str]:
-    if value != "" and (isinstance(value, float) or not _MINOR.fullmatch(str(value))):
+def _emulated(value: Any, version: Any) -> Iterator[str]:
+    """One that isn't older would be refused by the API server of the first master, or taken for one that emulates nothing."""
+    if value == "":
+        return
+    if isinstance(value, float) or not _MINOR.fullmatch(str(value)):
         yield f"{_PREFIX}emulate is '{value}', but must be a minor release in quotes, such as \"1.36\"."
+    elif _RELEASE.fullmatch(str(version)) and number_of(str(value)) >= number_of(str(version)):
+        yield f"{_PREFIX}emulate is '{value}', but must be older than {_PREFIX}version, which is '{version}'."
 
 
 def _finalized(given: Mapping[str, Any], entry_point: str) -> Iterator[str]:

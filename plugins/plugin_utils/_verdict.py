@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import count, listed
@@ -15,6 +16,13 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.has
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._proof_text import proof_text
 
 _MASTERS_NAMED = 10
+# Where a run may end on purpose.
+_NEXT = {
+    "finalize": "the second step, in which nothing is emulated anymore",
+    "migrate": "the migration",
+    "trim": "status.storedVersions of CRDs are trimmed",
+}
+_BEFORE_REWRITING = ("finalize", "migrate")
 # The end of what a command said is about its error; more than this is not a sentence anymore.
 _MOST_SAID = 300
 _WORDS_OF_COMMANDS = ("non-zero return code", "MODULE FAILURE")
@@ -76,23 +84,43 @@ def _report_line(report: str) -> list[str]:
     return [f"Report: {report}"] if report else []
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What this run was to do: ``stops_before`` names the step before which it ends (finalize, migrate or trim), and ``emulate`` a release."""
+
+    version: str
+    emulate: str = ""
+    stops_before: str = ""
+    rollback: bool = False
+
+    @property
+    def state(self) -> str:
+        return f"{self.version}, emulating {self.emulate}" if self.emulate else self.version
+
+
 def done_lines(
-    masters: Sequence[str], version: str, proof: Mapping[str, Any], migration: Mapping[str, Any], report: str
+    masters: Sequence[str], asked: Asked, proof: Mapping[str, Any], migration: Mapping[str, Any], report: str
 ) -> list[str]:
     """For a run in which the result was verified."""
-    etcd = proof.get("source") == "etcd"
+    etcd, untrimmed = proof.get("source") == "etcd", asked.stops_before == "trim"
     word = "DONE AND PROVEN" if proof.get("proven") else "DONE"
-    sentences = [f"{word}: {_masters(masters)} at {version}."]
+    sentences = [f"{word}{' EXCEPT FOR TRIMMING' if untrimmed else ''}: {_masters(masters)} at {asked.state}."]
     rewritten = (migration.get("totals") or {}).get("rewritten", migration.get("rewritten"))
     if rewritten is not None:
         sentences.append(f"{count(int(rewritten), 'object')} rewritten.")
     sentences.append(
         proof_text(proof) if etcd else "Etcd was not read, so it is not proven that nothing stale remains."
     )
-    following = (
-        [] if etcd else ["Next: set rolling_upgrade_etcd and run again for the proof; nothing else remains to be done."]
-    )
-    return ["", " ".join(sentences), *_report_line(report), *following]
+    return ["", " ".join(sentences), *_report_line(report), *_following(etcd, untrimmed)]
+
+
+def _following(etcd: bool, untrimmed: bool) -> list[str]:
+    steps = [] if etcd else ["set rolling_upgrade_etcd and run again for the proof"]
+    if untrimmed:
+        steps.append("run again without rolling_upgrade_stop_before, which trims status.storedVersions of CRDs")
+    elif steps:
+        steps.append("nothing else remains to be done")
+    return [f"Next: {'; '.join(steps)}."] if steps else []
 
 
 def _masters(names: Sequence[str]) -> str:
@@ -102,36 +130,38 @@ def _masters(names: Sequence[str]) -> str:
 def plan_lines(
     masters: Sequence[str],
     done: Collection[str],
+    asked: Asked,
     checked: Mapping[str, Any],
     preview: Mapping[str, Any],
     select: str,
     by_platform: bool,
 ) -> list[str]:
     """For a run in check mode that found nothing in the way: what a real one would do."""
-    first, target = checked.get("current_version"), checked.get("target_version")
+    target = checked.get("target_version")
+    state = f"{target}, emulating {asked.emulate}" if asked.emulate else target
+    way = f"from {checked.get('current_version')} to {state}"
     to_do = [name for name in masters if name not in done]
     parts = []
     if by_platform:
-        parts.append(
-            f"have the platform upgrade its masters from {first} to {target}" if checked.get("upgrade_pending") else ""
-        )
+        parts.append(f"have the platform upgrade its masters {way}" if checked.get("upgrade_pending") else "")
     elif to_do:
         in_turn = ", one at a time" if len(to_do) > 1 else ""
-        parts.append(f"upgrade {listed(to_do, _MASTERS_NAMED)} from {first} to {target}{in_turn}")
-    parts.append(_rewriting(checked.get("plan") or {}, preview, select))
+        parts.append(f"{'roll back' if asked.rollback else 'upgrade'} {listed(to_do, _MASTERS_NAMED)} {way}{in_turn}")
+    if asked.stops_before not in _BEFORE_REWRITING:
+        parts.append(_rewriting(checked.get("plan") or {}, preview, select, asked))
     parts = [part for part in parts if part]
     left = [name for name in masters if name in done and not by_platform]
-    sentences = (
-        [f"CHECKED, NOTHING WAS CHANGED: would {'; then '.join(parts)}."]
-        if parts
-        else ["CHECKED: nothing remains to be done."]
-    )
+    end = f" This run ends before {_NEXT[asked.stops_before]}." if asked.stops_before in _NEXT else ""
+    nothing = "nothing remains to be done" + (" in this run." if end else ".")
+    sentences = [f"CHECKED, NOTHING WAS CHANGED: would {'; then '.join(parts)}." if parts else f"CHECKED: {nothing}"]
     if left and to_do:
-        sentences.append(f"{_masters(left)} at {target} already.")
-    return ["", " ".join(sentences)]
+        sentences.append(f"{_masters(left)} at {state} already.")
+    return ["", " ".join(sentences) + end]
 
 
-def _rewriting(plan: Mapping[str, Any], preview: Mapping[str, Any], select: str) -> str:
+def _rewriting(plan: Mapping[str, Any], preview: Mapping[str, Any], select: str, asked: Asked) -> str:
+    if asked.emulate:  # The plan is about what the new release itself would store.
+        return f"rewrite what is not stored as {asked.emulate} stores it"
     changes = [change for change in plan.get("changes") or () if change.get("objects") != 0]
     objects = (plan.get("changed") or {}).get("objects")
     resources = count(len(changes), "resource")
@@ -143,7 +173,7 @@ def _rewriting(plan: Mapping[str, Any], preview: Mapping[str, Any], select: str)
             f"visiting {count(int(every), 'object')} to make sure{_about((plan.get('all') or {}).get('seconds'))}"
         )
     crds = plan.get("trims") or ()
-    if crds:
+    if crds and asked.stops_before != "trim":
         words.append(f"trim {count(len(crds), 'CRD')}")
     return ", ".join(words)
 

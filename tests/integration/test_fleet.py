@@ -176,6 +176,29 @@ def _more_stale(row: ClusterRow) -> None:
 
 
 @browser.NEEDED
+def test_the_password_in_the_url_of_a_push_is_not_shown(tmp_path: Path) -> None:
+    """Nothing listens at that port. The module uri repeats the URL in its result, and with -vvv in any case."""
+    cluster = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "rolling_upgrade_kubeconfig": "/nowhere",
+        "rolling_upgrade_fleet_push_url": "http://fleet:s3cr3tw0rd@127.0.0.1:9/metrics",
+    }
+    (tmp_path / "inventory.yml").write_text(json.dumps({"all": {"hosts": {"gone": cluster}}}), encoding="utf-8")
+    done = run_playbook(
+        "kube_storage.upgrade.fleet",
+        tmp_path,
+        "-i",
+        "inventory.yml",
+        "-vvv",
+        variables={"rolling_upgrade_hosts": "all"},
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode != 0 and "s3cr3tw0rd" not in said, said
+    assert "The metrics could not be pushed to 127.0.0.1: " in said and "Connection refused" in said, said
+    assert f"They are in {tmp_path}/fleet/metrics.prom." in " ".join(said.split()), said
+
+
 def test_a_browser_shows_a_thousand_clusters(tmp_path: Path) -> None:
     """PICTURES names a folder to keep the screenshots in."""
     path = tmp_path / "fleet.html"

@@ -188,3 +188,28 @@ def test_the_other_playbooks_run_for_each_cluster_too(single_master: Cluster, tm
     shown = done.stdout[done.stdout.index(f"rolling_upgrade : {task}]") :].partition("TASK [")[0]
     ran = re.findall(r"(?m)^(?:ok|changed): \[(\w)", shown)
     assert sorted(set(ran)) == ["a", "b"], done.stdout
+
+
+def test_after_a_failure_the_state_from_before_is_not_passed_off_as_the_present(
+    single_master: Cluster, tmp_path: Path
+) -> None:
+    """The step that fails also takes away what API servers can be asked with."""
+    kubeconfig, tasks = tmp_path / "kubeconfig", tmp_path / "tasks.yml"
+    kubeconfig.write_bytes(single_master.kubeconfig.read_bytes())
+    tasks.write_text(
+        f"- ansible.builtin.file: {{path: '{kubeconfig}', state: absent}}\n- ansible.builtin.fail: {{msg: It broke.}}\n",
+        encoding="utf-8",
+    )
+    done = run(
+        single_master,
+        tmp_path,
+        "kube_storage.upgrade.upgrade",
+        rolling_upgrade_kubeconfig=str(kubeconfig),
+        rolling_upgrade_version="1.37",
+        rolling_upgrade_tasks_file=str(tasks),
+        rolling_upgrade_server=single_master.url(single_master.masters[0]),
+    )
+    assert_nothing_is_claimed(done, tmp_path)
+    said = " ".join(done.stdout.split())
+    assert "failed: It broke. The state of the API servers now is unknown: " in said, done.stdout
+    assert f"{single_master.url(single_master.masters[0])} is ready" not in said, done.stdout

@@ -13,7 +13,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from urllib.parse import quote
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._state.store import require_writable, write_whole
@@ -24,6 +26,7 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.recor
     Snapshot,
     read_record,
 )
+from markupsafe import escape
 
 # The largest report, twice: each file is replaced by a whole new one.
 _ROOM = 16 << 20
@@ -66,12 +69,30 @@ class ReportFiles:
     def archive(self, label: str, now: str) -> Path | None:
         """Renames existing files to keep them; returns the new path of the JSON."""
         label = re.sub(r"[^A-Za-z0-9._-]", "-", f"{label}-{now[:19]}")
+        moved = self._free_names(label)
         archived = None
-        for path in (self.html, self.json):
+        for path, new in moved.items():
             if path.exists():
-                archived = path.with_name(f"{path.stem}-{label}{path.suffix}")
-                os.replace(path, archived)
+                os.replace(path, new)
+                archived = new
+        if moved[self.html].exists():
+            self._name_json_of(moved[self.html], moved[self.json].name)
         return archived
+
+    def _free_names(self, label: str) -> dict[Path, Path]:
+        """Of the page and the JSON, in this order. Two reports may be archived in the same second."""
+        names = (label if number == 1 else f"{label}-{number}" for number in count(1))
+        tried = (
+            {path: path.with_name(f"{path.stem}-{name}{path.suffix}") for path in (self.html, self.json)}
+            for name in names
+        )
+        return next(found for found in tried if not any(path.exists() for path in found.values()))
+
+    def _name_json_of(self, page: Path, name: str) -> None:
+        """The archived page must not offer the JSON of the report that follows, which may be about another cluster, as its own."""
+        old, new = (f'<a href="{quote(json_name)}">{escape(json_name)}</a>' for json_name in (self.json.name, name))
+        text = page.read_text(encoding="utf-8", errors="surrogateescape")
+        write_whole(page, text.replace(old, new).encode(errors="surrogateescape"))
 
     def require_writable(self) -> None:
         """Raises StateStoreError if writing would; writes nothing."""

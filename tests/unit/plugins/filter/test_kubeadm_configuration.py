@@ -6,10 +6,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible.plugins.filter.core import FilterModule
 from ansible_collections.kube_storage.upgrade.plugins.filter.kubeadm_configuration import kubeadm_configuration
+from jinja2 import Environment
 
 SECTIONS = ("apiServer", "controllerManager", "scheduler")
 FLAG = {"name": "emulated-version", "value": "1.36"}
@@ -51,3 +57,19 @@ def test_feature_gates_of_kubeadm_are_added() -> None:
     given = {"featureGates": {"A": True}}
     assert kubeadm_configuration(given, feature_gates={"B": False}) == {"featureGates": {"A": True, "B": False}}
     assert kubeadm_configuration(given, feature_gates={"A": True}) == given
+
+
+def test_texts_stay_texts_for_kubeadm() -> None:
+    """In YAML the texts y, n, 1e3 and 0o17 lost their quotes, and kubeadm 1.37 then refuses the ConfigMap: "cannot unmarshal bool"."""
+    tasks = (
+        Path(__file__).parents[4] / "roles" / "rolling_upgrade" / "tasks" / "drivers" / "kubeadm" / "control_plane.yml"
+    )
+    (template,) = re.findall(r'ClusterConfiguration: "(.*)"', tasks.read_text(encoding="utf-8"))
+    environment = Environment(autoescape=False)  # noqa: S701  # not a page
+    environment.filters.update(FilterModule().filters())
+    wanted = {
+        "clusterName": "y",
+        "apiServer": {"extraArgs": [{"name": "a", "value": "1e3"}, {"name": "b", "value": "0o17"}]},
+    }
+    text = environment.from_string(template).render(rolling_upgrade_kubeadm_wanted=wanted)
+    assert json.loads(text) == yaml.safe_load(text) == wanted

@@ -23,6 +23,8 @@ PINNED = {**GOOD, "packages": "distribution", "package_tasks_file": ""}
         {**GOOD, "patches": "/etc/kubernetes/patches"},
         {**PINNED, "version": "v1.37.2", "package_version": "1.37.2-*"},
         {**PINNED, "package_version": "1.37.2-1.1"},
+        {**GOOD, "version": "v1.31.14", "emulate": "", "rollback": "false"},
+        {**GOOD, "version": "1.32", "rollback": True},
     ],
 )
 def test_options_that_can_work(options: dict[str, Any]) -> None:
@@ -33,6 +35,9 @@ def test_options_that_can_work(options: dict[str, Any]) -> None:
     ("options", "reason"),
     [
         ({**GOOD, "version": "2.0"}, "rolling_upgrade_version is '2.0', but must be a release"),
+        # kubeadm upgrade apply of 1.31 has no flag --skip-phases; it failed on the first master, when kubeadm-config was already changed.
+        ({**GOOD, "version": "v1.31.14", "rollback": "true"}, "supports neither rolling_upgrade_emulate nor"),
+        ({**GOOD, "version": "1.31", "emulate": "1.30"}, "for 1.31; use the driver tasks."),
         ({**GOOD, "packages": "snap"}, "packages is 'snap', but must be tasks or distribution."),
         ({**GOOD, "package_tasks_file": ""}, "on a master (or set rolling_upgrade_kubeadm_packages to distribution)."),
         ({**GOOD, "package_tasks_file": "/not/there"}, "to distribution), and there is no file '/not/there'."),

@@ -94,7 +94,7 @@ def test_states_of_servers() -> None:
     servers = [server(1), server(2, emulated_version="1.36"), server(3, error="timed out"), server(4, ready=False)]
     assert server_states(servers) == [
         "https://10.0.0.1:6443 is ready at v1.37.2",
-        "https://10.0.0.2:6443 is ready at 1.36",
+        "https://10.0.0.2:6443 is ready at v1.37.2, emulating 1.36",
         "https://10.0.0.3:6443 is down",
         "https://10.0.0.4:6443 is down",
     ]

@@ -332,6 +332,10 @@ def test_masters_that_are_a_text() -> None:
         ({"ignore_blockers": ["downgrade", "webhook/deny.example.com"]}, ""),
         ({"emulate": 1.36}, "emulate is '1.36', but must be a minor release in quotes"),
         ({"emulate": "v1.36.5"}, "emulate is 'v1.36.5'"),
+        # Servers of 1.37 count as emulating it, so a run would end before a second step that there isn't.
+        ({"emulate": "1.37"}, "emulate is '1.37', but must be older than rolling_upgrade_version, which is '1.37'."),
+        ({"version": "v1.37.2", "emulate": "1.38"}, "must be older than rolling_upgrade_version, which is 'v1.37.2'."),
+        ({"version": "v1.40.0", "emulate": "1.9"}, ""),
         (
             {"stop_before": "finalise"},
             "stop_before is 'finalise', but must be finalize, migrate or trim; did you mean finalize?",

@@ -54,7 +54,9 @@ def test_no_answer_is_not_permission(answer: Any) -> None:
 def test_a_master_is_touched_while_all_others_are_ready() -> None:
     own = [server("m2", ready=False)]
     assert others_not_ready(found(server("m1"), server("m2", ready=False), server("m3")), own, 3) == []
-    assert others_not_ready(found(server("m1", ready=False), server("m2")), own, 2) == ["0 of the others are ready."]
+    assert others_not_ready(found(server("m1", ready=False), server("m2")), own, 2) == [
+        "0 of 1 other API servers are ready."
+    ]
     assert others_not_ready(found(server("m1", error="x"), server("m2"), reasons=["why"]), own, 2) == ["why"]
     assert others_not_ready(found(server("m2")), own, 3) != []
     assert others_not_ready(THREE, [], 3) != [] and others_not_ready(THREE, [server("m1"), server("m2")], 3) != []
@@ -70,6 +72,20 @@ def turn(answer: Any, own: Any = None, others: Any = (), expected: Any = 3) -> s
 def test_a_master_may_be_touched_in_its_turn() -> None:
     asked = {**THREE, "error": None}
     assert turn(asked) == turn(asked, others=["https://m1:6443"]) == turn(asked, expected=0) == ""
+
+
+def test_one_that_the_cluster_no_longer_lists_is_down() -> None:
+    """With rolling_upgrade_expected_servers 0, the next master was taken down beside it."""
+    two = {**found(server("m2"), server("m3")), "error": None}
+    own = [server("m2")]
+    assert in_its_turn("m2", two, own, (), 0, ALL).startswith(
+        "m2 was not touched, because not all other API servers are ready: 1 of 2 other API servers are ready."
+    )
+    assert (
+        in_its_turn("m2", two, own, (), 0, ["m2", "m3"])
+        == in_its_turn("m2", {**THREE, "error": None}, own, (), 0, ALL)
+        == ""
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
@@ -724,6 +725,18 @@ def test_a_report_of_another_release_is_archived(tmp_path: Path) -> None:
     assert json.loads(files.json.read_text())["version"] == "1.38"
     # A migration alone names no release: it continues with what is there.
     assert keep(files, news(version=None), at(5))["archived"] is None
+
+
+def test_an_archived_page_keeps_its_own_json(tmp_path: Path) -> None:
+    """Its link led to the report that followed, maybe of another cluster."""
+    files = ReportFiles(str(tmp_path / "r & s.html"))
+    keep(files, news(), at(1))
+    moved = [Path(str(keep(files, news(version=version), at(2))["archived"])) for version in ("1.38", "1.37", "1.38")]
+    assert len(set(moved)) == 3, "one of the same second was lost"
+    for archived in moved:
+        links = re.findall(r'<a href="([^"#]+[.]json)">', archived.with_suffix(".html").read_text(encoding="utf-8"))
+        assert [unquote(link) for link in links] == [archived.name]
+    assert "r%20%26%20s.json" in files.html.read_text(encoding="utf-8")
 
 
 def seen_in(uid: str | None, second: float = 0) -> dict[str, Any]:

@@ -126,6 +126,24 @@ def test_done() -> None:
     )
 
 
+def test_before_trimming_it_is_not_done_yet() -> None:
+    """It said DONE, and that nothing else remains to be done, while status.storedVersions of CRDs still listed old versions."""
+    facts = {"version": "1.37", "stops_before": "trim"}
+    proven = upgrade_verdict(THREE[:1], verified=True, facts={**facts, "proof": {"source": "etcd", "proven": True}})
+    assert proven[1].startswith("DONE AND PROVEN EXCEPT FOR TRIMMING: master-1 is at 1.37.")
+    again = "run again without rolling_upgrade_stop_before, which trims status.storedVersions of CRDs."
+    assert proven[-1] == f"Next: {again}"
+    unread = upgrade_verdict(THREE[:1], verified=True, facts={**facts, "proof": {"source": "api_servers"}})
+    assert unread[1].startswith("DONE EXCEPT FOR TRIMMING: ") and "nothing else remains" not in unread[-1]
+    assert unread[-1] == f"Next: set rolling_upgrade_etcd and run again for the proof; {again}"
+
+
+def test_a_release_that_is_emulated_is_named() -> None:
+    """several_releases migrates in the first of two steps what an earlier run left undone."""
+    facts = {"version": "1.37", "emulate": "1.36", "proof": {"source": "etcd", "proven": True}}
+    assert "master-1 is at 1.37, emulating 1.36." in upgrade_verdict(THREE[:1], verified=True, facts=facts)[1]
+
+
 CHECKED: dict[str, Any] = {
     "current_version": "1.36",
     "target_version": "1.37",
@@ -162,6 +180,25 @@ def test_check_mode_is_a_plan() -> None:
     assert plan(done=THREE[:2]).endswith("master-1, master-2 are at 1.37 already.")
     assert plan(done=THREE) == f"CHECKED, NOTHING WAS CHANGED: would {rewriting.removeprefix('then ')}"
     assert "would have the platform upgrade its masters from 1.36 to 1.37; then" in plan(by_platform=True)
+
+
+def test_the_plan_ends_where_the_run_does() -> None:
+    """It listed a migration and CRDs to trim, which a run with rolling_upgrade_emulate or rolling_upgrade_stop_before leaves out."""
+
+    def plan(**facts: Any) -> str:
+        return " ".join(upgrade_verdict(THREE[:1], planned=True, facts={"checked": CHECKED, **facts})).strip()
+
+    told = "CHECKED, NOTHING WAS CHANGED: would upgrade master-1 from 1.36 to 1.37"
+    second = "the second step, in which nothing is emulated anymore."
+    assert plan(emulate="1.36", stops_before="finalize") == f"{told}, emulating 1.36. This run ends before {second}"
+    assert plan(stops_before="migrate") == f"{told}. This run ends before the migration."
+    nothing = "CHECKED: nothing remains to be done in this run. This run ends before the migration."
+    assert plan(stops_before="migrate", done=THREE[:1]) == nothing
+    trim = plan(stops_before="trim")
+    assert "rewrite 77 objects" in trim and "trim 1 CRD" not in trim
+    assert trim.endswith("This run ends before status.storedVersions of CRDs are trimmed.")
+    assert plan(emulate="1.36", done=THREE[:1]).endswith("would rewrite what is not stored as 1.36 stores it.")
+    assert "would roll back master-1 from" in plan(rollback="true") and "would upgrade" in plan(rollback=False)
 
 
 def test_the_diff_has_the_versions_as_they_are() -> None:
