@@ -234,7 +234,9 @@ def test_step_one_after_an_interrupted_rollback_leaves_the_kubelet_and_uncordons
             packages=packages,
         )
         assert said == {"step one": ""}
-        assert [path.name for path in tmp_path.glob("installed-*")] == ["installed-1"], "kubelet and kubectl had to stay"
+        assert [path.name for path in tmp_path.glob("installed-*")] == ["installed-1"], (
+            "kubelet and kubectl had to stay"
+        )
         after = json.loads(single_master.kubectl("get", "node", "drained", "-o", "json"))
         assert not after["spec"].get("unschedulable") and not memory.exists()
         written = single_master.kubectl(
