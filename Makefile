@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A newer Python, for the second round of ansible-test, with the newest ansible-core.
 NEXT_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) $(shell command -v python3.13))
 
-.PHONY: setup demo play recording pictures bench data test test-one test-kubeadm test-releases test-long test-monitoring unit integration system browser newest-core update lint format \
+.PHONY: setup demo play recording pictures bench data test test-one test-kubeadm test-releases test-long test-monitoring test-mesh test-rulebook unit integration system browser newest-core update lint format \
   servers ansible-test sanity docs molecule tarball clean
 
 setup: .venv/stamp .ansible/stamp
@@ -62,6 +62,16 @@ test: setup $(if $(filter 1/%,$(SHARD)),lint test-monitoring) system browser ser
 test-monitoring: setup
 	@if command -v go >/dev/null; then $(BIN)/python tests/control_plane/cluster.py build --promtool >/dev/null; fi
 	$(BIN)/pytest tests/monitoring
+
+# A fleet in slices over the nodes of a real automation mesh; see tests/automation/README.md.
+test-mesh: setup system servers
+	@command -v receptor >/dev/null || { echo "The mesh needs the program receptor on the PATH; it is at https://github.com/ansible/receptor/releases." >&2; exit 1; }
+	$(BIN)/pytest tests/automation/test_mesh.py
+
+# The rulebook of extensions/eda in the real ansible-rulebook.
+test-rulebook: setup system servers
+	@tests/tools/system_packages.sh java
+	$(BIN)/pytest tests/automation/test_rulebook.py
 
 # make test-one T=tests/integration/test_migrate.py::test_writers_lose_nothing
 test-one: setup system
@@ -116,6 +126,7 @@ lint: setup
 	$(BIN)/mypy -p tests.benchmark
 	$(BIN)/mypy -p tests.tools
 	$(BIN)/mypy -p tests.integration.support
+	$(BIN)/mypy -p tests.automation
 	PYTHONPATH=$(CURDIR)/.ansible/collections $(BIN)/lint-imports --no-logo
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell

@@ -11,7 +11,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_text import clean_line
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._action import only_printed
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._action import people_read
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._table import fold, screen_width
 
 display = Display()
@@ -28,7 +28,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             argument_spec={"lines": {"type": "list", "elements": "str", "required": True}, "diff": {"type": "dict"}}
         )
         lines = [clean_line(line) if line.strip() else "" for line in given["lines"]]
-        if lines and only_printed():
+        if lines and people_read():
             display.display("\n".join(fold(lines, screen_width())))
         result.update(changed=False, lines=lines)
         if given["diff"]:

@@ -15,7 +15,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.clean_t
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import StorageUpgradeError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import millis_text, utc_now
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils import _playbook_process as playbook_process
-from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._action import only_printed
+from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._action import people_read
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.end_watch import watch
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.files import ReportFiles
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.store import in_check_mode, keep
@@ -88,7 +88,7 @@ class ActionModule(ActionBase):
         if news["begin"] and result.get("run") and not self._task.check_mode:
             watch(playbook_process.main_pid(), Path(result["html"]), result["run"])
         # In check mode most news is not written, and then there is nothing to say.
-        if news.pop("say") and only_printed() and (result.get("changed") or not self._task.check_mode):
+        if news.pop("say") and people_read() and (result.get("changed") or not self._task.check_mode):
             sentence = _about(result, news)
             if sentence:
                 display.display(clean_line(sentence))

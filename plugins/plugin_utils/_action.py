@@ -20,6 +20,8 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._short_result
 
 # These print results for people and do nothing else with them.
 _PRINTING_CALLBACKS = ("default", "minimal", "yaml", "debug", "unixy", "dense")
+# That of ansible-runner, and so of AWX, prints them, too, but keeps them as data beside that.
+_RUNNER = "awx_display"
 
 display = Display()
 
@@ -60,8 +62,18 @@ def _has_rescue(task: Any) -> bool:
     return False
 
 
+def people_read() -> bool:
+    """Whether what is printed is for people, not a document."""
+    return only_printed() or _callback() == _RUNNER
+
+
 def only_printed() -> bool:
+    """Whether results are just printed, so that nothing reads them as data."""
     arguments: Mapping[str, Any] = context.CLIARGS
     if "module_name" in arguments and not C.config.get_config_value("DEFAULT_LOAD_CALLBACK_PLUGINS"):
         return not arguments.get("one_line") and not arguments.get("tree")
-    return str(C.DEFAULT_STDOUT_CALLBACK).rsplit(".", 1)[-1] in _PRINTING_CALLBACKS
+    return _callback() in _PRINTING_CALLBACKS
+
+
+def _callback() -> str:
+    return str(C.DEFAULT_STDOUT_CALLBACK).rsplit(".", 1)[-1]

@@ -94,17 +94,27 @@ def take_network(folder: Path) -> Network:
 
 def add_host(network: Network, name: str, host: int) -> str:
     """A namespace with one address on the network; returns the address."""
-    namespace, inside = network.namespace(name), f"ksu{network.number}{name}i"[:15]
-    outside = f"ksu{network.number}{name}o"[:15]
+    namespace = network.namespace(name)
     _ip("netns", "add", namespace)
-    _ip("link", "add", outside, "type", "veth", "peer", "name", inside)
-    _ip("link", "set", inside, "netns", namespace, "name", "eth0")
-    _ip("link", "set", outside, "master", network.bridge, "up")
-    _ip("-n", namespace, "addr", "add", f"{network.address(host)}/24", "dev", "eth0")
     _ip("-n", namespace, "link", "set", "lo", "up")
-    _ip("-n", namespace, "link", "set", "eth0", "up")
+    _connect(namespace, "eth0", network, name, host)
     _ip("-n", namespace, "route", "add", "default", "via", network.gateway)
     return network.address(host)
+
+
+def add_leg(namespace: str, network: Network, name: str, host: int) -> str:
+    """An address on one more network for the host of that namespace; returns it."""
+    _connect(namespace, f"leg{network.number}", network, name, host)
+    return network.address(host)
+
+
+def _connect(namespace: str, device: str, network: Network, name: str, host: int) -> None:
+    inside, outside = (f"ksu{network.number}{name}{side}"[:15] for side in "io")
+    _ip("link", "add", outside, "type", "veth", "peer", "name", inside)
+    _ip("link", "set", inside, "netns", namespace, "name", device)
+    _ip("link", "set", outside, "master", network.bridge, "up")
+    _ip("-n", namespace, "addr", "add", f"{network.address(host)}/24", "dev", device)
+    _ip("-n", namespace, "link", "set", device, "up")
 
 
 def enter(network: Network, name: str, hostname: str) -> list[str]:

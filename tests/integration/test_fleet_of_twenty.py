@@ -4,7 +4,7 @@
 
 """Issue 18: twenty real clusters, among them a stale, a mixed, a dead, a blocked and a full one, end in exactly the right page, metrics and status.
 
-About 8 GiB of memory, and ten minutes of two cores.
+About 6 GiB of memory, and five minutes of two cores.
 """
 
 from __future__ import annotations

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,84 @@ from .support.waiting import wait_until
 
 JOB = FILES / "in_cluster" / "job.yml"
 ACCOUNT = FILES / "rbac" / "kube-storage-upgrade-user.yml"
+CRON_JOB = FILES / "in_cluster" / "cronjob.yml"
+
+
+class Pod:
+    """A pod's only container, with nothing but what a pod has: its account's token, the CA, and the variables of its manifest.
+
+    As the manifest wants, it can write nothing but /tmp, which is ``tmp`` outside.
+    """
+
+    def __init__(self, cluster: Cluster, spec: dict[str, Any], folder: Path) -> None:
+        self.cluster, self.folder, self.tmp = cluster, folder, folder / "tmp"
+        self.account = spec["serviceAccountName"]
+        (self.container,) = spec["containers"]
+        self.token = cluster.kubectl("create", "token", self.account, "-n", "kube-storage-upgrade").strip()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {found["name"]: found["value"] for found in self.container.get("env", [])}
+
+    def run(self, **variables: str) -> subprocess.CompletedProcess[str]:
+        account = self.folder / "account"
+        account.mkdir()
+        (account / "token").write_text(self.token, encoding="utf-8")
+        (account / "namespace").write_text("kube-storage-upgrade", encoding="utf-8")
+        shutil.copy(self.cluster.certificate("ca").cert, account / "ca.crt")
+        entry = urlsplit(self.cluster.balancer_url)
+        given = {
+            **self.variables,
+            **variables,
+            "KUBERNETES_SERVICE_HOST": str(entry.hostname),
+            "KUBERNETES_SERVICE_PORT": str(entry.port),
+        }
+        # The kubelet replaces $(NAME) in a command.
+        command = [re.sub(r"\$\((\w+)\)", lambda name: given[name[1]], part) for part in self.container["command"]]
+        program = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
+        place = "/run/secrets/kubernetes.io/serviceaccount"
+        self.tmp.mkdir()
+        script = f"""
+            mount -t tmpfs none /run && mkdir -p {place} && cp "$0"/* {place}/
+            mount --bind "$1" /tmp && mount -o remount,bind,ro /
+            shift && exec "$@"
+        """
+        return subprocess.run(
+            ["unshare", "--mount", "sh", "-ec", script, str(account), str(self.tmp), *program],
+            cwd=ROOT,
+            env={**environment(), **given},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+
+
+class Pushgateway(http.server.ThreadingHTTPServer):
+    """Keeps what is put, as Prometheus' Pushgateway does: by path, and answers 200."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, str] = {}
+        gateway = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                gateway.pushed[self.path] = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> Pushgateway:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.shutdown()
+        self.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +270,7 @@ def test_the_manifests_are_what_the_api_server_accepts(limited: Limited) -> None
     cluster = limited.cluster
     for namespace in ("openshift-config", "openshift-config-managed", "kube-storage-upgrade"):
         cluster.kubectl("create", "namespace", namespace)
-    for path in (RBAC, OPENSHIFT, JOB, ACCOUNT):
+    for path in (RBAC, OPENSHIFT, JOB, CRON_JOB, ACCOUNT):
         told = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", str(path))
         assert told.count("(server dry run)") == len(documents(path))
     cluster.kubectl("apply", "-f", str(OPENSHIFT))
@@ -214,35 +294,42 @@ def test_the_job_does_its_work_as_its_own_account(limited: Limited, tmp_path: Pa
     wait_until(
         lambda: limited.may("patch", "pods", who="system:serviceaccount:kube-storage-upgrade:kube-storage-upgrade")
     )
-    account = tmp_path / "account"
-    account.mkdir()
-    token = cluster.kubectl("create", "token", "kube-storage-upgrade", "-n", "kube-storage-upgrade").strip()
-    (account / "token").write_text(token, encoding="utf-8")
-    (account / "namespace").write_text("kube-storage-upgrade", encoding="utf-8")
-    shutil.copy(cluster.certificate("ca").cert, account / "ca.crt")
-    entry = urlsplit(cluster.balancer_url)
-    (command,) = [container["command"] for container in job["spec"]["template"]["spec"]["containers"]]
-    program = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
-    place = "/run/secrets/kubernetes.io/serviceaccount"
-    script = f'mount -t tmpfs none /run && mkdir -p {place} && cp "$0"/* {place}/ && exec "$@"'
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-ec", script, str(account), *program],
-        cwd=ROOT,
-        env={
-            **environment(),
-            "HOME": str(tmp_path),
-            "KUBERNETES_SERVICE_HOST": str(entry.hostname),
-            "KUBERNETES_SERVICE_PORT": str(entry.port),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
+    pod = Pod(cluster, job["spec"]["template"]["spec"], tmp_path)
+    done = pod.run()
     assert done.returncode == 0, done.stdout + done.stderr
     stored = read_etcd(cluster, "/registry/shop.example.com/widgets/").values()
     assert [json.loads(entry.value)["apiVersion"] for entry in stored] == ["shop.example.com/v1"] * 10
-    assert "1 CRD was trimmed" in done.stdout and token not in done.stdout + done.stderr
+    assert "1 CRD was trimmed" in done.stdout and pod.token not in done.stdout + done.stderr
+
+
+def test_the_cron_job_audits_as_its_own_account(limited: Limited, tmp_path: Path) -> None:
+    cluster = limited.cluster
+    job = next(document for document in documents(CRON_JOB) if document["kind"] == "CronJob")
+    who = "system:serviceaccount:kube-storage-upgrade:kube-storage-audit"
+    cluster.kubectl("apply", "-f", str(RBAC))
+    apply(cluster, *documents(CRON_JOB))
+    wait_until(lambda: limited.may("get", "configmaps/kube-storage-upgrade", "-n", "kube-system", who=who))
+    wait_until(lambda: limited.may("list", "apiservices.apiregistration.k8s.io", who=who))
+    assert not any(
+        limited.may(verb, what, "-n", "kube-system", who=who)
+        for verb in ("list", "update", "patch", "create", "delete")
+        for what in ("secrets", "configmaps/kube-storage-upgrade")
+    )
+    before = {key: stored.mod_revision for key, stored in read_etcd(cluster, "/registry/configmaps/").items()}
+    pod = Pod(cluster, job["spec"]["jobTemplate"]["spec"]["template"]["spec"], tmp_path)
+    with Pushgateway() as gateway:
+        path = urlsplit(pod.variables["PUSH_URL"]).path
+        done = pod.run(CLUSTER_NAME="the shop", PUSH_URL=f"http://127.0.0.1:{gateway.server_port}{path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pushed = gateway.pushed[path]
+    uid = cluster.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
+    (row,) = json.loads((pod.tmp / "fleet" / "fleet.json").read_text(encoding="utf-8"))["clusters"]
+    assert (row["state"], row["agree"], row["uid"], row["name"]) == ("fine", True, uid, "the shop"), row
+    assert 'kube_storage_cluster_reached{cluster="the shop"} 1' in pushed.splitlines()
+    assert 'kube_storage_api_servers_agree{cluster="the shop"} 1' in pushed.splitlines()
+    after = {key: stored.mod_revision for key, stored in read_etcd(cluster, "/registry/configmaps/").items()}
+    assert after == before, "it only reads"
+    assert pod.token not in done.stdout + done.stderr
 
 
 GUIDE = ROOT / "docs" / "docsite" / "rst" / "permissions.rst"

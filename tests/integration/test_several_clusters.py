@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -19,14 +20,17 @@ from typing import Any
 import pytest
 
 from tests.control_plane.cluster import Cluster
-from tests.tools.schemas import violations
+from tests.tools.schemas import result_violations, violations
 
-from .support import warm_python
-from .support.modules import run_module
+from .support import warm_ansible, warm_python
+from .support.etcd import read_etcd
+from .support.modules import ANSIBLE, NO_REQUESTS, ROOT, environment, run_module
 from .support.objects import install_widgets
 from .support.plays import CLUSTER, PLAYBOOKS, TASKS, run_playbook
 
 NAMES = ("north", "south")
+WIDGETS = "widgets.shop.example.com"
+WIDGETS_OF = {"north": 3, "south": 4}
 
 
 class Readiness:
@@ -131,7 +135,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
     try:
         for name in NAMES:
             made[name] = Cluster.up(folder / name, masters=2, version="1.35", owner_pid=os.getpid())
-            install_widgets(made[name], 3)
+            install_widgets(made[name], WIDGETS_OF[name])
         yield Clusters(folder, made)
     finally:
         for cluster in made.values():
@@ -152,6 +156,41 @@ def test_what_cannot_work_is_refused_before_anything(two: Clusters) -> None:
     one = two.run("roll.yml", rolling_upgrade_version="1.36")
     assert "kube_storage.upgrade.upgrade_clusters" in one.stdout and one.returncode == 2
     assert not list(two.folder.glob("*-*.json")), "a master was touched"
+
+
+def ad_hoc(two: Clusters, pattern: str, module: str, **options: Any) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Ansible's exit status, and what the module returned for each host."""
+    command = [str(ANSIBLE), pattern, "-i", "clusters.json", "-o", "-m", f"kube_storage.upgrade.{module}"]
+    command += ["-a", json.dumps(options)]
+    env = {**environment(), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
+    done = warm_ansible.run(command, cwd=two.folder, env=env, timeout=300)
+    told = re.findall(r"(?m)^(\S+) \| \w+!? => (\{.*\})$", done.stdout)
+    assert told, done.stdout + done.stderr
+    return done.returncode, {name: json.loads(result) for name, result in told}
+
+
+def test_ad_hoc_each_host_is_its_own_cluster(two: Clusters) -> None:
+    """``ansible clusters -m kube_storage.upgrade.storage_migrate``: two real clusters, and one that doesn't answer."""
+    gone = two.folder / "gone.kubeconfig"
+    north = two.clusters["north"]
+    # Nothing listens at this port of its address.
+    nowhere = north.balancer_url.rpartition(":")[0] + ":9"
+    gone.write_text(north.kubeconfig.read_text(encoding="utf-8").replace(north.balancer_url, nowhere), encoding="utf-8")
+    hosts = {name: two.of_cluster(name) for name in NAMES}
+    two.write_inventory(
+        "clusters.json", {"clusters": {"hosts": {**hosts, "gone": {"rolling_upgrade_kubeconfig": str(gone)}}}}
+    )
+    # The CRDs have just been edited, so their masters may not agree yet.
+    status, told = ad_hoc(two, "clusters:!gone", "storage_version_hashes", state="converged", wait_timeout=60)
+    assert status == 0 and set(told) == set(NAMES), [(result["msg"], result.get("reasons")) for result in told.values()]
+    status, told = ad_hoc(two, "clusters", "storage_migrate", request_timeout=NO_REQUESTS, resources=[WIDGETS])
+    assert status == 2 and set(told) == {*NAMES, "gone"}
+    assert "refuses connections" in told["gone"]["msg"]
+    for name, objects in WIDGETS_OF.items():
+        assert told[name].get("rewritten") == objects, told[name]["msg"]
+        assert result_violations("storage_migrate", told[name]) == []
+        stored = read_etcd(two.clusters[name], "/registry/shop.example.com/widgets/").values()
+        assert [json.loads(entry.value)["apiVersion"] for entry in stored] == ["shop.example.com/v1"] * objects
 
 
 def test_two_groups_that_are_the_same_cluster(two: Clusters) -> None:

@@ -44,6 +44,9 @@ def _read(name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+# What the collection itself needs.
+_OURS = _read("requirements.txt")
+
 LOCKS = {
     "dev": Lock(_read("requirements-dev.txt"), "3.11"),
     "ansible-core-2.17": Lock(("ansible-core==2.17.*", *_UNIT), "3.10"),
@@ -52,6 +55,9 @@ LOCKS = {
     "ansible-core-2.20": Lock(("ansible-core==2.20.*", *_UNIT), "3.12"),
     f"ansible-core-{NEWEST}": Lock(("ansible-core", *_UNIT), "3.13"),
     "galaxy-importer": Lock(("ansible-core==2.19.*", "galaxy-importer==0.4.*"), "3.11"),
+    # An execution node of automation mesh, and the client of its control node; see tests/automation.
+    "mesh": Lock(("ansible-core==2.19.*", "ansible-runner==2.*", "receptorctl==1.*", *_OURS), "3.11"),
+    "rulebook": Lock(("ansible-core==2.19.*", "ansible-rulebook==1.*", "ansible-runner==2.*", *_OURS), "3.11"),
     # Only for kubernetes.core, which this package contains.
     "ansible": Lock(("ansible==12.*",), "3.11", ("--no-deps",)),
     # Only for axe-core, which this package contains: pip is there wherever the tests run, npm isn't.

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Installs the Debian packages that a kind of tests needs, if any is missing and this is root on Debian or Ubuntu.
-# Usage: system_packages.sh python|integration|browser|databases|kubeadm ...
+# Usage: system_packages.sh python|integration|browser|databases|kubeadm|java ...
 set -euo pipefail
 PATH="$PATH:/usr/sbin:/sbin"
 missing=()
@@ -45,6 +45,9 @@ for kind in "$@"; do
       [ -n "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || missing+=(postgresql)
       need mariadb-server-core mariadbd
       need mariadb-client-core mariadb
+      ;;
+    java)
+      need default-jre-headless java
       ;;
     *)
       echo "system_packages.sh: there are no tests called $kind" >&2
