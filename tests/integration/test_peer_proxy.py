@@ -16,7 +16,7 @@ from tests.control_plane.cluster import Cluster, ClusterError
 
 from .support.modules import Result
 from .support.waiting import wait_until
-from .test_real_upgrade import POLICIES
+from .support.policies import POLICIES
 
 pytestmark = pytest.mark.long
 
