@@ -21,14 +21,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.control_plane import releases
 from tests.control_plane.cluster import Cluster
 
-from .support.etcd import read_etcd
 from .support.modules import ROOT, run_module
 from .support.objects import apply, install_widgets
-from .support.policies import GROUP, NEW, NUMBER, OLD, POLICIES, policies, versions_of
 from .support.plays import TASKS, cluster_variables, run_playbook, write_inventory
+from .support.policies import GROUP, NEW, NUMBER, OLD, POLICIES, policies, versions_of
 
 CLUSTER = ROOT / "tests" / "control_plane" / "cluster.py"
 WIDGETS = "/registry/shop.example.com/widgets/"

@@ -102,7 +102,7 @@ BANNED = {
     r"behaviour|colours?|data centre|licence": "American spelling",
 }
 # Loop variables that say nothing, in Python. ``one, other`` are for two of a kind, which no loop gives.
-VAGUE = frozenset({"one", "each", "x"})
+VAGUE = frozenset({"one", "each"})
 _VAGUE_ADVICE = "a loop variable says what it holds: server, key, row, path, …"
 
 _TURNS = re.compile(rf"\b(?:{'|'.join(BANNED)})\b".replace(" ", " +"), re.IGNORECASE)

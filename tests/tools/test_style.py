@@ -51,7 +51,6 @@ def test_every_turn_says_what_to_write_instead() -> None:
     "code",
     [
         "for one in servers:\n    pass",
-        "for x in servers:\n    pass",
         "found = [\n    one.name for one in servers]",
         "names = {key for key, each in found.items()}",
         "async def f():\n    async for one in servers:\n        pass",

@@ -407,7 +407,9 @@ async def _work(context: RunContext, observed: Observed) -> None:
     await _say_priority(context, endpoints.pace)
 
 
-async def _evaluate_space(space: Space, amounts: Mapping[str, Amount], chosen: Chosen, *, changed: bool = False) -> Outlook:
+async def _evaluate_space(
+    space: Space, amounts: Mapping[str, Amount], chosen: Chosen, *, changed: bool = False
+) -> Outlook:
     """Whether what is to be rewritten fits into etcd; raises like ``Space.evaluate``, also if the engine would have to wait.
 
     Without a scan, nothing but the size of etcd is known, of which the migration may have to rewrite little.

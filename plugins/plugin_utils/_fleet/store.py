@@ -22,8 +22,8 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record
     read_fleet,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run import (
-    Report,
     FleetRules,
+    Report,
     begun,
     beside,
     done_before,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record import FleetRecord, Severity
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run import (
-    Report,
     FleetRules,
+    Report,
     begun,
     beside,
     done_before,
