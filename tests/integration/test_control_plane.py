@@ -131,7 +131,7 @@ def test_encryption_is_switched_on_and_its_key_changed(
             for stored in read_etcd(single_master, "/registry/secrets/").values()
         )
     found = module(single_master, "stored_versions_info", etcd=single_master.etcd, resources=["secrets"])
-    assert [(x["provider"], x["key"]) for x in found["resources"]["secrets"]["stored"]] == [("aescbc", "second")]
+    assert [(row["provider"], row["key"]) for row in found["resources"]["secrets"]["stored"]] == [("aescbc", "second")]
 
 
 def writes(cluster: Cluster, name: str) -> bool:

@@ -208,8 +208,8 @@ def test_a_resource_removed_during_a_run(single_master: Cluster) -> None:
     running = Running(single_master, resources=["widgets.shop.example.com"], max_rate=30, page_size=20)
     wait_until(
         lambda: any(
-            b'"apiVersion":"shop.example.com/v1",' in x.value
-            for x in read_etcd(single_master, "/registry/shop.example.com/widgets/").values()
+            b'"apiVersion":"shop.example.com/v1",' in stored.value
+            for stored in read_etcd(single_master, "/registry/shop.example.com/widgets/").values()
         )
     )
     single_master.kubectl("delete", "crd", "widgets.shop.example.com", "--wait=false")

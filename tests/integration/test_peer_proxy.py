@@ -15,8 +15,8 @@ import pytest
 from tests.control_plane.cluster import Cluster, ClusterError
 
 from .support.modules import Result
+from .support.policies import POLICIES
 from .support.waiting import wait_until
-from .test_real_upgrade import POLICIES
 
 pytestmark = pytest.mark.long
 

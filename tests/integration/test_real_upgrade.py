@@ -21,59 +21,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.control_plane import releases
 from tests.control_plane.cluster import Cluster
 
-from .support.etcd import read_etcd
 from .support.modules import ROOT, run_module
 from .support.objects import apply, install_widgets
 from .support.plays import TASKS, cluster_variables, run_playbook, write_inventory
+from .support.policies import GROUP, NEW, NUMBER, OLD, POLICIES, policies, versions_of
 
 CLUSTER = ROOT / "tests" / "control_plane" / "cluster.py"
-OLD, NEW = releases.pinned("1.36"), releases.NEWEST.kubernetes
-GROUP = "admissionregistration.k8s.io"
-POLICIES = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
 WIDGETS = "/registry/shop.example.com/widgets/"
-NUMBER = 12
-
-
-def policies() -> list[dict[str, Any]]:
-    """What 1.36 stores as v1beta1 and 1.37 as v1; they match nothing."""
-    found: list[dict[str, Any]] = []
-    rule = {"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["nothings"]}
-    mutation = {
-        "patchType": "ApplyConfiguration",
-        "applyConfiguration": {"expression": 'Object{metadata: Object.metadata{labels: {"a": "b"}}}'},
-    }
-    for number in range(NUMBER):
-        metadata = {"name": f"policy-{number}"}
-        spec = {
-            "failurePolicy": "Ignore",
-            "reinvocationPolicy": "Never",
-            "matchConstraints": {"resourceRules": [rule]},
-            "mutations": [mutation],
-        }
-        kind = "MutatingAdmissionPolicy"
-        found.append({"apiVersion": f"{GROUP}/v1", "kind": kind, "metadata": metadata, "spec": spec})
-        own = {"policyName": metadata["name"]}
-        found.append({"apiVersion": f"{GROUP}/v1", "kind": f"{kind}Binding", "metadata": metadata, "spec": own})
-    return found
-
-
-def stored_as(value: bytes) -> str:
-    """The apiVersion of a value in etcd: of JSON, or of protobuf's runtime.Unknown, whose first field is a TypeMeta."""
-    if value.startswith(b"{"):
-        return str(json.loads(value)["apiVersion"])
-    assert value.startswith(b"k8s\0\x0a") and value[6] == 0x0A, value[:16]
-    return value[8 : 8 + value[7]].decode()
-
-
-def versions_of(cluster: Cluster, prefix: str) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for entry in read_etcd(cluster, prefix).values():
-        version = stored_as(entry.value)
-        counts[version] = counts.get(version, 0) + 1
-    return counts
 
 
 @dataclass

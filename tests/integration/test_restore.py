@@ -20,7 +20,7 @@ from tests.control_plane.cluster import Cluster, ClusterError
 from .support.etcd import Stored, etcd_request, read_etcd
 from .support.modules import Result
 from .support.objects import apply, config_maps
-from .test_real_upgrade import GROUP, NEW, OLD, POLICIES, policies, versions_of
+from .support.policies import GROUP, NEW, OLD, POLICIES, policies, versions_of
 
 pytestmark = pytest.mark.long
 

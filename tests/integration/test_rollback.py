@@ -22,7 +22,7 @@ from .support.etcd import put
 from .support.modules import Result
 from .support.objects import apply
 from .support.plays import PLAYBOOKS, TASKS, cluster_variables, run_playbook, write_inventory
-from .test_real_upgrade import GROUP, NEW, OLD, POLICIES, policies, versions_of
+from .support.policies import GROUP, NEW, OLD, POLICIES, policies, versions_of
 
 pytestmark = pytest.mark.long
 

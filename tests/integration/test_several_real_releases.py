@@ -23,7 +23,7 @@ from .support.etcd import put
 from .support.modules import Result
 from .support.objects import apply, config_maps
 from .support.plays import PLAYBOOKS, TASKS, cluster_variables, run_playbook, write_inventory
-from .test_real_upgrade import versions_of
+from .support.policies import versions_of
 
 pytestmark = pytest.mark.long
 

@@ -21,7 +21,7 @@ from tests.control_plane.cluster import Cluster
 from .support.modules import run_module
 from .support.objects import apply, config_maps
 from .support.plays import PLAYBOOKS, TASKS, cluster_variables, run_playbook, write_inventory
-from .test_real_upgrade import GROUP, POLICIES, policies, versions_of
+from .support.policies import GROUP, POLICIES, policies, versions_of
 
 pytestmark = pytest.mark.long
 

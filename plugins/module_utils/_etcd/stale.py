@@ -364,7 +364,7 @@ def evaluate_all(stored: Stored, known: Knowledge) -> Evaluation:
 
 
 def kms_plugins(stored: Stored, encryption: EncryptionRules | None) -> list[str]:
-    """The KMS v2 plugins whose current key must be known to judge what is stored."""
+    """The KMS v2 plugins whose current key must be known to say whether what is stored is stale."""
     found = {
         variant.key
         for variants in stored.resources.values()

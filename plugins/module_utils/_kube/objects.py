@@ -134,7 +134,7 @@ async def send_patch(
 
 
 @dataclass(frozen=True)
-class Page:
+class ListPage:
     """One page of a list. ``token``: that of the next page, None at the end. ``left``: about how many objects follow.
 
     ``from_start``: the list starts over with this page, so objects of previous pages will come again.
@@ -168,7 +168,7 @@ async def pages(
     revision: int | None = None,
     timeout: float = _LIST_TIMEOUT,
     retry: RetryPolicy = REPEATABLE,
-) -> AsyncIterator[Page]:
+) -> AsyncIterator[ListPage]:
     """The pages of a list of metadata. Raises ListFailedError, and UnreachableError if there is no answer.
 
     ``token`` is where an earlier list stopped. ``revision``: list exactly that one. See ``pages_by``.
@@ -189,7 +189,7 @@ async def pages_by(
     limit: int | None = PAGE_SIZE,
     token: str | None = None,
     revision: int | None = None,
-) -> AsyncIterator[Page]:
+) -> AsyncIterator[ListPage]:
     """The same for a caller that sends the requests itself; without ``limit`` it adds the size of each page, too.
 
     If a list takes longer than etcd keeps its revision (five minutes by default), the answer is 410, usually with
@@ -221,7 +221,7 @@ async def pages_by(
             return
 
 
-def _page(answer: Response, from_start: bool) -> Page | None:
+def _page(answer: Response, from_start: bool) -> ListPage | None:
     if answer.status >= 400:
         return None
     try:
@@ -236,7 +236,7 @@ def _page(answer: Response, from_start: bool) -> Page | None:
     metadata = document["metadata"]
     # An API server writes an empty list of metadata as null.
     items = document.get("items") or []
-    return Page(items, metadata.get("continue") or None, int(metadata.get("remainingItemCount") or 0), from_start)
+    return ListPage(items, metadata.get("continue") or None, int(metadata.get("remainingItemCount") or 0), from_start)
 
 
 def _fresh_token(answer: Response) -> str | None:

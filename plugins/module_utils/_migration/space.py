@@ -80,7 +80,7 @@ class Space:
         self.watched = False
         self._due = 0.0
 
-    async def judge(self, amounts: Mapping[str, Amount], *, changed: bool = False) -> Outlook:
+    async def evaluate(self, amounts: Mapping[str, Amount], *, changed: bool = False) -> Outlook:
         """Before the first write, and again when how servers encrypt is known.
 
         Raises EtcdFullError, or MigrationIncompleteError if what is to be rewritten can't fit. ``changed``: something was

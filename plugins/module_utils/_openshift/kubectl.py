@@ -48,7 +48,7 @@ _FLAGS = {
 
 
 @dataclass(frozen=True)
-class Access:
+class KubectlAccess:
     """How the program reaches the cluster; ``document`` is a kubeconfig to be written, ``variables`` go into its environment."""
 
     flags: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Access:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def access(auth: Mapping[str, Any], headers: Mapping[str, Any], server_name: str | None) -> Access:
+def access(auth: Mapping[str, Any], headers: Mapping[str, Any], server_name: str | None) -> KubectlAccess:
     """From kubernetes.core's options, with the same effect as in its own client. Pure."""
     document: Mapping[str, Any] | None = None
     variables: dict[str, str] = {}
@@ -90,7 +90,7 @@ def access(auth: Mapping[str, Any], headers: Mapping[str, Any], server_name: str
         variables["NO_PROXY"] = str(auth["no_proxy"])
     if document is not None:
         document = {"apiVersion": "v1", "kind": "Config", **document}
-    return Access(tuple(flags), document, variables)
+    return KubectlAccess(tuple(flags), document, variables)
 
 
 class Kubectl:

@@ -77,7 +77,7 @@ def row_of(host: str, report: Snapshot, pages: Mapping[str, str], before: Cluste
                 EtcdUse(member.endpoint, member.size, member.in_use, member.quota) for member in stored.databases or ()
             ],
         )
-    found = sorted(_judged(report, row), key=lambda judged: -judged[0].rank)
+    found = sorted(_evaluate(report, row), key=lambda reason: -reason[0].rank)
     if found:
         row.state = found[0][0].value
         row.why = [sentence for _severity, sentence in found[:_REASONS]]
@@ -117,7 +117,7 @@ def _twin(row: ClusterRow, first: str) -> ClusterRow:
     )
 
 
-def _judged(report: Snapshot, row: ClusterRow) -> Iterator[tuple[Severity, str]]:
+def _evaluate(report: Snapshot, row: ClusterRow) -> Iterator[tuple[Severity, str]]:
     """Each reason why it is not fine."""
     if report.failures:
         silent = report.error == UNREACHABLE and not report.servers

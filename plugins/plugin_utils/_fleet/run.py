@@ -43,7 +43,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Rules:
+class FleetRules:
     """When a run stops between two waves, and when it fails at its end.
 
     ``stop_on``: the least severity of one cluster that stops it; None: no severity does. Clusters that failed or were not reached
@@ -56,7 +56,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FleetVerdict:
     """``problems``: a sentence for each cluster that counts as failed. ``only_unreachable``: each of them was just not reached."""
 
     problems: Mapping[str, str]
@@ -198,7 +198,7 @@ def wave_finished(record: FleetRecord, index: int, now: str) -> FleetRecord:
     return replace(record, waves=waves, updated=now)
 
 
-def stopped_after(record: FleetRecord, index: int, rules: Rules) -> FleetRecord:
+def stopped_after(record: FleetRecord, index: int, rules: FleetRules) -> FleetRecord:
     """The record, stopped if the rules want that after this wave and a cluster still has to have its turn."""
     why = stop_reason(record, record.waves[index], rules)
     if why and waiting(record):
@@ -206,7 +206,7 @@ def stopped_after(record: FleetRecord, index: int, rules: Rules) -> FleetRecord:
     return record
 
 
-def stop_reason(record: FleetRecord, wave: FleetWave, rules: Rules) -> str | None:
+def stop_reason(record: FleetRecord, wave: FleetWave, rules: FleetRules) -> str | None:
     """Why no further wave may begin; None if one may. ``record`` must be folded."""
     rows = [row for row in record.clusters if row.host in set(wave.clusters)]
     # Clusters of later waves may have failed in the run that this one resumes; they have yet to be tried again.
@@ -230,7 +230,7 @@ def ended(record: FleetRecord, now: str) -> FleetRecord:
     return record if left or record.status != RUNNING else replace(record, status=FINISHED, updated=now)
 
 
-def verdict(record: FleetRecord, rules: Rules) -> Verdict:
+def verdict(record: FleetRecord, rules: FleetRules) -> FleetVerdict:
     """Which clusters of the run count as failed. After a stop, the first that had no turn counts for all of these."""
     found = {
         row.host: f"{state_words(row.state)}: {' '.join(row.why)}"
@@ -243,7 +243,7 @@ def verdict(record: FleetRecord, rules: Rules) -> Verdict:
     if silent:
         found[silent[0]] = f"{things(len(left), 'cluster')} had no turn, because the run stopped: {record.stopped}"
     states = {row.state for row in record.clusters if row.host in found}
-    return Verdict(found, states == {Severity.NOT_REACHED.value})
+    return FleetVerdict(found, states == {Severity.NOT_REACHED.value})
 
 
 def summary(record: FleetRecord) -> list[str]:

@@ -22,8 +22,8 @@ from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record
     read_fleet,
 )
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run import (
+    FleetRules,
     Report,
-    Rules,
     begun,
     beside,
     done_before,
@@ -66,8 +66,8 @@ class FleetNews:
         return self.clusters is not None and self.finished_wave is not None
 
     @property
-    def rules(self) -> Rules:
-        return Rules(self.stop_on, self.max_failures, self.fail_on)
+    def rules(self) -> FleetRules:
+        return FleetRules(self.stop_on, self.max_failures, self.fail_on)
 
 
 def keep(folder: FleetFolder, news: FleetNews, now: str, write: bool = True) -> dict[str, Any]:

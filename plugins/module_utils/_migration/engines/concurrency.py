@@ -31,7 +31,7 @@ _HOLD_SECONDS = 10.0
 FIRST = 32
 
 
-class Limit(Protocol):
+class ConcurrencyLimit(Protocol):
     """How many requests to one server may be in flight at once, learned from its answers. Times are in seconds.
 
     ``slots``: that number. ``alone``: the latency of a request with no other of ours in flight; None if that isn't measured.
@@ -61,7 +61,7 @@ class Limit(Protocol):
 
 @dataclass
 class ThroughputLimit:
-    """Implements Limit: as many as bring throughput."""
+    """Implements ConcurrencyLimit: as many as bring throughput."""
 
     maximum: int
     value: float = field(default=0.0)

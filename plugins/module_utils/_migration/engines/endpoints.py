@@ -16,7 +16,9 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     UnreachableKind,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.concurrency import Limit
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.concurrency import (
+    ConcurrencyLimit,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.pace import (
     NORMAL,
     Held,
@@ -41,7 +43,7 @@ class Endpoint:
     """
 
     server: ApiServer
-    limit: Limit
+    limit: ConcurrencyLimit
     in_flight: int = 0
     writes: int = 0
     out: bool = False

@@ -50,7 +50,7 @@ _ALONE_LONGEST = 1.0
 
 @dataclass
 class LatencyLimit:
-    """Implements Limit: as many as the server can work on."""
+    """Implements ConcurrencyLimit: as many as the server can work on."""
 
     maximum: int
     value: float = field(default=0.0)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.priority import Classified, Priority
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.concurrency import (
-    Limit,
+    ConcurrencyLimit,
     ThroughputLimit,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._migration.engines.latency import LatencyLimit
@@ -38,7 +38,7 @@ class Impact:
     """
 
     name: str
-    limit: Callable[[int], Limit]
+    limit: Callable[[int], ConcurrencyLimit]
     at_once: int | None = None
     rest: float = 0.0
     page: int | None = None

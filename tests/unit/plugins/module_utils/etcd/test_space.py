@@ -44,7 +44,7 @@ def member(size: float, in_use: float | None, quota: float | None = 48, **more: 
     )
 
 
-def judged(found: Member, to_write: float, live: float | None = None, at_most: float | None = -1) -> Outlook:
+def evaluated(found: Member, to_write: float, live: float | None = None, at_most: float | None = -1) -> Outlook:
     most = to_write if at_most == -1 else at_most
     amount = Amount(
         int(to_write * MIB), None if most is None else int(most * MIB), None if live is None else int(live * MIB)
@@ -71,7 +71,7 @@ def judged(found: Member, to_write: float, live: float | None = None, at_most: f
     ],
 )
 def test_whether_it_fits(found: Member, to_write: float, live: float, fit: Fit) -> None:
-    seen = judged(found, to_write, live)
+    seen = evaluated(found, to_write, live)
     assert seen.fit is fit
     assert bool(seen.why) is bool(seen.remedy) is (fit is not Fit.FITS)
     if fit is not Fit.FITS:
@@ -80,9 +80,9 @@ def test_whether_it_fits(found: Member, to_write: float, live: float, fit: Fit) 
 
 def test_what_only_may_be_stale_never_forbids() -> None:
     """Objects whose key or version etcd doesn't show are counted as work, but don't prove that it can't fit."""
-    assert judged(member(46, 45), 0, 44, at_most=24).fit is Fit.PACED
-    assert judged(member(46, 45), 0, None, at_most=None).fit is Fit.PACED
-    assert judged(member(15, 15), 0, None, at_most=None).fit is Fit.FITS
+    assert evaluated(member(46, 45), 0, 44, at_most=24).fit is Fit.PACED
+    assert evaluated(member(46, 45), 0, None, at_most=None).fit is Fit.PACED
+    assert evaluated(member(15, 15), 0, None, at_most=None).fit is Fit.FITS
 
 
 def test_an_alarm_names_the_member_that_raised_it() -> None:
@@ -110,13 +110,13 @@ def test_the_worst_member_of_all_counts() -> None:
 
 
 def test_figures_and_waits_in_sentences() -> None:
-    seen = judged(member(26, 25), 24, 24)
+    seen = evaluated(member(26, 25), 24, 24)
     assert seen.why == (
         "About 24.0 MiB must be rewritten, and etcd-1 has a database of 26.0 MiB, 25.0 MiB of it in use, and a quota of "
         "48.0 MiB. A migration keeps 2.4 MiB of the quota free. The old revisions stay until the API servers compact them."
     )
     assert seen.remedy.startswith("storage_migrate waits for that about 4 times, each for up to 10 minutes")
-    assert judged(member(26, 25), 0, None, at_most=None).remedy.startswith("storage_migrate waits for that up to ")
+    assert evaluated(member(26, 25), 0, None, at_most=None).remedy.startswith("storage_migrate waits for that up to ")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_ser
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.auth import Connection
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import (
     ListFailedError,
-    Page,
+    ListPage,
     dry_run,
     managed_fields_patch,
     no_op_patch,
@@ -173,14 +173,14 @@ def test_patches() -> None:
 # Pages
 
 
-def all_pages(server: Server, **options: Any) -> list[Page]:
-    async def collect() -> list[Page]:
+def all_pages(server: Server, **options: Any) -> list[ListPage]:
+    async def collect() -> list[ListPage]:
         return [found async for found in pages(server.api, BASE, **options)]
 
     return asyncio.run(collect())
 
 
-def names(found: Page) -> list[str]:
+def names(found: ListPage) -> list[str]:
     return [item["metadata"]["name"] for item in found.items]
 
 

@@ -406,7 +406,7 @@ def test_that_a_controller_can_not_wait_is_said_where_only_the_size_of_etcd_is_k
 class Paced:
     """etcd's space, in which a migration would have to wait."""
 
-    async def judge(self, amounts: Mapping[str, Amount], *, changed: bool = False) -> Outlook:
+    async def evaluate(self, amounts: Mapping[str, Amount], *, changed: bool = False) -> Outlook:
         return Outlook(Fit.PACED, "About 30.0 MiB must be rewritten.")
 
     def refusal(self, message: str, *, changed: bool) -> MigrationIncompleteError:
@@ -423,7 +423,7 @@ def test_a_controller_is_refused_if_a_scan_shows_that_it_would_have_to_wait(
     chosen = cast(Any, SimpleNamespace(name=IN_TREE, dialect=dialect))
     expected = pytest.raises(MigrationIncompleteError, match=r"can't be made to wait.*engine: direct.*30\.0 MiB")
     with expected if refused else nullcontext():
-        seen = asyncio.run(run_module._judge(cast(Any, Paced()), amounts, chosen))
+        seen = asyncio.run(run_module._evaluate_space(cast(Any, Paced()), amounts, chosen))
         assert seen.fit is Fit.PACED
 
 

@@ -48,7 +48,7 @@ def test_what_becomes_stale_during_a_run_is_written_only_with_room_in_etcd(monke
     space = database.space()
 
     async def main() -> None:
-        await space.judge(NOTHING)
+        await space.evaluate(NOTHING)
         assert space.may_write and not space.watched, "with nothing to write, a lack of room is nothing to stop for"
         context: Any = SimpleNamespace(space=space, control=control, report=lambda event: None)
         watching = asyncio.create_task(background._watch_space(context))

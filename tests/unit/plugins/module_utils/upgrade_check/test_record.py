@@ -20,12 +20,12 @@ def test_unfinished_migrations() -> None:
     progress = ResourceState(persisted=now, progress={"failed": [["default", "a"]]})
     state = State("2026-01-01", resources={"secrets": progress, WIDGETS: ResourceState(persisted=("x",))})
 
-    def judge(pending: bool, etcd_read: bool) -> dict[str, bool]:
+    def evaluated(pending: bool, etcd_read: bool) -> dict[str, bool]:
         found = record.evaluate_record(SERVED, state, UpgradePath("1.36", "1.37", pending), etcd_read=etcd_read)
         return {finding.id: finding.blocks for finding in found}
 
     left = f"outstanding_migration/{WIDGETS}"
-    assert judge(True, False) == {"unfinished_migration/secrets": True, left: False}
-    assert judge(True, True) == {"unfinished_migration/secrets": False, left: False}
-    assert judge(False, False) == {"unfinished_migration/secrets": False, left: False}
+    assert evaluated(True, False) == {"unfinished_migration/secrets": True, left: False}
+    assert evaluated(True, True) == {"unfinished_migration/secrets": False, left: False}
+    assert evaluated(False, False) == {"unfinished_migration/secrets": False, left: False}
     assert record.evaluate_record(SERVED, State(), UpgradePath("1.36", "1.37"), etcd_read=False) == []

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.record import FleetRecord, Severity
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._fleet.run import (
+    FleetRules,
     Report,
-    Rules,
     begun,
     beside,
     done_before,
@@ -40,7 +40,7 @@ def plan_of(record: FleetRecord) -> list[Wave]:
     return [Wave(wave.name, list(wave.clusters)) for wave in record.waves]
 
 
-def after_first_wave(reports: dict[str, Report], rules: Rules, waves: str = "abc", first: int = 2) -> FleetRecord:
+def after_first_wave(reports: dict[str, Report], rules: FleetRules, waves: str = "abc", first: int = 2) -> FleetRecord:
     record = wave_finished(run_over(waves, reports, [first]), 0, at(30))
     record = stopped_after(folded(record, reports, at(30)), 0, rules)
     return folded(record, reports, at(30))
@@ -63,13 +63,13 @@ def test_an_older_report_is_shown_but_counts_as_not_begun() -> None:
 def test_reports_of_other_runs_stay_on_the_page() -> None:
     record = run_over("a", {"a": report(), "z": stale()})
     assert states(record) == {"a": "fine", "z": "stale"} and record.clusters[1].wave is None
-    assert verdict(record, Rules(fail_on=Severity.STALE)).problems == {}
+    assert verdict(record, FleetRules(fail_on=Severity.STALE)).problems == {}
 
 
 def test_failures_above_the_number_stop_it() -> None:
     reports = {"a": dead(), "b": report()}
-    assert after_first_wave(reports, Rules(max_failures=1)).status == "running"
-    stopped = after_first_wave(reports, Rules(max_failures=0))
+    assert after_first_wave(reports, FleetRules(max_failures=1)).status == "running"
+    stopped = after_first_wave(reports, FleetRules(max_failures=0))
     assert (
         stopped.status == "stopped"
         and stopped.stopped == "1 cluster failed or could not be reached, and 0 are allowed: a."
@@ -79,10 +79,10 @@ def test_failures_above_the_number_stop_it() -> None:
 
 def test_a_state_of_the_chosen_severity_stops_it() -> None:
     reports = {"a": blocked(), "b": report()}
-    assert "(blocker)" in str(after_first_wave(reports, Rules()).stopped)
-    assert after_first_wave(reports, Rules(stop_on=None)).status == "running"
-    assert after_first_wave({"a": stale(), "b": report()}, Rules()).status == "running"
-    assert after_first_wave({"a": stale(), "b": report()}, Rules(stop_on=Severity.STALE)).status == "stopped"
+    assert "(blocker)" in str(after_first_wave(reports, FleetRules()).stopped)
+    assert after_first_wave(reports, FleetRules(stop_on=None)).status == "running"
+    assert after_first_wave({"a": stale(), "b": report()}, FleetRules()).status == "running"
+    assert after_first_wave({"a": stale(), "b": report()}, FleetRules(stop_on=Severity.STALE)).status == "stopped"
 
 
 def test_a_cluster_of_a_later_wave_that_failed_before_is_tried_again() -> None:
@@ -90,20 +90,20 @@ def test_a_cluster_of_a_later_wave_that_failed_before_is_tried_again() -> None:
     record = begun(None, "run-1", "audit", None, waves, at(0))
     reports = {"a": report(5), "b": dead(10)}
     for number in (0, 1):
-        record = stopped_after(folded(wave_finished(record, number, at(20)), reports, at(20)), number, Rules())
+        record = stopped_after(folded(wave_finished(record, number, at(20)), reports, at(20)), number, FleetRules())
     assert record.status == "stopped"
     record = begun(record, "run-2", "audit", None, waves, at(60), resume_within=100)
-    record = stopped_after(folded(wave_finished(record, 0, at(70)), reports, at(70)), 0, Rules())
+    record = stopped_after(folded(wave_finished(record, 0, at(70)), reports, at(70)), 0, FleetRules())
     assert record.status == "running" and states(record)["b"] == "not_reached", "its old failure stops nothing"
     assert [row.host for row in waiting(record)] == ["b", "c"]
     record = wave_finished(record, 1, at(80))
-    assert stopped_after(folded(record, {**reports, "b": report(75)}, at(80)), 1, Rules()).status == "running"
+    assert stopped_after(folded(record, {**reports, "b": report(75)}, at(80)), 1, FleetRules()).status == "running"
     again = folded(record, {**reports, "b": dead(75)}, at(80))
-    assert stopped_after(again, 1, Rules()).status == "stopped"
+    assert stopped_after(again, 1, FleetRules()).status == "stopped"
 
 
 def test_a_cluster_that_got_no_new_result_in_a_resumed_run_failed() -> None:
-    stopped = after_first_wave({"a": report(), "b": blocked()}, Rules())
+    stopped = after_first_wave({"a": report(), "b": blocked()}, FleetRules())
     resumed = begun(stopped, "run-2", "audit", None, plan_of(stopped), at(60), resume_within=100)
     reports = {"a": report(), "b": blocked()}
     assert states(folded(resumed, reports, at(61))) == {"a": "fine", "b": "blocker", "c": "not_begun"}
@@ -115,11 +115,11 @@ def test_a_cluster_that_got_no_new_result_in_a_resumed_run_failed() -> None:
 def test_a_run_does_not_stop_before_clusters_that_are_all_done() -> None:
     """Otherwise it could exit with 0 after a stop."""
     reports = {"a": stale(), "b": report(), "c": report()}
-    assert after_first_wave(reports, Rules(stop_on=Severity.STALE, fail_on=None)).status == "running"
+    assert after_first_wave(reports, FleetRules(stop_on=Severity.STALE, fail_on=None)).status == "running"
 
 
 def test_the_last_wave_stops_nothing() -> None:
-    assert after_first_wave({"a": dead(), "b": dead()}, Rules(), waves="ab").status == "running"
+    assert after_first_wave({"a": dead(), "b": dead()}, FleetRules(), waves="ab").status == "running"
 
 
 def test_it_is_finished_once_each_wave_is() -> None:
@@ -132,7 +132,7 @@ def test_it_is_finished_once_each_wave_is() -> None:
 
 def test_a_stopped_run_is_resumed_where_it_was() -> None:
     reports = {"a": report(), "b": dead()}
-    stopped = after_first_wave(reports, Rules())
+    stopped = after_first_wave(reports, FleetRules())
     waves = plan_of(stopped)
     resumed = begun(stopped, "run-2", "audit", None, waves, at(60), resume_within=100)
     assert resumed.started == stopped.started and resumed.status == "running"
@@ -154,11 +154,11 @@ def test_an_audit_meanwhile_migrates_nothing() -> None:
     record = begun(None, "run-1", "migrate", None, waves, at(0))
     audits = {"a": report(20), "b": stale(20, fleet={"purpose": "audit"})}
     reports = {**audits, "a": Report(audits["a"].snapshot, {}, dead(10, fleet=MIGRATE).snapshot)}
-    record = stopped_after(folded(wave_finished(record, 0, at(30)), reports, at(30)), 0, Rules())
+    record = stopped_after(folded(wave_finished(record, 0, at(30)), reports, at(30)), 0, FleetRules())
     record = folded(record, reports, at(30))
     assert states(record) == {"a": "not_reached", "b": "not_begun"}, "the migration's own result counts"
     assert record.clusters[1].stale == 40, "what the audit saw is shown"
-    assert list(verdict(record, Rules()).problems) == ["a", "b"]
+    assert list(verdict(record, FleetRules()).problems) == ["a", "b"]
     resumed = begun(record, "run-2", "migrate", None, waves, at(60), resume_within=100)
     assert done_before(folded(resumed, reports, at(60))) == []
     migrated = {"b": report(25, fleet=MIGRATE)}
@@ -178,7 +178,7 @@ def test_an_audit_for_another_release_is_no_result_of_this_one() -> None:
 
 
 def test_a_run_is_resumed_although_others_ran_in_the_folder_meanwhile() -> None:
-    stopped = after_first_wave({"a": report(), "b": dead()}, Rules())
+    stopped = after_first_wave({"a": report(), "b": dead()}, FleetRules())
     audit = begun(stopped, "run-2", "audit", "1.37", [Wave("all", ["a"])], at(40), resume_within=100)
     assert audit.started == at(40) and [run.run for run in audit.unfinished] == ["run-1"]
     audit = ended(wave_finished(audit, 0, at(41)), at(41))
@@ -226,17 +226,17 @@ def test_a_finished_run_is_not_resumed() -> None:
 
 
 def test_the_verdict_tells_failures_from_clusters_that_were_not_reached() -> None:
-    found = verdict(run_over("abc", {"a": dead(), "b": stale(), "c": report()}), Rules())
+    found = verdict(run_over("abc", {"a": dead(), "b": stale(), "c": report()}), FleetRules())
     assert list(found.problems) == ["a"] and found.only_unreachable
-    found = verdict(run_over("abc", {"a": dead(), "b": blocked(), "c": report()}), Rules())
+    found = verdict(run_over("abc", {"a": dead(), "b": blocked(), "c": report()}), FleetRules())
     assert list(found.problems) == ["a", "b"] and not found.only_unreachable
-    assert verdict(run_over("a", {"a": dead()}), Rules(fail_on=None)).problems == {}
-    assert not verdict(run_over("a", {"a": report()}), Rules()).only_unreachable
+    assert verdict(run_over("a", {"a": dead()}), FleetRules(fail_on=None)).problems == {}
+    assert not verdict(run_over("a", {"a": report()}), FleetRules()).only_unreachable
 
 
 def test_after_a_stop_one_cluster_speaks_for_all_that_had_no_turn() -> None:
-    stopped = after_first_wave({"a": stale(), "b": report()}, Rules(stop_on=Severity.STALE), waves="abcdef")
-    found = verdict(stopped, Rules())
+    stopped = after_first_wave({"a": stale(), "b": report()}, FleetRules(stop_on=Severity.STALE), waves="abcdef")
+    found = verdict(stopped, FleetRules())
     assert list(found.problems) == ["c"] and found.problems["c"].startswith(
         "4 clusters had no turn, because the run stopped:"
     )
