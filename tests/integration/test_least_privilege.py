@@ -377,6 +377,7 @@ def test_the_guide_s_user_who_only_looks(limited: Limited, module: Callable[...,
     auth = {"kubeconfig": str(cluster.user_kubeconfig("looker"))}
     wait_until(lambda: limited.may("get", "/metrics/slis", who="looker"))
     wait_until(lambda: limited.may("list", "leases.coordination.k8s.io", "-n", "kube-system", who="looker"))
+    wait_until(lambda: limited.may("get", "configmaps/kube-storage-upgrade", "-n", "kube-system", who="looker"))
     found = module(cluster, "storage_version_hashes", **auth)
     assert found["converged"] is True and found["cross_checked"] is True
     refused = module(cluster, "storage_migrate", **auth)
@@ -384,12 +385,13 @@ def test_the_guide_s_user_who_only_looks(limited: Limited, module: Callable[...,
 
 
 def pod_on_a_node() -> list[dict[str, Any]]:
-    """A Node, and what a pod on it needs; no kubelet runs, and a pod that hasn't started is gone as soon as it is evicted."""
+    """A Node, and what a pod on it needs; no kubelet runs, so a pod is gone as soon as it is evicted only if nothing is to be waited for."""
     core = {"apiVersion": "v1"}
     place = {"namespace": "drained", "name": "default"}
     spec = {
         "nodeName": "drained",
         "containers": [{"name": "c", "image": "none"}],
+        "terminationGracePeriodSeconds": 0,
         "automountServiceAccountToken": False,
     }
     return [
