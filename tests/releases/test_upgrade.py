@@ -42,11 +42,12 @@ def test_an_upgrade_by_hand(cluster: Cluster, release: Release, following: Relea
     assert mixed["converged"] is False
     assert [server["version"] for server in mixed["servers"]] == [f"v{release.kubernetes}", f"v{following.kubernetes}"]
     anew = {name: change for name, change in stored_anew(release, following).items() if name in served}
+    # Masters that write everything in the same versions agree at two releases, too, as of 1.31 and 1.32; 1.33 serves resources that 1.32 doesn't.
+    agree = module(cluster, HASHES)["converged"]
+    assert not (agree and anew)
     while_mixed = module(cluster, MIGRATE)
-    if anew:
-        assert while_mixed.failed and cluster.url("master-2") in while_mixed.message, while_mixed.message
-    else:  # Both write everything that they serve in the same versions, as 1.31 and 1.32 do.
-        assert (while_mixed.failed, while_mixed["rewritten"]) == (False, 0), while_mixed.message
+    assert while_mixed.failed is not agree, while_mixed.message
+    assert agree or cluster.url("master-2") in while_mixed.message, while_mixed.message
 
     cluster.upgrade("master-1", following.kubernetes, flags=flags)
     agreed = module(cluster, HASHES, state="converged", wait_timeout=60, expected_version=following.kubernetes)
