@@ -59,7 +59,10 @@ def lost_flags_refusal(
     """
     accepted = {str(name).lstrip("-") for name in dropped}
     found: dict[tuple[str, str], list[str]] = {}
+    external = isinstance(configuration.get("etcd"), Mapping) and bool(configuration["etcd"].get("external"))
     for master, component, text in manifests:
+        if component == "etcd" and external:
+            continue  # Whatever runs there, kubeadm leaves it alone.
         for name in lost_flags(text, component, configuration):
             if name not in accepted:
                 found.setdefault((component, name), []).append(master)

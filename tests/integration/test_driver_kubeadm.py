@@ -176,10 +176,12 @@ def test_the_cluster_of_kubernetes_core_must_be_the_same(single_master: Cluster,
     }
     apply(single_master, {**found, "data": {"ClusterConfiguration": configuration}})
     uid = single_master.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}").strip()
+    inside = "{{ lookup('kube_storage.upgrade.upgrade_run') }}"
     cases: dict[str, dict[str, Any]] = {
         "same": {"rolling_upgrade_found": {"cluster": {"uid": uid}}},
         "other": {"rolling_upgrade_found": {"cluster": {"uid": "of-another"}}},
-        "by the Lease": {"rolling_upgrade_lease": {"uid": "of-another"}, "rolling_upgrade_inside": True},
+        "by the Lease": {"rolling_upgrade_lease": {"uid": "of-another"}, "rolling_upgrade_inside": inside},
+        "said from outside": {"rolling_upgrade_lease": {"uid": "of-another"}, "rolling_upgrade_inside": True},
         "an earlier Lease": {"rolling_upgrade_lease": {"uid": "of-another"}},
         "unknown": {"rolling_upgrade_found": {"cluster": None}},
     }

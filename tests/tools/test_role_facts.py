@@ -70,6 +70,25 @@ def test_the_table_of_facts_is_complete() -> None:
     assert all(len(meaning) > 10 for _fact, meaning, _setters, _readers in rows)
 
 
+def variables_in(node: Any) -> Iterator[str]:
+    """The variables of tasks and blocks. Those of an include outrank facts."""
+    if isinstance(node, list):
+        for item in node:
+            yield from variables_in(item)
+    elif isinstance(node, dict):
+        if not any(name.startswith("ansible.builtin.include_") for name in node):
+            yield from node.get("vars") or {}
+        for name, part in node.items():
+            if name != "vars":
+                yield from variables_in(part)
+
+
+def test_no_variable_of_a_task_has_the_name_of_a_fact() -> None:
+    """A fact outranks it, so the task would get the fact: no kubelet was the one that it should be."""
+    tasks = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROLE / "tasks").rglob("*.yml"))]
+    assert sorted(set(set_in(tasks)) & set(variables_in(tasks))) == []
+
+
 def test_an_option_is_the_same_in_all_entry_points() -> None:
     specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
     first: dict[str, dict[str, Any]] = {}

@@ -58,6 +58,11 @@ def test_what_is_only_in_manifests_is_named_with_its_masters() -> None:
     assert kubeadm_lost_flags(results, CONFIGURATION, drop=["v", "--encryption-provider-config"]) == ""
 
 
+def test_an_external_etcd_is_not_that_of_kubeadm() -> None:
+    external = {**CONFIGURATION, "etcd": {"external": {"endpoints": ["https://m1:2379"]}}}
+    assert kubeadm_lost_flags([read("etcd", "--quota-backend-bytes=8")], external) == ""
+
+
 def test_extra_arguments_were_a_mapping_before() -> None:
     older = {"apiVersion": "kubeadm.k8s.io/v1beta3", "apiServer": {"extraArgs": {"audit-log-path": "/a"}}}
     assert kubeadm_lost_flags([read("kube-apiserver", "--audit-log-path=/a")], older) == ""
