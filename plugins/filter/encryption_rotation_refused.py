@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: encryption_rotation_refused
 short_description: Say why a step of an encryption key rotation must not be taken now
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:

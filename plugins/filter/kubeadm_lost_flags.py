@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: kubeadm_lost_flags
 short_description: Say which flags of static pods kubeadm would drop
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:

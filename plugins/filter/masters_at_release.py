@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: masters_at_release
 short_description: List the masters whose API server is ready at a release
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: upgrade_proof_text
 short_description: Say what is proven from etcd, and what is not
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:

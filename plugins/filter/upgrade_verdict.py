@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: upgrade_verdict
 short_description: Say how an upgrade ended, and what to do next
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - kube_storage.upgrade contributors (@kube-storage)
 description:

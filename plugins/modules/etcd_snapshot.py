@@ -40,8 +40,8 @@ options:
       - How many snapshots of this etcd cluster to keep in O(path). After a new one is complete, older ones beyond this number are removed.
       - Only files that this module named are ever removed. V(0) keeps all.
       - Give each cluster a folder of its own. The id of an etcd cluster depends on little more than the address of its first member, so a cluster
-        that was rebuilt, or one in a separate network, may have the same. If the revisions show that the files are of more than one cluster, or
-        that it was restored from one of them, none is removed, and RV(msg) says so.
+        that was rebuilt, or one in a separate network, may have the same. If the revisions don't rise with the times, the files may be of more
+        than one cluster, or of the time before a restore, or the clock was wrong; then none is removed, and RV(msg) says so.
     type: int
     default: 0
   progress:

@@ -38,8 +38,8 @@ options:
         If the last migration of a resource left only some failed objects, only those are visited.
       - V(stale) reads etcd (O(etcd)) and selects only the objects whose version, encoding or encryption differs from what
         the API servers write now. To find out what they write, the module has each of them patch one object of each resource. At the end it asks
-        those that encrypt, or were restarted, in the same way again, reads from etcd what was written meanwhile, rewrites what is stale, and RV(proof)
-        says what etcd then holds.
+        all of them again about Secrets and what is encrypted, or about everything if one may have been restarted, reads from etcd what was written
+        meanwhile, rewrites what is stale, and RV(proof) says what etcd then holds.
     type: str
     choices: [all, changed, stale]
     default: all

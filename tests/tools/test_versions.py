@@ -40,13 +40,21 @@ def test_guides_install_that_version() -> None:
     assert named and {version for _text, version in named} == {VERSION}
 
 
-def test_each_module_is_as_old_as_the_changelog_says() -> None:
+def test_each_module_and_plugin_is_as_old_as_the_changelog_says() -> None:
+    """antsibull-changelog lists as new what was added in the version that is released."""
     listed = {module["name"]: version for version, release in RELEASES.items() for module in release.get("modules", [])}
+    for version, release in RELEASES.items():
+        listed |= {plugin["name"]: version for found in release.get("plugins", {}).values() for plugin in found}
+    paths = [
+        *MODULES,
+        *(path for kind in ("filter", "lookup", "test") for path in (ROOT / "plugins" / kind).glob("[a-z]*.*")),
+    ]
     said = {
-        path.stem: re.findall(r"^version_added: (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-        for path in MODULES
+        path.stem: re.findall(r"^ *version_added: (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)[:1]
+        for path in paths
     }
-    assert said == {path.stem: [listed.get(path.stem, VERSION)] for path in MODULES}
+    documented = {name: found for name, found in said.items() if found}
+    assert documented == {name: [listed.get(name, VERSION)] for name in documented} and len(documented) > 30
 
 
 def test_nothing_is_newer_than_the_version() -> None:

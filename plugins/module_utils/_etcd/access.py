@@ -146,8 +146,6 @@ class Access:
             message = str(document.get("message") or document.get("error") or "") if isinstance(document, dict) else ""
         except ValueError:
             message = ""
-        if self.password and self.password in message:
-            message = ""
         if "has been compacted" in message:
             return CompactedError("The revision of the scan was compacted away; run the task again.")
         if status == 404:
@@ -190,8 +188,9 @@ class Access:
                 f"The JSON gateway of etcd at {endpoint} can't reach its own server: etcd's server certificate must also "
                 "allow client authentication (as kubeadm's does)."
             )
+        shown = "" if self.password and self.password in message else message[:200]
         return EtcdError(
-            f"etcd at {endpoint} answered with {status}{': ' + message[:200] if message else ''}; check etcd.endpoints."
+            f"etcd at {endpoint} answered with {status}{': ' + shown if shown else ''}; check etcd.endpoints."
         )
 
 

@@ -162,7 +162,7 @@ def parse_manifest(document: Any) -> ServerFlags | None:
     flags: dict[str, str] = {}
     for word, following in zip(words, [*words[1:], ""]):
         name, equals, value = str(word).partition("=")
-        flags[name] = value if equals else str(following)
+        flags[name.replace("_", "-")] = value if equals else str(following)  # Kubernetes takes both spellings.
     if not any(str(word).endswith("kube-apiserver") for word in words[:1]):
         return None
     return ServerFlags(flags.get("--encryption-provider-config"), flags.get("--storage-media-type"))

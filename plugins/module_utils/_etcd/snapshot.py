@@ -65,8 +65,8 @@ async def etcd_snapshot(options: SnapshotOptions, check_mode: bool, report: Repo
     result = _result(taken, removed, False)
     if mixed:
         result["msg"] += (
-            f" No older one with the id {', '.join(mixed)} was removed: by their revisions, some are of another cluster with the same id, or "
-            "of the time before a restore; move those to another folder."
+            f" No older one with the id {', '.join(mixed)} was removed: their revisions don't rise with their times, so some are of "
+            "another cluster with the same id, of the time before a restore, or of a time when this host's clock was wrong; move those to another folder."
         )
     return result
 

@@ -174,7 +174,9 @@ class SnapshotFolder:
         return removed
 
     def are_mixed(self, cluster: str, taken: Collection[str]) -> bool:
-        """Whether snapshots with this id can't all be of one cluster, as its revision only rises (unless it was restored from one of them)."""
+        """Whether snapshots with this id can't all be of one cluster, as its revision only rises: unless it was restored from one of them, or the clock was
+        wrong when one was named.
+        """
         try:
             found = self._of(cluster)
         except OSError:

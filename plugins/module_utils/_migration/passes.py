@@ -335,7 +335,7 @@ class Passes:
         """
         doubt = next(reversed(self._checkpoint.doubts), None)
         hidden = {name: doubt for name, number in left.unprovable.items() if number and doubt is not None}
-        why = {**dict.fromkeys(rewritten, "became stale in etcd during the run"), **hidden}
+        why = {**dict.fromkeys(rewritten, "was rewritten to find out how the API servers write"), **hidden}
         why.update({name: "became stale in etcd during the run" for name, number in left.count.items() if number})
         resources = {
             name: seen.resources[name] for name in why if name in seen.resources and name not in self._result.runs

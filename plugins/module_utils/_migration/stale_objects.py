@@ -457,7 +457,8 @@ class StaleObjects:
             if asked.written or asked.rewritten:
                 found.append(asked)
             # Another object doesn't help where a server is silent, and each may cost a timeout.
-            if are_conclusive(found, {url for url in prober.urls if silent[url] < _SILENCES}):
+            answering = {url for url in prober.urls if silent[url] < _SILENCES}
+            if not answering or are_conclusive(found, answering):
                 break
         if not found or found[-1].differ is not None:
             return found
@@ -716,7 +717,8 @@ class StaleObjects:
         counted = await compare_counts(self._etcd, self._servers.each, self._resources, self._names)
         odd: dict[str, int] = {}
         for stored in (self._evaluation.stored, now):
-            odd.update(misplaced(self._etcd, stored, self._resources, self._names))
+            for name, number in misplaced(self._etcd, stored, self._resources, self._names).items():
+                odd[name] = max(number, odd.get(name, 0))  # The second scan has only what was written since.
         uncounted = with_misplaced(counted, odd, lambda name: self._objects.get(name, 0))
         for name, difference in uncounted.items():
             unproven = difference.unproven(found.count.get(name, 0))

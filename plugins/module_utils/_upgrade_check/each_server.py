@@ -29,6 +29,8 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.lists import (
     KMS_FAILS,
     NO_KIND,
+    UNCLEAR,
+    WEBHOOK_FAILS,
     Lists,
     bring_back_kms,
     failure_of,
@@ -137,7 +139,11 @@ async def _ask(question: _Question, readers: Readers) -> None:
     elif answer.status in PASSING:
         readers.silent.add(url)
     elif answer.status >= 500:
-        readers.cannot[url] = failure_of(resource, resource.request_version, answer).cause
+        cause = failure_of(resource, resource.request_version, answer).cause
+        if cause.startswith(UNCLEAR):
+            readers.silent.add(url)
+        else:
+            readers.cannot[url] = cause
 
 
 async def _list_on_each(cluster: ObservedCluster, lists: Lists, found: dict[str, Readers]) -> None:
@@ -163,7 +169,7 @@ def evaluate_readers(found: Mapping[str, Readers], names: Mapping[str, str]) -> 
     silent = sorted({names.get(url, url) for readers in found.values() for url in readers.silent})
     if silent:
         told.unknown.append(
-            f"Whether {listed(silent)} can read all objects that other API servers can, as no answer came in time."
+            f"Whether {listed(silent)} can read all objects that other API servers can, as no clear answer came."
         )
     return told
 
@@ -181,6 +187,8 @@ def _differ(resource: str, readers: Readers, names: Mapping[str, str]) -> Findin
         "Clients get errors from one server and answers from another, and what is written by one may be unreadable for the next.",
         bring_back_kms(f" of {listed(unable)}")
         if causes == {KMS_FAILS}
+        else f"Let {listed(unable)} reach the conversion webhook of {resource}, and check again. Delete nothing: the objects are not damaged."
+        if causes == {WEBHOOK_FAILS}
         else f"Finish the upgrade or the rollback, so that all run one release. Delete nothing: {able[0]} can read the objects."
         if older
         else f"Give each API server the encryption configuration that {able[0]} has, and check again. Delete nothing: the objects are "

@@ -11,6 +11,7 @@ the file.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
@@ -29,9 +30,9 @@ _AT_RESTART = "The upgrade restarts the API server with this file."
 
 
 def check_encryption_file(
-    etcd: EtcdClusters | None, stored: Stored | None, manifest: str = KUBEADM_MANIFEST
+    etcd: EtcdClusters | None, stored: Stored | None, served: Collection[str], manifest: str = KUBEADM_MANIFEST
 ) -> list[Finding]:
-    """Nothing if this host isn't shown to be a master of the cluster, by the etcd that it has, or if the files may not be read."""
+    """Of what is ``served``. Nothing if this host isn't shown to be a master of the cluster, by the etcd that it has, or if the files may not be read."""
     if etcd is None or stored is None or not any(_is_here(endpoint) for endpoint in etcd.default.endpoints):
         return []
     flags = read_manifest(manifest)
@@ -46,17 +47,18 @@ def check_encryption_file(
         return [
             _finding(error.message.partition(": ")[2], f"{_AT_RESTART} It doesn't start then.", "Correct the file.")
         ]
-    return evaluate_keys(rules, stored, path or manifest)
+    return evaluate_keys(rules, stored, served, path or manifest)
 
 
 def _is_here(endpoint: str) -> bool:
     return (urlsplit(endpoint).hostname or "").startswith(_LOOPBACK)
 
 
-def evaluate_keys(rules: EncryptionRules, stored: Stored, where: str) -> list[Finding]:
-    """Objects under keys that the file doesn't name. A key whose name is unknown says nothing. Pure."""
+def evaluate_keys(rules: EncryptionRules, stored: Stored, served: Collection[str], where: str) -> list[Finding]:
+    """Objects under keys that the file doesn't name. A key whose name is unknown says nothing, nor does what no server reads anyway. Pure."""
     missing: dict[str, int] = {}
-    for name, variants in sorted(stored.resources.items()):
+    for name in sorted(set(stored.resources) & set(served)):
+        variants = stored.resources[name]
         for variant, tally in variants.items():
             if (
                 variant.provider != "identity"

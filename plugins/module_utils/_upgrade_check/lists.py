@@ -48,6 +48,9 @@ _PARALLEL = 4
 _GETS = 8
 NOT_IN_CRD = "which the CRD no longer has"
 KMS_FAILS = "the KMS plugin does not answer, or refuses to decrypt an object"
+WEBHOOK_FAILS = "its conversion webhook does not answer or fails"
+# As while etcd elects a leader: it says nothing about an object.
+UNCLEAR = "the API server answers with"
 NO_KIND = "the API server knows no"
 _STAND_STILL = "Controllers that watch it stop working, and namespaces hang in Terminating."
 # How API servers report an object that they can't read (k8s.io/apiserver, pkg/storage/etcd3).
@@ -211,12 +214,12 @@ def _cause(text: str, status: int) -> str:
     if ("rpc error: code = " in lower and "transform" in lower) or "failed to decrypt dek" in lower:
         return KMS_FAILS
     if "conversion webhook" in lower:
-        return "its conversion webhook does not answer or fails"
+        return WEBHOOK_FAILS
     if "no matching prefix" in lower or "transform" in lower or "decrypt" in lower or "authentication failed" in lower:
         return "an object can't be decrypted with the keys that the API server has"
     if "decod" in lower or "unmarshal" in lower or "proto" in lower or "couldn't get version" in lower:
         return "an object is damaged or of an unknown form"
-    return f"the API server answers with {status}"
+    return f"{UNCLEAR} {status}"
 
 
 async def find_keys(server: ApiServer, failure: ListFailure, stored: Stored) -> tuple[str, ...]:

@@ -91,7 +91,11 @@ def evaluate_space(seen: Outlook, engine: str = _DIRECT, *, scanned: bool = Fals
         else "So a migration has to wait until the API servers have compacted etcd."
         if waits
         else f"A migration has to wait for compaction, and {NO_WAIT.format(engine=engine)}"
-        + (", so storage_migrate refuses that engine, or it may fill etcd." if scanned else ", so it may fill etcd.")
+        + (
+            ", so it may fill etcd, and storage_migrate with select: stale refuses that engine."
+            if scanned
+            else ", so it may fill etcd."
+        )
     )
     return Findings(
         [

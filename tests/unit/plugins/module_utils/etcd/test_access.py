@@ -15,7 +15,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors 
     UnreachableError,
     UnreachableKind,
 )
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access import Access
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.access import Access, CompactedError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.opening import open_clusters
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.tls import certificate_problem
 from hypothesis import given
@@ -91,3 +91,10 @@ def test_what_is_to_be_done_about_a_silent_member(
     error = UnreachableError("Its own sentence.", kind=kind, cause=cause)
     assert says in Access().unreachable("https://a:2379", error)
     assert Access().unreachable("unix:///run/kine.sock", error) == "Its own sentence."
+
+
+@pytest.mark.parametrize("password", ["etcd", "server", "required"])
+def test_a_password_that_is_a_word_of_etcd_hides_no_compaction(password: str) -> None:
+    data = b'{"error": "etcdserver: mvcc: required revision has been compacted", "code": 11}'
+    found = Access(username="root", password=password).gateway_problem("https://a:2379", 400, data)
+    assert isinstance(found, CompactedError)

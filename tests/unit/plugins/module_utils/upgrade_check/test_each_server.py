@@ -73,13 +73,17 @@ def test_a_server_without_an_answer_is_named() -> None:
     assert told.found == [] and "Whether master-2 can read" in told.unknown[0]
 
 
+NO_PREFIX = 'unable to transform key "/registry/secrets/default/a": no matching prefix found'
+
+
 class FakeServer:
     """Reads every object except those that it has no key for; its LIST fails in the same way."""
 
-    def __init__(self, url: str, sealed: tuple[str, ...] = (), *, away: bool = False) -> None:
+    def __init__(self, url: str, sealed: tuple[str, ...] = (), *, away: bool = False, message: str = NO_PREFIX) -> None:
         self.url = url
         self.sealed = sealed
         self.away = away
+        self.message = message
         self.asked: list[str] = []
 
     async def request(self, _method: str, path: str, **_more: Any) -> Response:
@@ -88,8 +92,7 @@ class FakeServer:
             raise UnreachableError("no answer", kind=UnreachableKind.TIMEOUT)
         whole = path.partition("?")[0]
         if any(whole.endswith(f"/{name}") or whole.endswith("/secrets") for name in self.sealed):
-            message = 'unable to transform key "/registry/secrets/default/a": no matching prefix found'
-            return Response(500, {}, json.dumps({"kind": "Status", "message": message}).encode())
+            return Response(500, {}, json.dumps({"kind": "Status", "message": self.message}).encode())
         return Response(200, {}, b'{"kind":"List","metadata":{},"items":[]}')
 
 
@@ -146,6 +149,23 @@ def test_a_kms_plugin_that_is_down_on_one_master_needs_no_other_configuration() 
     (finding,) = evaluate_readers({"secrets": Readers(can={A}, cannot={B: KMS_FAILS})}, NAMES).found
     assert finding.remediation.startswith(f"Bring the KMS plugin of master-2 ({B}) back")
     assert "Delete nothing" in finding.remediation
+
+
+def test_a_webhook_that_one_server_does_not_reach_needs_no_encryption_configuration() -> None:
+    plain = held(secrets={Variant("v1", "json"): Tally(objects=1, samples=["/registry/secrets/default/a"])})
+    failing = FakeServer(B, ("a",), message="conversion webhook for x/v1, Kind=Y failed: dial tcp: i/o timeout")
+    (finding,) = evaluate_readers(compared(FakeServer(A), failing, scanned=plain), NAMES).found
+    assert finding.remediation.startswith(f"Let master-2 ({B}) reach the conversion webhook of secrets")
+
+
+def test_an_error_that_says_nothing_about_the_object_is_not_a_difference() -> None:
+    plain = held(secrets={Variant("v1", "json"): Tally(objects=1, samples=["/registry/secrets/default/a"])})
+    told = evaluate_readers(
+        compared(FakeServer(A), FakeServer(B, ("a",), message="etcdserver: leader changed"), scanned=plain), NAMES
+    )
+    assert told.found == [] and told.unknown == [
+        "Whether master-2 can read all objects that other API servers can, as no clear answer came."
+    ]
 
 
 def test_without_etcd_samples_are_read_and_what_a_list_failed_at() -> None:
