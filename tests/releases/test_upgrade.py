@@ -22,7 +22,7 @@ Module = Callable[..., Result]
 HASHES, MIGRATE = "storage_version_hashes", "storage_migrate"
 
 
-def stored_anew(older: Release, newer: Release) -> dict[str, tuple[str, str]]:
+def stored_otherwise(older: Release, newer: Release) -> dict[str, tuple[str, str]]:
     """What the collection's data say that the newer release stores differently: before, after."""
     known = Releases()
     found = {}
@@ -41,17 +41,17 @@ def test_an_upgrade_by_hand(cluster: Cluster, release: Release, following: Relea
     mixed = module(cluster, HASHES, expected_version=following.kubernetes)
     assert mixed["converged"] is False
     assert [server["version"] for server in mixed["servers"]] == [f"v{release.kubernetes}", f"v{following.kubernetes}"]
-    anew = {name: change for name, change in stored_anew(release, following).items() if name in served}
+    changing = {name: change for name, change in stored_otherwise(release, following).items() if name in served}
     # Masters that write everything in the same versions agree at two releases, too, as of 1.31 and 1.32; 1.33 serves resources that 1.32 doesn't.
     agree = module(cluster, HASHES)["converged"]
-    assert not (agree and anew)
+    assert not (agree and changing)
     while_mixed = module(cluster, MIGRATE)
     assert while_mixed.failed is not agree, while_mixed.message
     assert agree or cluster.url("master-2") in while_mixed.message, while_mixed.message
 
     cluster.upgrade("master-1", following.kubernetes, flags=flags)
     agreed = module(cluster, HASHES, state="converged", wait_timeout=60, expected_version=following.kubernetes)
-    expected = {name: change for name, change in anew.items() if name in agreed["resources"]}
+    expected = {name: change for name, change in changing.items() if name in agreed["resources"]}
     changed = {change["resource"]: (change["before"], change["after"]) for change in agreed["changed_resources"]}
     assert {name: changed.get(name) for name in expected} == expected
     done = module(cluster, MIGRATE, select="changed", etcd=cluster.etcd)
