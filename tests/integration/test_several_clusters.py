@@ -80,7 +80,7 @@ class Clusters:
         self.variables = {
             "rolling_upgrade_tasks_file": str(TASKS / "upgrade_master_of_its_cluster.yml"),
             "rolling_upgrade_stable_for": 1,
-            "rolling_upgrade_wait_timeout": 60,
+            "rolling_upgrade_wait_timeout": 180,
             "rolling_upgrade_report_path": str(folder / "{{ rolling_upgrade_cluster_group }}.html"),
             "cluster_program": str(CLUSTER),
             "results_folder": str(folder),
@@ -181,7 +181,7 @@ def test_ad_hoc_each_host_is_its_own_cluster(two: Clusters) -> None:
         "clusters.json", {"clusters": {"hosts": {**hosts, "gone": {"rolling_upgrade_kubeconfig": str(gone)}}}}
     )
     # The CRDs have just been edited, so their masters may not agree yet.
-    status, told = ad_hoc(two, "clusters:!gone", "storage_version_hashes", state="converged", wait_timeout=60)
+    status, told = ad_hoc(two, "clusters:!gone", "storage_version_hashes", state="converged", wait_timeout=180)
     assert status == 0 and set(told) == set(NAMES), [(result["msg"], result.get("reasons")) for result in told.values()]
     status, told = ad_hoc(two, "clusters", "storage_migrate", request_timeout=NO_REQUESTS, resources=[WIDGETS])
     assert status == 2 and set(told) == {*NAMES, "gone"}
