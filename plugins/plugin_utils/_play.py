@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 # Those that take all hosts through one task before the next one. debug is linear with a debugger.
@@ -136,7 +137,8 @@ def batches_refusal(play: Play, masters: Sequence[str], *, one_each: bool) -> st
     if len(sizes) <= 1:
         return ""
     hosts = _in_order(play.hosts, play.order)
-    batch_of = dict(zip(hosts or play.hosts, (number for number, size in enumerate(sizes) for _ in range(size))))
+    numbers = chain.from_iterable(repeat(number, size) for number, size in enumerate(sizes))
+    batch_of = dict(zip(hosts or play.hosts, numbers))
     batches = [batch_of[name] for name in masters if name in batch_of]
     if hosts is None or batches != sorted(batches):
         ordered = play.order not in (None, "inventory")
