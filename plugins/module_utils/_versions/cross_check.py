@@ -106,7 +106,8 @@ class CrossCheck:
             what = f"{len(self.living)} API servers renew their Leases ({names}), but {listed_in} {asked}"
         else:
             unasked = some_of([unlisted.server.name for unlisted in self.unlisted])
-            what = f"{unasked} renews a Lease, but is not among the {asked} API servers that were asked"
+            renew = "renews a Lease, but is" if len(self.unlisted) == 1 else "renew their Leases, but are"
+            what = f"{unasked} {renew} not among the {asked} API servers that were asked"
         places = [_place(server) for server in self.unlisted if server.url is not None]
         where = f" ({'; '.join(places)})" if places else ""
         return [
