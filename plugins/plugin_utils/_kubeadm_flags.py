@@ -10,6 +10,11 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import yaml
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.command_line import (
+    extra_arguments,
+    flag_name,
+    parse_command,
+)
 
 # Where extraArgs of a static pod are in ClusterConfiguration.
 SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -57,7 +62,7 @@ def lost_flags_refusal(
 
     ``manifests``: master, component and text of each static pod. ``dropped``: flags that may go.
     """
-    accepted = {str(name).lstrip("-") for name in dropped}
+    accepted = {flag_name(str(name).lstrip("-")) for name in dropped}
     found: dict[tuple[str, str], list[str]] = {}
     external = isinstance(configuration.get("etcd"), Mapping) and bool(configuration["etcd"].get("external"))
     for master, component, text in manifests:
@@ -76,13 +81,11 @@ def lost_flags_refusal(
     )
 
 
-def _extra_arguments(configuration: Mapping[str, Any], section: Iterable[str]) -> set[str]:
-    part: Any = configuration
-    for name in section:
-        part = (part.get(name) if isinstance(part, Mapping) else None) or {}
-    given = (part.get("extraArgs") if isinstance(part, Mapping) else None) or ()
-    # A mapping of names to values until v1beta3 of ClusterConfiguration, a list of names and values since.
-    return {str(argument.get("name") if isinstance(argument, Mapping) else argument) for argument in given}
+def _extra_arguments(configuration: Mapping[str, Any], path: Iterable[str]) -> set[str]:
+    section: Any = configuration
+    for name in path:
+        section = section.get(name) if isinstance(section, Mapping) else None
+    return {name for name, _value in extra_arguments(section) or ()}
 
 
 def _flags(manifest: str) -> set[str]:
@@ -93,4 +96,4 @@ def _flags(manifest: str) -> set[str]:
     except (yaml.YAMLError, AttributeError):
         return set()
     words = [str(word) for found in containers for key in ("command", "args") for word in found.get(key) or () if word]
-    return {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+    return {name for name, _value in parse_command("", "", words).flags}

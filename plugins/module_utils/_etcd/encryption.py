@@ -22,6 +22,7 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys im
     stored_as,
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.providers import LOCAL_PROVIDERS
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.command_line import parse_command
 
 KUBEADM_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 
@@ -159,13 +160,10 @@ def parse_manifest(document: Any) -> ServerFlags | None:
         words: Sequence[Any] = [*(container.get("command") or []), *(container.get("args") or [])]
     except (KeyError, TypeError, IndexError, AttributeError):
         return None
-    flags: dict[str, str] = {}
-    for word, following in zip(words, [*words[1:], ""]):
-        name, equals, value = str(word).partition("=")
-        flags[name.replace("_", "-")] = value if equals else str(following)  # Kubernetes takes both spellings.
     if not any(str(word).endswith("kube-apiserver") for word in words[:1]):
         return None
-    return ServerFlags(flags.get("--encryption-provider-config"), flags.get("--storage-media-type"))
+    flags = dict(parse_command("kube-apiserver", "", map(str, words)).flags)
+    return ServerFlags(flags.get("encryption-provider-config"), flags.get("storage-media-type"))
 
 
 def read_configuration(path: str) -> EncryptionRules:

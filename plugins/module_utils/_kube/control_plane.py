@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import ApiError, UnreachableError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import path_of, with_query
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.command_line import (
+    CommandLine,
+    extra_arguments,
+    parse_command,
+)
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.components import (
     COMPONENTS,
     PEER_CA,
-    CommandLine,
-    flag_name,
-    parse_command,
 )
 
 _NAMESPACE = "kube-system"
@@ -86,7 +88,7 @@ def commands_of(pod: Mapping[str, Any]) -> list[CommandLine]:
 
 
 def configured_in(text: str) -> list[CommandLine]:
-    """From kubeadm's ClusterConfiguration: extraArgs are a mapping up to v1beta3, a list of names and values since v1beta4."""
+    """From kubeadm's ClusterConfiguration; components without extraArgs are left out."""
     try:
         import yaml
 
@@ -95,22 +97,9 @@ def configured_in(text: str) -> list[CommandLine]:
         return []
     except yaml.YAMLError:
         return []
-    found = []
-    for section, component in _SECTIONS.items():
-        part = document.get(section) if isinstance(document, Mapping) else None
-        extra = part.get("extraArgs") if isinstance(part, Mapping) else None
-        if isinstance(extra, Mapping):
-            pairs = [(flag_name(str(name)), str(value)) for name, value in extra.items()]
-        elif isinstance(extra, list):
-            pairs = [
-                (flag_name(str(argument.get("name"))), str(argument.get("value")))
-                for argument in extra
-                if isinstance(argument, Mapping)
-            ]
-        else:
-            continue
-        found.append(CommandLine(component, "kubeadm-config", tuple(pairs)))
-    return found
+    sections = document if isinstance(document, Mapping) else {}
+    found = ((component, extra_arguments(sections.get(section))) for section, component in _SECTIONS.items())
+    return [CommandLine(component, "kubeadm-config", tuple(flags)) for component, flags in found if flags is not None]
 
 
 class DeprecatedApi(NamedTuple):

@@ -21,10 +21,10 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.observed import ObservedCluster
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import UpgradePath
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.command_line import CommandLine
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.components import (
     API_SERVER,
     PEER_CA,
-    CommandLine,
     ComponentData,
     is_group,
 )

@@ -58,6 +58,13 @@ def test_what_is_only_in_manifests_is_named_with_its_masters() -> None:
     assert kubeadm_lost_flags(results, CONFIGURATION, drop=["v", "--encryption-provider-config"]) == ""
 
 
+def test_underscores_in_names_are_dashes() -> None:
+    """component-base takes both, so that of the manifest and that of the configuration are the same flag."""
+    results = [read("kube-apiserver", "--audit_log_path=/a", "--encryption_provider_config=/e")]
+    assert "--encryption-provider-config of kube-apiserver on m1." in kubeadm_lost_flags(results, CONFIGURATION)
+    assert kubeadm_lost_flags(results, CONFIGURATION, drop=["encryption_provider_config"]) == ""
+
+
 def test_an_external_etcd_is_not_that_of_kubeadm() -> None:
     external = {**CONFIGURATION, "etcd": {"external": {"endpoints": ["https://m1:2379"]}}}
     assert kubeadm_lost_flags([read("etcd", "--quota-backend-bytes=8")], external) == ""

@@ -23,11 +23,11 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_chec
 )
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.upgrade_path import UpgradePath
-from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.components import (
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.command_line import (
     CommandLine,
-    ComponentData,
     parse_command,
 )
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._versions.components import ComponentData
 
 DATA = ComponentData(
     releases=("1.34", "1.35", "1.36", "1.37"),
