@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -132,22 +132,11 @@ class SnapshotFolder:
                     os.unlink(part)
 
     def newest(self, cluster: str, revision: int) -> Taken | None:
-        """The newest snapshot of an etcd cluster, by its id as etcdctl shows it; None if there is none, or the folder can't be read.
-
-        One of a later ``revision`` than the cluster is at now is another cluster's: those with the same first member's address share an id.
-        """
+        """The newest snapshot of an etcd cluster, by its id as etcdctl shows it; None if there is none, or the folder can't be read."""
         try:
-            found = sorted((name for name in self._of(cluster) if _age(name)[1] <= revision), key=_age)
+            return newest_of((str(self._path / name) for name in self._of(cluster)), revision)
         except OSError:
             return None
-        if not found:
-            return None
-        taken, revision = _age(found[-1])
-        try:
-            moment = datetime.strptime(taken, _TIME).replace(tzinfo=timezone.utc)
-        except ValueError:
-            return None  # A file of somebody else.
-        return Taken(str(self._path / found[-1]), moment, revision)
 
     def _of(self, cluster: str) -> list[str]:
         """The names of a cluster's snapshots. Raises OSError."""
@@ -158,13 +147,14 @@ class SnapshotFolder:
 
         Those that this run has ``taken`` stay, even if a clock that was ahead gave others a later time. If ``are_mixed``, none is removed.
         """
-        if keep == 0 or self.are_mixed(cluster, taken):
+        if keep == 0:
             return []
-        removed = []
+        removed: list[str] = []
         try:
-            found = self._of(cluster)
-            others = sorted((name for name in found if str(self._path / name) not in taken), key=_age)
-            for name in others[: max(0, len(found) - keep)]:
+            new, others = self._split(cluster, taken)
+            if _are_mixed(new, others):
+                return []
+            for name in others[: max(0, len(new) + len(others) - keep)]:
                 os.unlink(self._path / name)
                 removed.append(str(self._path / name))
         except OSError as error:
@@ -174,18 +164,20 @@ class SnapshotFolder:
         return removed
 
     def are_mixed(self, cluster: str, taken: Collection[str]) -> bool:
-        """Whether snapshots with this id can't all be of one cluster, as its revision only rises: unless it was restored from one of them, or the clock was
-        wrong when one was named.
+        """Whether snapshots with this id can't all be of one cluster, as its revision only rises.
+
+        They may be if it was restored from one of them, or if the clock was wrong when one was named.
         """
         try:
-            found = self._of(cluster)
+            return _are_mixed(*self._split(cluster, taken))
         except OSError:
             return False
-        new = [_age(name)[1] for name in found if str(self._path / name) in taken]
-        others = [
-            _age(name)[1] for name in sorted((name for name in found if str(self._path / name) not in taken), key=_age)
-        ]
-        return others != sorted(others) or any(revision > max(new, default=revision) for revision in others)
+
+    def _split(self, cluster: str, taken: Collection[str]) -> tuple[list[str], list[str]]:
+        """The names of a cluster's snapshots: those that were ``taken`` now, and the others, the oldest first. Raises OSError."""
+        found = sorted(self._of(cluster), key=_age)
+        new = [name for name in found if str(self._path / name) in taken]
+        return new, [name for name in found if name not in new]
 
     def _remove_abandoned(self) -> None:
         """Partial files of runs that were killed: nobody holds a lock on them."""
@@ -195,6 +187,29 @@ class SnapshotFolder:
             with suppress(OSError), open(self._path / name, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(self._path / name)
+
+
+def _are_mixed(new: Iterable[str], others: Iterable[str]) -> bool:
+    """``others``: in the order of their times."""
+    revisions = [_age(name)[1] for name in others]
+    newest = max((_age(name)[1] for name in new), default=None)
+    return revisions != sorted(revisions) or (newest is not None and max(revisions, default=0) > newest)
+
+
+def newest_of(paths: Iterable[str], revision: int) -> Taken | None:
+    """The newest snapshot of one etcd cluster among these files; None if there is none. Pure.
+
+    One of a later ``revision`` than the cluster is at now is another cluster's: those with the same first member's address share an id.
+    """
+    ages = {path: _age(os.path.basename(path)) for path in paths}
+    path = max((path for path in ages if 0 < ages[path][1] <= revision), key=lambda path: ages[path], default=None)
+    if path is None:
+        return None
+    moment, at = ages[path]
+    try:
+        return Taken(path, datetime.strptime(moment, _TIME).replace(tzinfo=timezone.utc), at)
+    except ValueError:
+        return None  # A file of somebody else.
 
 
 def _age(name: str) -> tuple[str, int]:
