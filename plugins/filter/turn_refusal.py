@@ -38,7 +38,7 @@ options:
     type: int
     default: 0
   masters:
-    description: All masters. There must be as many API servers, since the cluster soon stops to list one that is down.
+    description: All masters. There must be as many API servers, since the cluster soon stops listing one that is down.
     type: list
     elements: str
     default: []

@@ -22,7 +22,7 @@ description:
   - Asks every API server at its own address for objects of each resource (with O(etcd), of each version and encryption key), and names the servers
     that can't read what others can. If the servers report different encryption configurations, it lists everything on each of them.
   - With O(etcd), on a master of kubeadm, compares the keys in the file of its API server's C(--encryption-provider-config) with those that etcd needs,
-    because a restart loads that file, which may have changed since the API server was started. RV(blockers) never has a secret.
+    because a restart loads that file, which may have changed since the API server was started. Only names of keys are shown.
   - Patches one object of each resource as a migration would, in a dry run, so that the API server calls its webhooks and policies.
   - Names objects whose namespace no longer exists, which API servers refuse to write; with O(etcd) by their keys.
   - Compares O(crd_manifests) with the CRDs in the cluster, with their stored objects and with the objects' field managers. If the user's permissions
@@ -67,8 +67,8 @@ options:
   engine:
     description:
       - The engine that M(kube_storage.upgrade.storage_migrate) will use after the upgrade, as its option of the same name. A controller can't be made to
-        wait for etcd's compaction, so that it blocks the upgrade if O(etcd) shows that the migration would have to wait.
-      - V(auto) is judged as V(direct), which it uses if it can.
+        wait for etcd's compaction, so it blocks the upgrade if O(etcd) shows that the migration would have to wait.
+      - V(auto) counts as V(direct), which it uses if it can.
     type: str
     choices: [direct, storage_version_migration, kube_storage_version_migrator, auto]
     default: direct

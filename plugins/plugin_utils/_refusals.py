@@ -48,7 +48,7 @@ def in_its_turn(
     """Why a master must not be touched in its turn, and what to do; empty if it may be.
 
     ``found``: the result of upgrade_turn. ``own``: a list of just its own API server. ``others``: the URLs of other masters' API servers.
-    ``masters``: all of them. Each has an API server, and the cluster soon stops to list one that is down.
+    ``masters``: all of them. Each has an API server, and the cluster soon stops listing one that is down.
     """
     untouched = f"{master} was not touched"
     if not isinstance(found, Mapping) or found.get("failed") or found.get("error", "other") is not None:

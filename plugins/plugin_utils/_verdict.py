@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import count, listed
@@ -137,8 +137,7 @@ def plan_lines(
     by_platform: bool,
 ) -> list[str]:
     """For a run in check mode that found nothing in the way: what a real one would do."""
-    target = checked.get("target_version")
-    state = f"{target}, emulating {asked.emulate}" if asked.emulate else target
+    state = replace(asked, version=str(checked.get("target_version"))).state
     way = f"from {checked.get('current_version')} to {state}"
     to_do = [name for name in masters if name not in done]
     parts = []

@@ -20,6 +20,11 @@ def same_address(host: str) -> str:
         return text
 
 
+def is_loopback(host: str) -> bool:
+    """Whether its text says that it is the host itself: then whoever connects to it reaches another one."""
+    return host.startswith(("localhost", "127.", "::1"))
+
+
 def same_url(url: str) -> str:
     """One spelling for each URL of a server. Raises ValueError if it has no host, or a port that is none."""
     parts = urlsplit(url.strip().rstrip("/"))

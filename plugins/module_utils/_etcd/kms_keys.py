@@ -23,6 +23,15 @@ _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 Told = Mapping[str, tuple[str, float]]
 
 
+def is_kms_failure(message: str) -> bool:
+    """Whether an API server could not read an object because a KMS plugin doesn't answer, or refuses to decrypt it.
+
+    Nothing but a KMS plugin is asked over gRPC to transform an object (k8s.io/apiserver, pkg/storage/value/encrypt/envelope).
+    """
+    lower = message.lower()
+    return ("rpc error: code = " in lower and "transform" in lower) or "failed to decrypt dek" in lower
+
+
 @dataclass(frozen=True)
 class KeyIds:
     """By plugin: the hash of the key's ID that every API server uses now, or a sentence that says why it is unknown."""

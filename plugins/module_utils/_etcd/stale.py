@@ -186,8 +186,8 @@ def _version(
 
 
 def _encoding(name: str, known: Knowledge) -> tuple[str | None, str]:
-    """Built-in resources share one media type, so the newest Lease shows it: API servers renew theirs all the time, and nothing else is as sure to be
-    what an API server wrote. Without one, as where Leases are encrypted, the newest write of any has to do; so it has of custom resources.
+    """Built-in resources share one media type, so the newest Lease shows it: API servers renew theirs all the time, and nothing else is as certain to
+    have been written by one. Without a Lease that can be read, and for custom resources, the newest write of any of them has to do.
     """
     if name in JSON_BUILT_IN:
         return "json", "rule"

@@ -220,7 +220,7 @@ class Prober:
             return
         try:
             done = await self._patch(home, resource, asked.place)
-            now = await self._variant(resource.name, asked.place)
+            now = await self.form_of(resource.name, asked.place)
         except StorageUpgradeError as error:
             self.not_put_back.append(NotPutBack(resource.name, asked.place, stored, None, error.message))
             raise
@@ -254,7 +254,7 @@ class Prober:
                 wrote |= outcome.verdict is Verdict.REWRITTEN
                 self.wrote = self.wrote or wrote
                 after = int(json.loads(answer.body)["metadata"]["resourceVersion"])
-                variant = await self._variant(resource.name, place, after)
+                variant = await self.form_of(resource.name, place, after)
                 if variant is not None:
                     return _Patched(int(before), after, variant, wrote)
             else:
@@ -263,11 +263,7 @@ class Prober:
                     break
         return Unpatched(why)
 
-    async def form_of(self, name: str, place: StoredObject) -> Variant | None:
-        """How an object is stored now; None if it is gone."""
-        return await self._variant(name, place)
-
-    async def _variant(self, name: str, place: StoredObject, revision: int | None = None) -> Variant | None:
+    async def form_of(self, name: str, place: StoredObject, revision: int | None = None) -> Variant | None:
         """How an object is stored now; None if it is gone, or somebody else wrote it after ``revision``."""
         where = f"{place.namespace}/{place.name}" if place.namespace else place.name
         etcd = self._etcd.of(name)

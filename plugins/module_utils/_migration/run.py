@@ -334,7 +334,7 @@ class _Migration:
                 checkpoint.revoke(name)
             # How servers encrypt is known only now.
             names = [target.name for target in result.plan.targets]
-            await _evaluate_space(space, stale_objects.amounts(names), chosen, changed=bool(stale_objects.rewritten))
+            await _evaluate_space(space, stale_objects.amounts(names), chosen)
         self._control.begun = True
         return RunContext(
             options=options,
@@ -406,17 +406,15 @@ async def _work(context: RunContext, observed: Observed) -> None:
     await _say_priority(context, endpoints.pace)
 
 
-async def _evaluate_space(
-    space: Space, amounts: Mapping[str, Amount], chosen: Chosen, *, changed: bool = False
-) -> Outlook:
+async def _evaluate_space(space: Space, amounts: Mapping[str, Amount], chosen: Chosen) -> Outlook:
     """Whether what is to be rewritten fits into etcd; raises like ``Space.evaluate``, also if the engine would have to wait.
 
     Without a scan, nothing but the size of etcd is known, of which the migration may have to rewrite little.
     """
-    seen = await space.evaluate(amounts, changed=changed)
+    seen = await space.evaluate(amounts)
     why = waits_for_nothing(chosen)
     if seen.fit is Fit.PACED and why is not None and amounts:
-        raise space.refusal(f"Nothing was migrated, because it might fill etcd. {why} {seen.why}", changed=changed)
+        raise space.refusal(f"Nothing was migrated, because it might fill etcd. {why} {seen.why}")
     return seen
 
 

@@ -80,11 +80,10 @@ class Space:
         self.watched = False
         self._due = 0.0
 
-    async def evaluate(self, amounts: Mapping[str, Amount], *, changed: bool = False) -> Outlook:
+    async def evaluate(self, amounts: Mapping[str, Amount]) -> Outlook:
         """Before the first write, and again when how servers encrypt is known.
 
-        Raises EtcdFullError, or MigrationIncompleteError if what is to be rewritten can't fit. ``changed``: something was
-        written to find that out.
+        Raises EtcdFullError, or MigrationIncompleteError if what is to be rewritten can't fit.
         """
         if self._look is None:
             return self.outlook
@@ -97,8 +96,7 @@ class Space:
             if {alarm for member in _flat(found) for alarm, _raised_by in member.alarms} == {NOSPACE}:
                 raise EtcdFullError()
             raise self.refusal(
-                f"Nothing was migrated, because it would fill etcd. {self.outlook.why} {self.outlook.remedy} Then run again.",
-                changed=changed,
+                f"Nothing was migrated, because it would fill etcd. {self.outlook.why} {self.outlook.remedy} Then run again."
             )
         # With nothing to write, a lack of room is nothing to stop for.
         self.watched = not amounts or any(amount.at_most != 0 for amount in amounts.values())
@@ -108,9 +106,9 @@ class Space:
             self._write_until = math.inf
         return self.outlook
 
-    def refusal(self, why: str, *, changed: bool) -> MigrationIncompleteError:
+    def refusal(self, why: str) -> MigrationIncompleteError:
         """The error for a run that may not begin, with what is known of etcd's space."""
-        return MigrationIncompleteError(why, {"changed": changed, "etcd_space": self.as_dict()})
+        return MigrationIncompleteError(why, {"changed": False, "etcd_space": self.as_dict()})
 
     async def watch(self) -> None:
         """Watched from now on, as there is something to write that was not there at first."""

@@ -442,8 +442,7 @@ class StaleObjects:
                 "The API servers write objects differently although their storage versions agree: "
                 + "; ".join(_differing_text(*pair) for pair in list(dict(differing).items())[:5])
                 + ". Give all of them the same encryption configuration and storage media type, restart them, "
-                "and run again.",
-                {"changed": bool(self.rewritten or self.uncertain)},
+                "and run again."
             )
 
     async def _ask(self, prober: Prober, name: str) -> list[Asked]:

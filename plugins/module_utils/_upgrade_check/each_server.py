@@ -12,7 +12,7 @@ whole lists if the servers' configurations are known to differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
@@ -185,17 +185,24 @@ def _differ(resource: str, readers: Readers, names: Mapping[str, str]) -> Findin
         resource,
         f"{listed(unable)} can't read objects of {resource}{some} that {listed(able)} can: {readers.cannot[readers.only_here[0]]}.",
         "Clients get errors from one server and answers from another, and what is written by one may be unreadable for the next.",
-        bring_back_kms(f" of {listed(unable)}")
-        if causes == {KMS_FAILS}
-        else f"Let {listed(unable)} reach the conversion webhook of {resource}, and check again. Delete nothing: the objects are not damaged."
-        if causes == {WEBHOOK_FAILS}
-        else f"Finish the upgrade or the rollback, so that all run one release. Delete nothing: {able[0]} can read the objects."
-        if older
-        else f"Give each API server the encryption configuration that {able[0]} has, and check again. Delete nothing: the objects are "
-        "not damaged.",
+        _remediation(resource, causes, listed(unable), able[0], older=older),
         # Older releases among newer ones: what remains of the upgrade ends it.
         blocks=not older,
     )
+
+
+def _remediation(resource: str, causes: Collection[str], unable: str, able: str, *, older: bool) -> str:
+    """``unable``, ``able``: the servers that can't read the objects, and one that can. ``older``: those are of an older release."""
+    if causes == {KMS_FAILS}:
+        return bring_back_kms(f" of {unable}")
+    if older:
+        return f"Finish the upgrade or the rollback, so that all run one release. Delete nothing: {able} can read the objects."
+    fix = (
+        f"Let {unable} reach the conversion webhook of {resource}"
+        if causes == {WEBHOOK_FAILS}
+        else f"Give each API server the encryption configuration that {able} has"
+    )
+    return f"{fix}, and check again. Delete nothing: the objects are not damaged."
 
 
 def readers_of(found: Mapping[str, Readers], names: Mapping[str, str]) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import is_loopback
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import BadInputError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.client import EtcdClusters
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encryption import (
@@ -25,7 +26,6 @@ from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.encrypt
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import Stored
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._upgrade_check.finding import Finding, count, listed
 
-_LOOPBACK = ("127.", "::1", "localhost")
 _AT_RESTART = "The upgrade restarts the API server with this file."
 
 
@@ -33,7 +33,9 @@ def check_encryption_file(
     etcd: EtcdClusters | None, stored: Stored | None, served: Collection[str], manifest: str = KUBEADM_MANIFEST
 ) -> list[Finding]:
     """Of what is ``served``. Nothing if this host isn't shown to be a master of the cluster, by the etcd that it has, or if the files may not be read."""
-    if etcd is None or stored is None or not any(_is_here(endpoint) for endpoint in etcd.default.endpoints):
+    if etcd is None or stored is None:
+        return []
+    if not any(is_loopback(urlsplit(endpoint).hostname or "") for endpoint in etcd.default.endpoints):
         return []
     flags = read_manifest(manifest)
     if flags is None:
@@ -48,10 +50,6 @@ def check_encryption_file(
             _finding(error.message.partition(": ")[2], f"{_AT_RESTART} It doesn't start then.", "Correct the file.")
         ]
     return evaluate_keys(rules, stored, served, path or manifest)
-
-
-def _is_here(endpoint: str) -> bool:
-    return (urlsplit(endpoint).hostname or "").startswith(_LOOPBACK)
 
 
 def evaluate_keys(rules: EncryptionRules, stored: Stored, served: Collection[str], where: str) -> list[Finding]:

@@ -18,6 +18,7 @@ from typing import Any
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import UnreachableError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.gathering import gather_limited
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.keys import is_custom
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.kms_keys import is_kms_failure
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.scan import Stored, Tally
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.client import Response
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._http.retry import (
@@ -209,10 +210,9 @@ def _cause(text: str, status: int) -> str:
     lost = _LOST_VERSION.search(text)
     if lost:
         return f"an object is stored as {lost[1]}, {NOT_IN_CRD}"
-    lower = text.lower()
-    # Nothing but a KMS plugin is asked over gRPC to transform an object (k8s.io/apiserver, pkg/storage/value/encrypt/envelope).
-    if ("rpc error: code = " in lower and "transform" in lower) or "failed to decrypt dek" in lower:
+    if is_kms_failure(text):
         return KMS_FAILS
+    lower = text.lower()
     if "conversion webhook" in lower:
         return WEBHOOK_FAILS
     if "no matching prefix" in lower or "transform" in lower or "decrypt" in lower or "authentication failed" in lower:
@@ -280,7 +280,7 @@ def _remediation(failure: ListFailure, keys: Sequence[str], reach: Reach) -> str
     name = failure.resource.name
     if NOT_IN_CRD in failure.cause:
         return readd_version(name)
-    if "conversion webhook" in failure.cause:
+    if WEBHOOK_FAILS in failure.cause:
         return "Repair the CRD's conversion webhook."
     if KMS_FAILS in failure.cause:
         return bring_back_kms("")

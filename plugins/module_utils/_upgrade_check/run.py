@@ -81,10 +81,9 @@ async def upgrade_check(options: CheckOptions, check_mode: bool, report: Report)
         report(Event("notice", "Rehearsing one write of each resource.", {}))
         found.add(await writes.check_writes(cluster, listed_resources))
         found.add(await check_etcd(cluster.etcd))
-        directly = (
-            None if (options.etcd or {}).get("proxy") else cluster.etcd
-        )  # Behind a proxy, a loopback address is another host's.
-        found.take(check_encryption_file(directly, cluster.scanned, cluster.served))
+        # Behind a proxy, a loopback address is another host's.
+        if not (options.etcd or {}).get("proxy"):
+            found.take(check_encryption_file(cluster.etcd, cluster.scanned, cluster.served))
         found.add(await check_components(cluster))
         found.add(await check_space(cluster, cluster.amounts, options.etcd_quota, options.engine))
         _check_record(cluster, found)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.addresses import is_loopback
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.errors import ApiError, UnreachableError
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.api_server import ApiServer
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._kube.objects import path_of, with_query
 
 _CONNECT = 5.0
-_LOOPBACK = ("localhost", "127.", "::1")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ async def _connects(url: str) -> ServiceState:
         host = ""
     if not host:
         return ServiceState("its URL is not valid")
-    if host.startswith(_LOOPBACK):
+    if is_loopback(host):
         return ServiceState(
             unknown=f"whether {parts.scheme}://{parts.netloc} answers, as that is an address on the masters"
         )

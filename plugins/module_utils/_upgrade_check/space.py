@@ -83,20 +83,14 @@ def evaluate_space(seen: Outlook, engine: str = _DIRECT, *, scanned: bool = Fals
         return Findings(unknown=[f"{seen.why} {seen.remedy}".strip()])
     if seen.fit is Fit.FITS:
         return Findings()
-    never = seen.fit is Fit.NEVER
-    waits = engine in (_DIRECT, _AUTO)
-    effect = (
-        "At its quota etcd refuses every write of every client of the cluster."
-        if never
-        else "So a migration has to wait until the API servers have compacted etcd."
-        if waits
-        else f"A migration has to wait for compaction, and {NO_WAIT.format(engine=engine)}"
-        + (
-            ", so it may fill etcd, and storage_migrate with select: stale refuses that engine."
-            if scanned
-            else ", so it may fill etcd."
-        )
-    )
+    never, waits = seen.fit is Fit.NEVER, engine in (_DIRECT, _AUTO)
+    if never:
+        effect = "At its quota etcd refuses every write of every client of the cluster."
+    elif waits:
+        effect = "So a migration has to wait until the API servers have compacted etcd."
+    else:
+        refused = ", and storage_migrate with select: stale refuses that engine" if scanned else ""
+        effect = f"A migration has to wait for compaction, and {NO_WAIT.format(engine=engine)}, so it may fill etcd{refused}."
     return Findings(
         [
             Finding(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._base.timestamps import epoch_seconds
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.counts import compared_objects
+from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.kms_keys import is_kms_failure
 from ansible_collections.kube_storage.upgrade.plugins.module_utils._etcd.space import size_text
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.components import Figure, Heading, ProofClaim
 from ansible_collections.kube_storage.upgrade.plugins.plugin_utils._report.news import one_at_a_time
@@ -382,7 +383,7 @@ def hint(failure: FailedObject) -> str:
         return "The object does not pass the current validation: correct it (kubectl edit), or relax the CRD's schema."
     if status in (404, 405):
         return "The API does not support this request: leave the resource out with exclude."
-    if ("rpc error: code = " in message and "transform" in message) or "failed to decrypt dek" in message:
+    if is_kms_failure(message):
         return "The KMS plugin does not answer, or refuses to decrypt the object: bring it back, with access to old keys. Delete nothing."
     if any(
         word in message for word in ("no kind", "unable to decode", "decod", "illegal base64", "decrypt", "transform")

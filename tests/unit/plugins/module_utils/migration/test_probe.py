@@ -78,7 +78,7 @@ class Servers(Prober):
             return Unpatched("it got lost", perhaps_done=True)
         return _Patched(before, self.revision, written, before != self.revision)
 
-    async def _variant(self, _name: str, _place: Any, _revision: int | None = None) -> Variant | None:
+    async def form_of(self, _name: str, _place: Any, _revision: int | None = None) -> Variant | None:
         return self.stored
 
 
@@ -121,7 +121,7 @@ def test_what_somebody_else_put_back_or_deleted_is_not_noted(monkeypatch: pytest
 
         servers = Servers({A: SEALED, B: PLAIN}, SEALED)
         servers.answers = {A: [None, Unpatched("others keep writing it")]}
-        monkeypatch.setattr(servers, "_variant", stored_now)
+        monkeypatch.setattr(servers, "form_of", stored_now)
         probed(servers)
         assert servers.not_put_back == []
 

@@ -406,11 +406,11 @@ def test_that_a_controller_can_not_wait_is_said_where_only_the_size_of_etcd_is_k
 class Paced:
     """etcd's space, in which a migration would have to wait."""
 
-    async def evaluate(self, amounts: Mapping[str, Amount], *, changed: bool = False) -> Outlook:
+    async def evaluate(self, amounts: Mapping[str, Amount]) -> Outlook:
         return Outlook(Fit.PACED, "About 30.0 MiB must be rewritten.")
 
-    def refusal(self, message: str, *, changed: bool) -> MigrationIncompleteError:
-        return MigrationIncompleteError(message, {"changed": changed})
+    def refusal(self, message: str) -> MigrationIncompleteError:
+        return MigrationIncompleteError(message, {"changed": False})
 
 
 @pytest.mark.parametrize(
