@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,45 @@ def test_one_that_died_is_waited_for_until_its_lease_tells(
     assert "master-3 seems to have died: its Lease expired" in missing["reasons"][0]
     down = module(third_unseen, NAME, servers=third_unseen.urls)
     assert any("Its Lease expired" in reason and "the option servers" in reason for reason in down["reasons"])
+
+
+@pytest.fixture
+def replaced(tmp_path: Path) -> Iterator[Cluster]:
+    """Two masters at 1.36, and two more addresses at which nobody has been yet."""
+    cluster = Cluster.up(tmp_path / "cluster", masters=4, version="1.36", owner_pid=os.getpid())
+    install_widgets(cluster, 5)
+    for name in ("master-3", "master-4"):
+        cluster.stop(name)
+    wait_until(lambda: len(addresses(cluster)) == 2)
+    cluster.kubectl("delete", "leases", "-n", "kube-system", "-l", "apiserver.kubernetes.io/identity=kube-apiserver")
+    wait_until(lambda: run_module(cluster, NAME).data.get("converged") is True)
+    yield cluster
+    cluster.down()
+
+
+def addresses(cluster: Cluster) -> list[str]:
+    found = json.loads(cluster.kubectl("get", "endpointslice", "kubernetes", "-o", "json"))
+    return sorted(address for endpoint in found["endpoints"] or () for address in endpoint["addresses"])
+
+
+def test_masters_are_replaced_by_new_machines_during_the_wait(replaced: Cluster, module: Callable[..., Result]) -> None:
+    """As Cluster API does it: one more at first, and what the old ones leave behind. The second old one just vanishes."""
+    cluster, old = replaced, [replaced.url(name) for name in ("master-1", "master-2")]
+    assert [server["url"] for server in module(cluster, NAME, state="recorded")["servers"]] == old
+    with ThreadPoolExecutor(1) as pool:
+        options: dict[str, Any] = {"expected_version": "1.37", "expected_servers": 2}
+        waiting = pool.submit(module, cluster, NAME, state="converged", wait_timeout=300, stable_for=2, **options)
+        cluster.start("master-3", version="1.37")
+        cluster.stop("master-1")
+        cluster.start("master-4", version="1.37")
+        assert not waiting.done(), "an old one is still there"
+        cluster.kill("master-2")
+        left = time.monotonic()
+        agreed = waiting.result()
+    new = [cluster.url(name) for name in ("master-3", "master-4")]
+    assert agreed["converged"] is True and [server["url"] for server in agreed["servers"]] == new, agreed["reasons"]
+    assert agreed["cross_checked"] is True and time.monotonic() - left > 20, "its Lease is fresh for a while"
+    done = module(cluster, "storage_migrate", select="stale", etcd=cluster.etcd, expected_servers=2)
+    assert done["rewritten"] >= 5 and [crd["crd"] for crd in done["trimmed"]] == [WIDGETS]
+    assert (done["proof"]["stale"], done["proof"]["problems"], done["failures"]) == (0, [], [])
+    assert {server["url"] for server in module(cluster, NAME)["servers"]} == set(new)
